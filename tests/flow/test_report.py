@@ -46,7 +46,16 @@ def both(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(one: Path, both: Path) -> Iterator[Any]:
+def lone(store: Path) -> Path:
+    """A page of a run with one row."""
+    db, path = store.parent / "lone.db", store.parent / "lone.html"
+    stored(db, [next(one for one in entries(9) if isinstance(one, Outcome) and one.status == "done")])
+    api.report(path, db=db)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(one: Path, both: Path, lone: Path) -> Iterator[Any]:
     # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
@@ -110,7 +119,7 @@ def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
     text = one.read_text()
     assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
     for code, count in told.causes.items():
-        assert re.search(rf'<span class="code">{code}</span></th><td class="number">{count:,}</td>', text)
+        assert re.search(rf'<span class="code">{code}</span></th><td [^>]*class="number"[^>]*>{count:,}</td>', text)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +300,10 @@ def test_tables_need_no_script(browser: Any, one: Path) -> None:
         assert page.locator("[data-chart=ended-0] table").is_visible()
         assert not page.locator("[data-chart=ended-0] .plot").is_visible()
         assert not page.locator(".switches").is_visible()
+        # each card says why there is nothing else in it
+        charts = page.locator("[data-chart]")
+        assert charts.count() >= 9
+        assert all("The chart needs JavaScript" in text for text in charts.all_inner_texts())
 
 
 def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path) -> None:
@@ -303,7 +316,64 @@ def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path
         assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
 
 
-def test_print_is_light_and_complete(browser: Any, one: Path) -> None:
+def _too_wide(page: Any, within: str) -> list[str]:
+    """Return the tables of which a part is out of sight."""
+    found: list[str] = page.evaluate(
+        f"[...document.querySelectorAll('{within} .scroll')]"
+        ".filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)"
+    )
+    return found
+
+
+def test_sentences_of_a_table_stand_below_its_figures_on_a_phone(browser: Any, one: Path) -> None:
+    with Opened(browser, one, viewport={"width": 390, "height": 844}) as opened:
+        page = opened.page
+        heights = page.evaluate(
+            "[...document.querySelectorAll('#ledger tbody tr, #failures tbody tr')].map((row) => row.offsetHeight)"
+        )
+        widths = page.evaluate("[...document.querySelectorAll('.told td.text')].map((cell) => cell.offsetWidth)")
+        assert _too_wide(page, "#ledger") == _too_wide(page, "#failures") == []
+        assert heights
+        assert min(width for width in widths if width) > 300
+
+
+def test_a_bar_reaches_the_line_of_its_only_value(browser: Any, lone: Path) -> None:
+    with Opened(browser, lone) as opened:
+        bar, line = opened.page.evaluate(
+            """() => {
+                const canvas = document.querySelector("[data-chart=whole-0] canvas");
+                const style = getComputedStyle(document.documentElement);
+                const { data } = canvas.getContext("2d").getImageData(0, 30, canvas.width, 140);
+                const hex = (at) => `#${[0, 1, 2].map((part) => data[at + part].toString(16).padStart(2, "0")).join("")}`;
+                const places = (name) => {
+                    const wanted = style.getPropertyValue(`--${name}`).trim(), found = [];
+                    for (let at = 0; at < data.length; at += 4)
+                        if (data[at + 3] === 255 && hex(at) === wanted) found.push((at / 4) % canvas.width);
+                    return [Math.min(...found), Math.max(...found)];
+                };
+                return [places("four"), places("ink")];
+            }"""
+        )
+        assert bar[0] - 4 <= line[0] <= line[1] <= bar[1] + 4
+        assert bar[1] - bar[0] < 200
+
+
+def test_print_is_light_and_complete(browser: Any, one: Path, both: Path) -> None:
+    for file in (one, both):
+        # the width of a sheet of paper, without its margins
+        with Opened(browser, file, viewport={"width": 700, "height": 1000}) as opened:
+            page = opened.page
+            page.emulate_media(media="print")
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            assert _too_wide(page, "main") == []
+            assert page.locator("#settings table").first.is_visible()
+            shares = page.evaluate(
+                "[...document.querySelectorAll('.plot canvas')].map((one) => one.offsetWidth / one.closest('.card').offsetWidth)"
+            )
+            assert 0.85 < min(shares) <= max(shares) < 1
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+            page.emulate_media(media="screen")
+            assert not page.locator("#settings table").first.is_visible()
     with Opened(browser, one, color_scheme="dark") as opened:
         opened.page.emulate_media(media="print")
         opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
