@@ -28,6 +28,10 @@ class Spread(Struct, frozen=True, kw_only=True):
     # by hundredths, ``QUANTILES``, with 0 and 100 for the least and the most
     quantiles: Mapping[int, float]
     bars: Sequence[Bar]
+    # bars are of widths in proportion to their values, not of one width
+    in_proportion: bool
+    # the rounded values in their order, each with how often it occurs
+    values: Sequence[tuple[float, int]]
 
 
 class Period(NamedTuple):

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+
+from msgspec import structs
 
 from runner import origin
 from runner.answer_shape import fields_in
@@ -12,6 +15,7 @@ from runner.exports.report import over_time, page, sections
 from runner.exports.report.agreements import Agreed, agreement
 from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
+from runner.figures import FieldFigures
 from runner.inputs import overwriting
 from runner.model import Run
 from runner.session import only
@@ -25,8 +29,10 @@ from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
 from runner.store.reader import StoreReader
 from runner.store.sessions import sessions_of
+from runner.store.spreads import alike
 from runner.version import __version__
 
+_SPREADS = ("first_token", "between_tokens", "whole_answer", "input_tokens", "output_tokens")
 MOST = 4
 """Runs in one report."""
 
@@ -44,10 +50,37 @@ def write(output: str | Path, store: Path, run_ids: Sequence[int]) -> list[int]:
         _refuse(wanted)
         runs = [reader.run(number) for number in wanted]
         told, agree = [_told(reader, run) for run in runs], _agreement(reader, runs)
+    told = _on_the_same_axes(told)
     made = sections.report_of(told, agree, time.time(), __version__)
     with open_output(output) as out:
         out.write(page.render(made, [over_time.axis(one.figures.course) for one in told]))
     return wanted
+
+
+def _on_the_same_axes(told: Sequence[Told]) -> list[Told]:
+    """Return what is told of several runs with charts of the same measure that have the same bars."""
+    spreads = {name: alike([getattr(one.figures, name) for one in told]) for name in _SPREADS}
+    characters = alike([one.figures.answers.characters for one in told])
+    fields = _fields_alike([one.figures.answers.fields for one in told])
+    return [
+        one._replace(
+            figures=structs.replace(
+                one.figures,
+                **{name: found[place] for name, found in spreads.items()},
+                answers=structs.replace(one.figures.answers, characters=characters[place], fields=fields[place]),
+            )
+        )
+        for place, one in enumerate(told)
+    ]
+
+
+def _fields_alike(runs: Sequence[Sequence[FieldFigures]]) -> list[list[FieldFigures]]:
+    """Return the fields of each run; those that are the same in several runs, by name and by kind, have the same bars."""
+    of_kind: dict[tuple[str, str], list[FieldFigures]] = {}
+    for field in chain.from_iterable(runs):
+        of_kind.setdefault((field.name, field.kind), []).append(field)
+    made = {kind: iter(alike([field.spread for field in fields])) for kind, fields in of_kind.items()}
+    return [[structs.replace(field, spread=next(made[field.name, field.kind])) for field in fields] for fields in runs]
 
 
 def _refuse(wanted: Sequence[int]) -> None:

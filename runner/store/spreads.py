@@ -5,10 +5,11 @@ order, so that a percentile is that of the values themselves, rounded to three d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from runner.figures import QUANTILES, Bar, Spread
 from runner.store.spending import Fetch, once
@@ -40,7 +41,25 @@ def spread_and_rest(
     if not number:
         return None, rest
     mean = sum(total for text, _, total in groups if text is not None) / number
-    return Spread(count=number, mean=mean, quantiles=_quantiles(values, number), bars=_bars(values)), rest
+    edges, in_proportion = _edges(values)
+    bars = _bars(values, edges)
+    found = Spread(
+        count=number, mean=mean, quantiles=_quantiles(values, number), bars=bars, in_proportion=in_proportion, values=values
+    )
+    return found, rest
+
+
+def alike(spreads: Sequence[Spread | None]) -> list[Spread | None]:
+    """Return spreads of the same measure with bars between the same bounds, so that they can be compared by eye."""
+    every = sorted(_values_of(spreads))
+    if not every:
+        return list(spreads)
+    edges, in_proportion = _edges(every)
+    return [one and structs.replace(one, bars=_bars(one.values, edges), in_proportion=in_proportion) for one in spreads]
+
+
+def _values_of(spreads: Iterable[Spread | None]) -> list[tuple[float, int]]:
+    return [value for one in spreads if one is not None for value in one.values]
 
 
 def _quantiles(values: Sequence[tuple[float, int]], number: int) -> dict[int, float]:
@@ -55,13 +74,19 @@ def _quantiles(values: Sequence[tuple[float, int]], number: int) -> dict[int, fl
     return found
 
 
-def _bars(values: Sequence[tuple[float, int]]) -> list[Bar]:
-    """Count values between bounds that a person can read."""
+def _edges(values: Sequence[tuple[float, int]]) -> tuple[list[float], bool]:
+    """Return bounds that a person can read, and whether they are in proportion. values: ascending."""
     least, most = values[0][0], values[-1][0]
     above = next((value for value, _ in values if value > most / _WIDEST), 0.0) if most > 0 else 0.0
-    edges = _in_proportion(above, most) if above and least >= 0 and most / above > _WIDE else _even(least, most)
+    in_proportion = bool(above) and least >= 0 and most / above > _WIDE
+    edges = _in_proportion(above, most) if in_proportion else _even(least, most)
     if 0 <= least < edges[0]:
         edges.insert(0, 0.0)
+    return edges, in_proportion
+
+
+def _bars(values: Sequence[tuple[float, int]], edges: Sequence[float]) -> list[Bar]:
+    """Count values between bounds."""
     counts, at = [0] * (len(edges) - 1), 0
     for value, count in values:
         while at < len(counts) - 1 and value >= edges[at + 1]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from browsing import Opened, chromium
+from msgspec import structs
 from processes import run
 from reported import HOSTILE, SETTINGS, entries, stored
 
 import runner as api
 from runner import event_types
+from runner.model import Outcome, Usage
 
 ROWS = 200
 MOST_BYTES = 300_000
@@ -43,7 +46,16 @@ def both(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(one: Path, both: Path) -> Iterator[Any]:
+def lone(store: Path) -> Path:
+    """A page of a run with one row."""
+    db, path = store.parent / "lone.db", store.parent / "lone.html"
+    stored(db, [next(one for one in entries(9) if isinstance(one, Outcome) and one.status == "done")])
+    api.report(path, db=db)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(one: Path, both: Path, lone: Path) -> Iterator[Any]:
     # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
@@ -107,7 +119,7 @@ def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
     text = one.read_text()
     assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
     for code, count in told.causes.items():
-        assert re.search(rf'<span class="code">{code}</span></th><td class="number">{count:,}</td>', text)
+        assert re.search(rf'<span class="code">{code}</span></th><td [^>]*class="number"[^>]*>{count:,}</td>', text)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +167,26 @@ def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
     assert told in both.read_text()
     assert found.fields["mood"].same > 0
     assert f'<span class="code">mood</span></th><td class="number">{found.fields["mood"].same}</td>' in both.read_text()
+
+
+def test_charts_of_the_same_measure_have_one_scale_and_say_when_it_is_logarithmic(store: Path, tmp_path: Path) -> None:
+    usage = Usage(input_tokens=20, output_tokens=5)
+    quick = [
+        structs.replace(one, attempt=structs.replace(one.attempt, duration_s=0.42, time_to_first_token_s=0.4, usage=usage))
+        for one in entries(30, seed=2)
+        if isinstance(one, Outcome) and one.status == "done" and one.attempt is not None
+    ]
+    db = shutil.copy(store, tmp_path / "runner.db")
+    stored(db, [*quick])
+    for numbers in ([3], [1, 3]):
+        api.report(tmp_path / "report.html", run_ids=numbers, db=db)
+        text = (tmp_path / "report.html").read_text()
+        (data,) = re.findall(r'id="figures">(.*?)</script>', text, re.DOTALL)
+        charts = json.loads(data)["charts"]
+        for measure in ("first", "between", "whole", "input", "output"):
+            assert len({tuple(charts[f"{measure}-{place}"]["edges"]) for place in range(len(numbers))}) == 1
+        titles = re.findall(r"<h4>([^<]+)</h4>\s*<p [^>]*>[^<]*The axis is logarithmic", text)
+        assert titles.count("Time from token to token") == (0 if len(numbers) == 1 else 2)
 
 
 def test_no_script_and_no_request_but_those_of_the_page(browser: Any, both: Path) -> None:
@@ -268,6 +300,10 @@ def test_tables_need_no_script(browser: Any, one: Path) -> None:
         assert page.locator("[data-chart=ended-0] table").is_visible()
         assert not page.locator("[data-chart=ended-0] .plot").is_visible()
         assert not page.locator(".switches").is_visible()
+        # each card says why there is nothing else in it
+        charts = page.locator("[data-chart]")
+        assert charts.count() >= 9
+        assert all("The chart needs JavaScript" in text for text in charts.all_inner_texts())
 
 
 def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path) -> None:
@@ -280,7 +316,64 @@ def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path
         assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
 
 
-def test_print_is_light_and_complete(browser: Any, one: Path) -> None:
+def _too_wide(page: Any, within: str) -> list[str]:
+    """Return the tables of which a part is out of sight."""
+    found: list[str] = page.evaluate(
+        f"[...document.querySelectorAll('{within} .scroll')]"
+        ".filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)"
+    )
+    return found
+
+
+def test_sentences_of_a_table_stand_below_its_figures_on_a_phone(browser: Any, one: Path) -> None:
+    with Opened(browser, one, viewport={"width": 390, "height": 844}) as opened:
+        page = opened.page
+        heights = page.evaluate(
+            "[...document.querySelectorAll('#ledger tbody tr, #failures tbody tr')].map((row) => row.offsetHeight)"
+        )
+        widths = page.evaluate("[...document.querySelectorAll('.told td.text')].map((cell) => cell.offsetWidth)")
+        assert _too_wide(page, "#ledger") == _too_wide(page, "#failures") == []
+        assert heights
+        assert min(width for width in widths if width) > 300
+
+
+def test_a_bar_reaches_the_line_of_its_only_value(browser: Any, lone: Path) -> None:
+    with Opened(browser, lone) as opened:
+        bar, line = opened.page.evaluate(
+            """() => {
+                const canvas = document.querySelector("[data-chart=whole-0] canvas");
+                const style = getComputedStyle(document.documentElement);
+                const { data } = canvas.getContext("2d").getImageData(0, 30, canvas.width, 140);
+                const hex = (at) => `#${[0, 1, 2].map((part) => data[at + part].toString(16).padStart(2, "0")).join("")}`;
+                const places = (name) => {
+                    const wanted = style.getPropertyValue(`--${name}`).trim(), found = [];
+                    for (let at = 0; at < data.length; at += 4)
+                        if (data[at + 3] === 255 && hex(at) === wanted) found.push((at / 4) % canvas.width);
+                    return [Math.min(...found), Math.max(...found)];
+                };
+                return [places("four"), places("ink")];
+            }"""
+        )
+        assert bar[0] - 4 <= line[0] <= line[1] <= bar[1] + 4
+        assert bar[1] - bar[0] < 200
+
+
+def test_print_is_light_and_complete(browser: Any, one: Path, both: Path) -> None:
+    for file in (one, both):
+        # the width of a sheet of paper, without its margins
+        with Opened(browser, file, viewport={"width": 700, "height": 1000}) as opened:
+            page = opened.page
+            page.emulate_media(media="print")
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            assert _too_wide(page, "main") == []
+            assert page.locator("#settings table").first.is_visible()
+            shares = page.evaluate(
+                "[...document.querySelectorAll('.plot canvas')].map((one) => one.offsetWidth / one.closest('.card').offsetWidth)"
+            )
+            assert 0.85 < min(shares) <= max(shares) < 1
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+            page.emulate_media(media="screen")
+            assert not page.locator("#settings table").first.is_visible()
     with Opened(browser, one, color_scheme="dark") as opened:
         opened.page.emulate_media(media="print")
         opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")

@@ -46,6 +46,8 @@ class Table(Struct, frozen=True, kw_only=True):
 
     numeric: the places of the columns that hold numbers. headed: the first cell of each row names the row.
 
+    texts: those of the columns that hold sentences; where there is no room for them, they stand below the others.
+
     wide: it takes the whole width of the page.
     """
 
@@ -53,6 +55,7 @@ class Table(Struct, frozen=True, kw_only=True):
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     numeric: Sequence[int] = ()
+    texts: Sequence[int] = ()
     headed: bool = True
     wide: bool = True
 

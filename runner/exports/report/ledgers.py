@@ -41,6 +41,7 @@ def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
         head=["what a slot did", "share", "time of slots", "that is"],
         rows=rows,
         numeric=(2,),
+        texts=(3,),
     )
     return [*([Words(_sentence(advice), strong=True)] if advice else []), bar, table]
 

@@ -6,6 +6,7 @@
   const zone = document.getElementById("zone");
   const theme = document.getElementById("theme");
   const plots = [];
+  const sizes = [];
   let utc = false;
 
   const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
@@ -54,6 +55,7 @@
 
   function amount(value, unit) {
     if (unit === "$") return `$${value >= 1 ? value.toFixed(2) : value === 0 ? "0" : Number(value.toPrecision(2))}`;
+    if (unit === "%") return `${number(value)} %`;
     if (unit === "s") return value !== 0 && value < 0.0995 ? `${number(value * 1000)} ms` : `${number(value)} s`;
     return short(value);
   }
@@ -141,19 +143,26 @@
     return 0;
   }
 
+  const allOf = (chart) => chart.values[0].reduce((sum, each) => sum + each, 0);
+
   function spread(chart) {
     const { edges } = chart;
     const places = chart.values[0].map((_, at) => at);
     const [, tone] = chart.series[0];
     // one value stands below the middle of its bar, bounds between two bars
     const shift = chart.single ? 0 : 0.5;
-    const all = chart.values[0].reduce((sum, each) => sum + each, 0);
+    const all = allOf(chart);
+    // few bars stand in the middle, so that they are not as wide as the chart
+    const beside = Math.max(0, (8 - places.length) / 2);
+    const range = [-0.7 - beside, places.length - 0.3 + beside];
+    // a bar is as wide as from one value to the next, also where there is only one
+    const paths = (plot, ...which) => uPlot.paths.bars({ size: [0.96, (0.96 * plot.bbox.width) / devicePixelRatio / (range[1] - range[0])] })(plot, ...which);
     return {
-      data: [places, ...chart.values],
-      series: [{}, { label: chart.series[0][0], stroke: () => color(tone), width: 0, fill: () => color(tone), paths: uPlot.paths.bars({ size: [0.92, 48] }), points: { show: false } }],
-      range: [-0.7, places.length - 0.3],
+      data: [places, chart.values[0].map((each) => (100 * each) / all)],
+      series: [{}, { label: chart.series[0][0], stroke: () => color(tone), width: 0, fill: () => color(tone), paths, points: { show: false } }],
+      range,
       axes: axes(
-        "answers",
+        "%",
         (_, at) => at.map((each) => amount(edges[Math.round(each + shift)] ?? 0, chart.unit)),
         (plot) => {
           const labels = chart.single ? places.length : edges.length;
@@ -195,8 +204,8 @@
   const kindOf = (name, chart) => `${name.replace(/-\d+$/, "")} ${chart.unit}`;
   const tops = {};
   for (const [name, chart] of Object.entries(figures.charts)) {
-    if (chart.kind !== "time") continue;
-    const of = (at) => (chart.style === "stack" ? chart.values.reduce((sum, each) => sum + each[at], 0) : Math.max(...chart.values.map((each) => each[at] || 0)));
+    const all = chart.kind === "time" ? 1 : allOf(chart) / 100;
+    const of = (at) => (chart.kind !== "time" ? chart.values[0][at] / all : chart.style === "stack" ? chart.values.reduce((sum, each) => sum + each[at], 0) : Math.max(...chart.values.map((each) => each[at] || 0)));
     tops[kindOf(name, chart)] = Math.max(tops[kindOf(name, chart)] || 0, ...chart.values[0].map((_, at) => of(at)));
   }
 
@@ -245,12 +254,16 @@
       event.preventDefault();
     });
     place.addEventListener("blur", () => plot.setCursor({ left: -10, top: -10 }));
-    // the width is that of the page, which changes with the window, on paper and when a phone is turned
-    new ResizeObserver(() => {
+    // the width is that of the page, which changes with the window and when a phone is turned
+    const fit = () => {
       const width = Math.max(200, place.clientWidth);
       if (width !== plot.width) plot.setSize({ width, height: 230 });
-    }).observe(place);
+    };
+    new ResizeObserver(fit).observe(place);
+    // the width on paper is not known before: what is drawn is scaled to it
+    const onPaper = () => plot.setSize(figure.closest(".three") ? { width: 230, height: 180 } : { width: 340, height: 190 });
     plots.push(plot);
+    sizes.push({ fit, onPaper });
   }
 
   function write() {
@@ -278,9 +291,20 @@
   });
   dark.addEventListener("change", paint);
   let before;
-  addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; paint(); });
+  const folded = () => [...document.querySelectorAll("details.fold:not([open])")];
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme;
+    root.dataset.theme = "light";
+    opened = folded();
+    for (const fold of opened) fold.open = true;
+    for (const size of sizes) size.onPaper();
+    paint();
+  });
   addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    for (const fold of opened) fold.open = false;
+    for (const size of sizes) size.fit();
     paint();
   });
   for (const figure of document.querySelectorAll("[data-chart]")) draw(figure);

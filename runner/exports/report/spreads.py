@@ -7,6 +7,8 @@ from runner.exports.report import words
 from runner.exports.report.blocks import Block, Cell, Chart, Table, Tone, Words
 from runner.figures import QUANTILES, Spread
 
+_LOGARITHMIC = " The axis is logarithmic: each bar is wider than the one before it."
+
 
 class Measure(NamedTuple):
     """Something that was measured.
@@ -91,7 +93,7 @@ def bars(measure: Measure, spread: Spread, behind: str = "") -> Chart:
     return Chart(
         name=f"{measure.name}{behind}",
         title=measure.title,
-        words=f"{measure.sentence} {told}.",
+        words=f"{measure.sentence} {told}.{_LOGARITHMIC if spread.in_proportion else ''}",
         series=[("answers", measure.tone)],
         data={
             "kind": "bars",

@@ -114,13 +114,20 @@ def failures(facts: Facts, figures: Figures, place: Place) -> list[Block]:
         head=["cause", "rows", "share", "first rows", "what to do"],
         rows=rows,
         numeric=(1,),
+        texts=(3, 4),
     )
     said: list[list[Cell]] = [
         [Code(one.code), words.count(number), Code(_cut(message, _LONGEST)), Code(_cut(row, 60))]
         for one in facts.failures
         for message, number, row in one.messages[:_MESSAGES]
     ]
-    messages = Table(caption="What was said", head=["cause", "rows", "message of one of them", "row"], rows=said, numeric=(1,))
+    messages = Table(
+        caption="What was said",
+        head=["cause", "rows", "message of one of them", "row"],
+        rows=said,
+        numeric=(1,),
+        texts=(2, 3),
+    )
     return [causes, messages, *_retried(facts)]
 
 
