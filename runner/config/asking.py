@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import databases
 from runner.config import schemas
 from runner.config.settings import BY_NAME
 from runner.errors import UsageError
@@ -58,6 +59,8 @@ def _text_of(path: Path, folder: Path | None, setting: str) -> str:
         if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
             option = BY_NAME[setting].option
             raise UsageError(f"{setting} must be in the folder of its job file; {path} is not. {option} may name any file")
+        if databases.is_used(path):
+            raise UsageError(f"the {what} {path} is a store, not a text")
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:

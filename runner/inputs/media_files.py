@@ -16,6 +16,7 @@ from typing import IO, NamedTuple, NoReturn
 
 from msgspec import structs
 
+from runner import databases
 from runner.errors import AttachmentError
 from runner.inputs import sources
 from runner.inputs.sources import shown
@@ -149,6 +150,8 @@ class MediaFiles:
                 raise AttachmentError(f"{shown(media.source)} is empty")
             if found.st_size > MOST_BYTES:
                 _refuse_too_large(media, found.st_size, MOST_BYTES)
+            if databases.is_used(path):
+                raise AttachmentError(f"{shown(media.source)} is not {_TYPES}, by its content; nothing else is sent")
             with open(path, "rb", opener=_opened) as file:
                 media_type, data, size = look(file, found.st_size)
         except (FileNotFoundError, NotADirectoryError):

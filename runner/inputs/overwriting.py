@@ -7,6 +7,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from runner import databases
 from runner.errors import UsageError
 from runner.inputs.formats import jsonl, openai_batch
 
@@ -23,8 +24,7 @@ EXPORTED_DATABASE = 0x50524E45
 MANIFEST = ".manifest.json"
 """What the name of a manifest has behind that of its export."""
 _MANIFEST_BEGINS = re.compile(rb'\s*\{\s*"manifest"\s*:')
-_DATABASE = b"SQLite format 3\x00"
-_APPLICATION = slice(68, 72)
+_HEAD_BYTES = 72
 _JOURNALS = ("-journal", "-wal")
 
 
@@ -39,7 +39,10 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]
     for run, paths in read.items():
         if is_among(target, paths):
             raise UsageError(f"{output} is {'the' if len(paths) == 1 else 'a'} prompt file of run {run}; name another file")
-    held = (_database(target) or _held(target)) if target.is_file() else None
+    held = None
+    if target.is_file():
+        application = databases.application(target)
+        held = _held(target) if application is None else _database(target, application)
     if held is not None:
         raise UsageError(f"{output} holds {held}, which the export would replace; name another file, or remove this one first")
 
@@ -51,8 +54,10 @@ def is_exported(names: Collection[str]) -> bool:
 
 def is_beside_inputs(path: Path) -> bool:
     """Return True for a file of an export that holds no rows for a run: a database, or a manifest."""
-    head = _head(path)
-    return _is_exported_database(head) or (path.name.endswith(MANIFEST) and _MANIFEST_BEGINS.match(head) is not None)
+    application = databases.application(path)
+    if application is not None:
+        return application == EXPORTED_DATABASE
+    return path.name.endswith(MANIFEST) and _MANIFEST_BEGINS.match(_head(path)) is not None
 
 
 def is_among(target: Path, paths: Iterable[str]) -> bool:
@@ -61,15 +66,12 @@ def is_among(target: Path, paths: Iterable[str]) -> bool:
     return any(target == Path(path) or (there and os.path.exists(path) and target.samefile(path)) for path in paths)  # noqa: PTH110 - raises nothing
 
 
-def _database(path: Path) -> str | None:
-    """Return what a database holds that no export replaces, in words; None if it is none, or an earlier export.
+def _database(path: Path, application: int) -> str | None:
+    """Return what a database holds that no export replaces, in words; None if it is an earlier export.
 
     What a program that was killed has left beside an earlier export would be taken for a part of the new one.
     """
-    head = _head(path)
-    if not head.startswith(_DATABASE):
-        return None
-    if not _is_exported_database(head):
+    if application != EXPORTED_DATABASE:
         return "a database that is no export"
     beside = (path.with_name(f"{path.name}{ending}") for ending in _JOURNALS)
     left = next((one.name for one in beside if one.exists() and one.stat().st_size), None)
@@ -79,13 +81,9 @@ def _database(path: Path) -> str | None:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_APPLICATION.stop)
+            return file.read(_HEAD_BYTES)
     except OSError:
         return b""
-
-
-def _is_exported_database(head: bytes) -> bool:
-    return head.startswith(_DATABASE) and head[_APPLICATION] == EXPORTED_DATABASE.to_bytes(4, "big")
 
 
 def _held(path: Path) -> str | None:

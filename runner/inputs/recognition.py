@@ -20,6 +20,7 @@ _PACKED = {
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _PYTHON = re.compile(rb"\{\s*'")
+DATABASE = "is an SQLite database; `runner export` writes the answers of a store to a file"
 MARKUP = "looks like HTML or XML"
 _EXAMPLE = 'every line must be one JSON object, such as {"prompt": "..."}'
 
@@ -102,7 +103,7 @@ def _binary(head: bytes) -> Found | None:
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         return Found("xlsx")
     if head.startswith(b"SQLite format 3\0"):
-        return Found(instead="is an SQLite database; `runner export` writes the answers of a store to a file")
+        return Found(instead=DATABASE)
     named = signatures.named(head)
     return Found(instead=named) if named is not None else None
 

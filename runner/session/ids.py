@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from runner import databases
 from runner.errors import UsageError
 from runner.inputs.keys import whole
 from runner.inputs.options import ReadOptions
@@ -47,6 +48,8 @@ def _text(path: Path, file: str) -> str:
     if file == "-":
         data = sys.stdin.buffer.read()
     else:
+        if databases.is_used(path):
+            raise UsageError(f"{_name(file)} is a store, not a file of ids")
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from runner import databases
 from runner.config import plugins
 from runner.errors import UsageError
 from runner.inputs import overwriting, patterns, recognition, spool
@@ -68,6 +69,8 @@ def recognise(path: Path, options: ReadOptions, *, most_bytes: int | None = None
 
     Raises UsageError for a file that cannot be read, or in none of the known formats.
     """
+    if databases.is_used(path):
+        raise UsageError(f"{path} {recognition.DATABASE}")
     name = module_name(options.format) if options.format is not None else _format(path, options)
     module = plugins.load("inputs", name)
     _refuse_options(path, module, name, options)

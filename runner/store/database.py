@@ -3,9 +3,11 @@
 A missing or damaged file is never silently replaced by a new one.
 """
 
+import errno
 import importlib.resources
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from runner import databases
 from runner.errors import StoreError, UsageError
 from runner.model import Json
 from runner.store import filesystem, schema
@@ -27,9 +30,8 @@ from runner.text import shell_word
 BUSY_S = 15.0
 """Seconds that a writer waits for another one."""
 _RETRY_S = 0.02
-_MAGIC = b"SQLite format 3\x00"
-_APPLICATION_AT = 68
-"""Where the header of a SQLite file has the number of its application."""
+_CREATING = threading.Lock()
+"""Held while the file is created: closing it would take away the locks of another thread that has just opened it with SQLite."""
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 DAMAGE = (msgspec.DecodeError, RecursionError)
 """What reading JSON raises that is none, or of another shape, or nested more deeply than anything that runner stores."""
@@ -58,6 +60,7 @@ def prepare(path: Path, *, create: bool) -> None:
     elif not path.is_file() or not path.stat().st_size:
         raise UsageError(f"there is no store at {path}; run `runner run FILE` first, or name the store with --db")
     with _explained(path):
+        databases.note(path)
         version = _version(path)
         if version > VERSION:
             raise StoreError(f"{path} was written by a newer runner (schema {version}, this one reads {VERSION}); update runner")
@@ -67,13 +70,8 @@ def prepare(path: Path, *, create: bool) -> None:
 
 
 def is_store(path: Path) -> bool:
-    """Return True if a file is a store, by its first bytes; False too if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_APPLICATION_AT + 4)
-    except OSError:
-        return False
-    return head.startswith(_MAGIC) and head[_APPLICATION_AT:] == APPLICATION_ID.to_bytes(4, "big")
+    """Return True if a file is a store, by its header; False too if it cannot be read."""
+    return databases.application(path) == APPLICATION_ID
 
 
 def address(path: Path) -> str:
@@ -179,7 +177,7 @@ def _create(path: Path) -> None:
         raise UsageError(f"the store {path} {why}; name a store on a local disk with --db")
     try:
         # mode 0600 before SQLite opens the file, since it gives its -wal and -shm files the same mode
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _create_file(path)
     except OSError as error:
         raise UsageError(f"the store {path} cannot be written: {error.strerror}; name another store with --db") from error
     if not os.access(path.parent, os.W_OK):
@@ -187,20 +185,35 @@ def _create(path: Path) -> None:
         raise UsageError(f"the folder {path.parent} {words}")
 
 
+def _create_file(path: Path) -> None:
+    """Create the file if it is missing. One that is there is not opened: it may be in use in this process."""
+    with _CREATING:
+        if path.exists():
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
 def _version(path: Path) -> int:
     """Return the schema version; 0 for an empty file. Raises StoreError for a file that is not a store."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    if not head:
+    size = path.stat().st_size
+    if not size:
         return 0
-    if head != _MAGIC:
-        raise StoreError(f"{path} is not a runner store (it is not a SQLite file); name another file with --db")
-    with closing(sqlite3.connect(address(path), timeout=BUSY_S, uri=True, isolation_level=None)) as connection:
-        # one transaction, because another process may be creating the store
-        connection.execute("BEGIN")
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    foreign = StoreError(f"{path} is not a runner store (it is not a SQLite file); name another file with --db")
+    if size < databases.HEADER_BYTES and not databases.begins_like_one(path):
+        raise foreign
+    try:
+        with closing(sqlite3.connect(address(path), timeout=BUSY_S, uri=True, isolation_level=None)) as connection:
+            # one transaction, because another process may be creating the store
+            connection.execute("BEGIN")
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname == "SQLITE_NOTADB" and not databases.begins_like_one(path):
+            raise foreign from error
+        raise
     if application != APPLICATION_ID and tables:
         raise StoreError(f"{path} is another program's database, not a runner store; name another file with --db")
     return int(version)
