@@ -1,12 +1,12 @@
 """``runner compare``: two runs side by side."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from runner.cli.completing import complete_file, complete_plugins, complete_run
-from runner.cli.options import db_option, json_option
+from runner.cli.options import csv_options, db_option, formats_of, gathered, json_option
 from runner.cli.typed import run_name
 
 _WIDTH = 100
@@ -15,27 +15,38 @@ _CELL = 24
 """Columns of a setting that is shown beside that of the other run."""
 _NO_TABLES = ("messages", "openai-batch")
 """Formats that hold the answers of one run."""
+_CSV = {"raw": "csv-raw", "csv_escape": "csv-escape", "csv_excel": "csv-excel"}
 
 
 @click.command(short_help="Show two runs side by side: answers, cost, tokens, time.")
 @click.argument("words", metavar="RUN RUN", nargs=-1, type=run_name, shell_complete=complete_run)
 @click.option("--on", metavar="NAMES", help="Compare only these fields of the answers, separated by commas; default: all.")
 @click.option(
-    *("--output", "-o"),
+    *("--output", "-o", "outputs"),
     metavar="FILE",
-    help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ...",
+    multiple=True,
+    help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ... Repeatable.",
     shell_complete=complete_file,
 )
 @click.option(
-    *("--format", "format_"),
+    *("--format", "formats"),
     metavar="FORMAT",
+    multiple=True,
     help="Its format; default: the ending of FILE.",
     shell_complete=complete_plugins("exports", *_NO_TABLES),
 )
+@csv_options
 @db_option
 @json_option
+@gathered("csv", "raw", "csv_escape", "csv_excel")
 def compare(
-    words: tuple[int | str, ...], on: str | None, output: str | None, format_: str | None, db: str, as_json: bool
+    words: tuple[int | str, ...],
+    on: str | None,
+    outputs: tuple[str, ...],
+    formats: tuple[str, ...],
+    db: str,
+    as_json: bool,
+    csv: dict[str, bool],
 ) -> None:
     """Show two runs side by side: same answers, changed ones, cost, tokens and time.
 
@@ -49,17 +60,20 @@ def compare(
 
     if len(words) != 2:
         raise UsageError("name two runs, by their numbers, their names or their prompt files: `runner compare 1 2`")
-    if format_ and output is None:
-        raise UsageError("--format is that of --output; name the file to write, as in `-o pairs.csv`")
-    if as_json and output is not None and is_standard_output(output):
+    for option, given in (("--format", formats), *((f"--{_CSV[name]}", given) for name, given in csv.items())):
+        if given and not outputs:
+            raise UsageError(f"{option} is that of --output; name the file to write, as in `-o pairs.csv`")
+    elsewhere = any(map(is_standard_output, outputs))
+    if as_json and elsewhere:
         raise UsageError("--json prints on standard output, and so would -o -; name a file for one of them")
     left, right = (_number(chosen.run_number(word, db)) for word in words)
     notes: list[str] = []
-    found = comparing.compare(left, right, db=db, on=on, output=output, format=format_, notes=notes)
-    elsewhere = output is not None and is_standard_output(output)
+    found = comparing.compare(
+        left, right, db=db, on=on, output=outputs or None, format=formats_of(formats, outputs), notes=notes, **cast("Any", csv)
+    )
     click.echo(texts.to_json(found) if as_json else "\n".join(_lines(found)), err=elsewhere)
-    if output is not None and not as_json:
-        for sentence in [f"{texts.count(found.rows)} pairs written to {output}", *notes]:
+    if outputs and not as_json:
+        for sentence in [*(f"{texts.count(found.rows)} pairs written to {output}" for output in outputs), *notes]:
             click.echo(sentence, err=elsewhere)
 
 

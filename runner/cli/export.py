@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runner.cli.completing import complete_file, complete_only, complete_plugins, complete_run
-from runner.cli.options import db_option, gathered, json_option, quiet_option
+from runner.cli.options import csv_options, db_option, formats_of, gathered, json_option, quiet_option
 from runner.cli.typed import run_name
 from runner.errors import UsageError
 
@@ -44,9 +44,7 @@ _FORMATS = "csv, jsonl, parquet, xlsx, sqlite, md, openai-batch, messages or the
 @click.option("--prefix-fields", is_flag=True, help="Call each of your own fields input_NAME, each of the answer answer_NAME.")
 @click.option("--prompt/--no-prompt", default=True, help="Write the column of what each row asked.  [default: prompt]")
 @click.option("--manifest", is_flag=True, help="Write FILE.manifest.json too: settings, versions, hashes, counts, cost.")
-@click.option("--csv-raw", "raw", is_flag=True, help="Do not escape cells that look like formulas.")
-@click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
-@click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
+@csv_options
 @db_option
 @quiet_option
 @json_option
@@ -79,9 +77,9 @@ def export(
     notes: list[str] = []
     wanted = run.id if run is not None else number
     flags = {**flags, **{name: _names(flags[name]) for name in ("only", "columns")}}
-    counts = api.export(targets, run_id=wanted, db=db, format=_formats(formats, targets), notes=notes, **flags)
+    counts = api.export(targets, run_id=wanted, db=db, format=formats_of(formats, targets), notes=notes, **flags)
     if run is not None and shown["as_json"]:
-        files = texts.written(counts, targets, formats=_formats(formats, targets), manifest=bool(flags["manifest"]))
+        files = texts.written(counts, targets, formats=formats_of(formats, targets), manifest=bool(flags["manifest"]))
         click.echo(texts.to_json({"run": run.id, "rows": run.rows, "files": files, "notes": notes}))
     elif run is not None and not shown["quiet"]:
         for sentence in [*texts.exported(run, fuller, counts, targets, db), *notes]:
@@ -91,18 +89,3 @@ def export(
 def _names(given: Sequence[str]) -> list[str]:
     """Return names that were given in one or several options, with commas between them."""
     return [name.strip() for words in given for name in words.split(",") if name.strip()]
-
-
-def _formats(formats: Sequence[str], targets: Sequence[str]) -> list[str | None]:
-    """Return the format of each output, None where its ending tells it. Raises UsageError."""
-    from runner.text import plural
-
-    if formats and len(formats) != len(targets):
-        raise UsageError(
-            f"--format is given {_times(len(formats))} for {plural(len(targets), 'output')}; give it for each, in order"
-        )
-    return [*formats] or [None] * len(targets)
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number:,} times"

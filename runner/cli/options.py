@@ -4,7 +4,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -194,3 +194,25 @@ def gathered(into: str, *names: str) -> Callable[[F], F]:
         return cast("F", call)
 
     return wrap
+
+
+def csv_options(command: F) -> F:
+    """Add the options for cells of CSV: ``raw``, ``csv_escape`` and ``csv_excel``."""
+    for option in (
+        click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8."),
+        click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too."),
+        click.option("--csv-raw", "raw", is_flag=True, help="Do not escape cells that look like formulas."),
+    ):
+        command = option(command)
+    return command
+
+
+def formats_of(formats: Sequence[str], targets: Sequence[str]) -> list[str | None]:
+    """Return the format of each output, None where its ending tells it. Raises UsageError."""
+    from runner.errors import UsageError
+    from runner.text import plural
+
+    if formats and len(formats) != len(targets):
+        times = "once" if len(formats) == 1 else f"{len(formats):,} times"
+        raise UsageError(f"--format is given {times} for {plural(len(targets), 'output')}; give it for each, in order")
+    return [*formats] or [None] * len(targets)

@@ -11,6 +11,7 @@ from runner.model import Json
 _DECODE = msgspec.json.Decoder().decode
 _ANY = ("text", "other")
 """Kinds of columns into which each value fits."""
+_MOST = 2**63
 
 
 def added(
@@ -44,7 +45,7 @@ def place(columns: Sequence[str]) -> int:
     return at + (columns[at : at + 1] == ["answer_number"])
 
 
-def filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterable[Sequence[object]]:
+def filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Mapping[str, Kind]) -> Iterable[Sequence[object]]:
     """Return records with the values of the fields, None where there is none. columns: those that the records have."""
     return _filled(records, columns, fields) if fields else records
 
@@ -54,24 +55,31 @@ def kinds_of(texts: Iterable[str | None], fields: Mapping[str, Kind]) -> list[Ki
 
     texts: all answers. fields: each with what it holds by the schema.
     """
-    kinds, doubtful = Kinds(), [name for name, kind in fields.items() if kind not in _ANY]
+    kinds, doubtful = Kinds(), {name: kind for name, kind in fields.items() if kind not in _ANY}
     for text in texts if doubtful else ():
         kinds.see(dict(zip(doubtful, values(text, doubtful), strict=True)))
     return [kinds.of(name, kind) for name, kind in fields.items()]
 
 
-def values(text: object, fields: Sequence[str]) -> list[Json]:
-    """Return the values of the fields of an answer; None for each that it does not have, and for all of what is no object."""
+def values(text: object, fields: Mapping[str, Kind]) -> list[Json]:
+    """Return the values of the fields of an answer; None for each that it does not have, and for all of what is no object.
+
+    A whole number that the model wrote as 3.0 or 3e0 is 3 in a field of whole numbers: JSON Schema takes it as one.
+    """
     try:
         found = _DECODE(text) if fields and isinstance(text, str) else None
     except (msgspec.DecodeError, RecursionError):
         # a store that somebody has changed
         found = None
     get = found.get if isinstance(found, dict) else {}.get
-    return [get(name) for name in fields]
+    return [_whole(get(name)) if kind == "int" else get(name) for name, kind in fields.items()]
 
 
-def _filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterator[list[object]]:
+def _whole(value: Json) -> Json:
+    return int(value) if type(value) is float and value.is_integer() and -_MOST <= value < _MOST else value
+
+
+def _filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Mapping[str, Kind]) -> Iterator[list[object]]:
     at, text, status = place(columns), columns.index("text"), columns.index("status")
     none: list[object] = [None] * len(fields)
     for record in records:

@@ -1,7 +1,8 @@
 """The short form of a schema: ``sentiment: good|bad|mixed, reason: str, score: int, tags: list[str], maybe: str?``. Pure.
 
-A field has a name and a type: ``str``, ``int``, ``float``, ``bool``, ``list[TYPE]``, or words of which one is to be chosen, with
-``|`` between them. A ``?`` behind it means that it may be null. What holds a special character stands in quotation marks.
+A field has a name and a type: ``str``, ``int``, ``float``, ``bool``, ``list[TYPE]``, or words or numbers of which one is to be
+chosen, with ``|`` between them. A ``?`` behind it means that it may be null. What holds a special character stands in quotation
+marks.
 """
 
 import re
@@ -22,6 +23,8 @@ _OTHER_NAMES = {
 _EXAMPLE = 'such as "sentiment: good|bad|mixed, reason: str"'
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _SPECIAL = re.compile(r"[\[\]?:|,\"']")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _LONGEST = 64
 
 
@@ -93,9 +96,19 @@ def _choice(words: list[str], written: list[str], name: str) -> Schema:
     twice = next((word for word in words if words.count(word) > 1), None)
     if twice is not None:
         raise UsageError(f"fields: {name!r} has the word {twice!r} twice; give each word once")
-    if all(re.fullmatch(r"-?\d{1,18}", word.strip()) for word in written):
-        return {"type": "integer", "enum": [int(word) for word in words]}
+    numbers = [word.strip() for word in written]
+    if all(map(_WHOLE.fullmatch, numbers)):
+        return _of_numbers("integer", [int(word) for word in numbers], name)
+    if all(map(_DECIMAL.fullmatch, numbers)):
+        return _of_numbers("number", [int(word) if _WHOLE.fullmatch(word) else float(word) for word in numbers], name)
     return {"type": "string", "enum": words}
+
+
+def _of_numbers(kind: str, numbers: list[int] | list[int | float], name: str) -> Schema:
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise UsageError(f"fields: {name!r} has the number {twice} twice; give each number once")
+    return {"type": kind, "enum": numbers}
 
 
 def _word(text: str, what: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from runner import origin
-from runner.answer_shape import fields_in
+from runner.answer_shape import FieldKind, fields_in
 from runner.errors import UsageError
 from runner.exports.answer_fields import values
 from runner.inputs.choosing import Rows
@@ -29,7 +29,8 @@ class Answers(NamedTuple):
     """The answered rows of a run as they were when it was opened.
 
     files: those that the run has read, if several. about: what a person should know of it, one sentence each. several: its rows
-    have more than one answer, and each is a row here.
+    have more than one answer, and each is a row here. named: the fields of the answers, each with its name as a field of a row.
+    kinds: what each of them holds.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class Answers(NamedTuple):
     about: tuple[str, ...]
     several: bool = False
     named: Mapping[str, str] = {}
+    kinds: Mapping[str, FieldKind] = {}
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class Answers(NamedTuple):
         fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
         fields.pop("params", None)
         ours: dict[str, Json] = {ANSWER: row.text, **({NUMBER: number} if self.several else {})}
-        return added(fields, {**ours, **dict(zip(self.named.values(), values(row.text, [*self.named]), strict=True))})
+        return added(fields, {**ours, **dict(zip(self.named.values(), values(row.text, self.kinds), strict=True))})
 
     def measured(self) -> Content:
         """Hash the rows. Two runs with the same rows and answers have the same content."""
@@ -92,7 +94,7 @@ def opened(source: Path, store: Path) -> Answers:
     first, names = next(iter(rows), None), _field_names(run)
     ours = (ANSWER, *((NUMBER,) if several else ()), *names.values())
     about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first), ours) if first is not None else ()))
-    return Answers(run, rows, origin.files_in(run.settings), store, about, several, names)
+    return Answers(run, rows, origin.files_in(run.settings), store, about, several, names, fields_in(run.settings))
 
 
 def numbered(source: Path, store: Path) -> Path:

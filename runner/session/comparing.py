@@ -1,43 +1,32 @@
 """Compares two runs: which answers are the same, what changed, and what each run took."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from operator import index
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack
 
 from msgspec import Struct
 
-from runner.answer_shape import FieldKind, fields_in
+from runner.answer_shape import fields_in
 from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.exports import answer_fields
-from runner.exports.columns import of_rows, spelt
-from runner.exports.file import open_output
-from runner.exports.kinds import Kind, Kinds
-from runner.interfaces import Exporter
+from runner.exports.kinds import Kind
 from runner.model import Json, Run
-from runner.session import arguments, outputs
+from runner.session import arguments, pairs
 from runner.session.agreement import Agreement, Tally, common
 from runner.session.called import number_of
-from runner.session.exporting import own_fields
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.only import listed
-from runner.session.outputs import Output
+from runner.session.pairs import CsvFlags
 from runner.several import row_of
 from runner.store.comparing import Pair, PairReader
 from runner.store.totals import Totals
 from runner.text import clean, encodable
 
 _EXAMPLES = 5
-_FIRST: Mapping[str, Kind] = {
-    "answer_number": "int",
-    **dict.fromkeys(("left_status", "right_status"), "text"),
-    "same": "bool",
-    **dict.fromkeys(("left_text", "right_text", "left_error_code", "right_error_code"), "text"),
-}
-"""The columns of a table of pairs behind the rows' own fields, and what they hold."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -99,33 +88,45 @@ def compare(
     *,
     db: str | Path = DEFAULT_STORE,
     on: str | Sequence[str] | None = None,
-    output: str | Path | None = None,
-    format: str | None = None,  # noqa: A002 - the option's name
+    output: str | Path | list[str] | list[Path] | tuple[str | Path, ...] | None = None,
+    format: str | Sequence[str | None] | None = None,  # noqa: A002 - the option's name
     notes: list[str] | None = None,
+    **flags: Unpack[CsvFlags],
 ) -> Comparison:
     """Return two runs of a store side by side. Rows are matched by their ids, and rows without an id by their content.
 
     left, right: the number or the name of each. on: the fields of the schemas that are compared, by default all that both runs
-    have. output: a file to which the pairs are written as a table. format: as for ``runner.export``. notes: receives a sentence
-    for each kind of change that was made to texts in that file. Takes constant memory. Raises UsageError, StoreError.
+    have. output: a file to which the pairs are written as a table, or a list of files. format: as for ``runner.export``. notes:
+    receives a sentence for each kind of change that was made to texts in a file. flags: see ``CsvFlags``. Takes constant memory.
+    Raises UsageError, StoreError.
     """
-    arguments.check(db=db, on=on, notes=notes)
+    if unknown := flags.keys() - CsvFlags.__annotations__.keys():
+        raise TypeError(f"compare() got an unexpected keyword argument {min(unknown)!r}")
+    arguments.check(db=db, on=on, notes=notes, **flags)
     one, other = (_number(run, db) for run in (left, right))
-    if output is not None:
-        arguments.check(output=output, format=format)
+    places = _places(output, format)
     if one == other:
         raise UsageError(f"both are run {one}; name two runs (`runner list` shows them)")
     with PairReader(store_path(db)) as reader, ExitStack() as stack:
-        wanted = None if output is None else outputs.of(output, format)
-        if wanted is not None:
-            _refuse(wanted, reader)
+        wanted = pairs.outputs_of(places, reader, flags)
         stack.enter_context(reader.snapshot())
         both = reader.run(one), reader.run(other)
         fields = fields_of(both, listed(on))
         found = compared(reader, both, fields)
-        if wanted is not None:
-            _write(wanted, reader, both, found.rows, notes, fields=fields)
+        if wanted:
+            pairs.Pairs(reader, both, found.rows, fields).write(wanted, flags, notes)
         return found
+
+
+def _places(output: Any, format_: Any) -> list[tuple[str | Path, str | None]]:
+    """Return the files that are to be written, each with its format if that was named. Raises UsageError."""
+    if output is None:
+        return []
+    if not isinstance(output, list | tuple):
+        arguments.check(output=output, format=format_)
+        return [(output, format_)]
+    arguments.check_outputs(output, format_)
+    return list(zip(output, format_ or [None] * len(output), strict=True))
 
 
 def _number(run: int | str, db: str | Path) -> int:
@@ -155,7 +156,7 @@ def compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | 
         outcomes[f"{pair.left_status}_{pair.right_status}"] += 1
         other += not pair.alike
         if pair.both_done and not tally.add(pair.left_text, pair.right_text) and len(examples) < _EXAMPLES:
-            examples.append(_change(pair, [*tally.fields]))
+            examples.append(_change(pair, dict.fromkeys(tally.fields, "other")))
     rows, totals = outcomes.total(), [reader.totals(run.id) for run in both]
     whole = tally.whole
     # without the rows themselves (keep_rows = false) nothing can be said of their fields
@@ -189,7 +190,7 @@ def compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | 
     )
 
 
-def _change(pair: Pair, fields: Sequence[str]) -> Change:
+def _change(pair: Pair, fields: Mapping[str, Kind]) -> Change:
     values = zip(fields, *(answer_fields.values(text, fields) for text in (pair.left_text, pair.right_text)), strict=True)
     differ = tuple(name for name, left, right in values if left != right)
     texts = encodable(pair.left_text or ""), encodable(pair.right_text or "")
@@ -214,77 +215,3 @@ def _each(totals: Sequence[Totals], of: Any) -> tuple[Any, Any]:
 
 def _of(totals: Sequence[Totals], name: str) -> tuple[Any, Any]:
     return _each(totals, lambda books: getattr(books, name))
-
-
-# -- the table of pairs
-
-
-def _refuse(output: Output, reader: PairReader) -> None:
-    """Raise UsageError for an output to which no pairs can be written."""
-    if output.is_whole:
-        kind = output.kind.replace("_", "-")
-        raise UsageError(f"{kind} holds the answers of one run, and no pairs of answers; take a table, such as .csv or .parquet")
-    outputs.refuse_among([output], reader, manifest=False)
-
-
-def _write(
-    output: Output,
-    reader: PairReader,
-    both: tuple[Run, Run],
-    rows: int,
-    notes: list[str] | None,
-    *,
-    fields: Sequence[str] | None,
-) -> None:
-    """Write the pairs as a table."""
-    own, write = own_fields(reader, both[0]), cast("Exporter", output.module.write)
-    names = _columns(own, fields or (), getattr(output.module, "ALIKE", spelt))
-    for what, size, most in (("rows", rows, "MOST_ROWS"), ("columns", len(names), "MOST_COLUMNS")):
-        if hasattr(output.module, most):
-            outputs.refuse_size(output, what, size, getattr(output.module, most), "take another format")
-    more: dict[str, Any] = {}
-    if output.kind == "csv":
-        more = {"raw": False, "kept": names[: len(own) + 1], "excel": False}
-    if outputs.takes(write, "kinds"):
-        more["kinds"] = _kinds(reader, both, own, fields or ())
-    if notes is not None and outputs.takes(write, "notes"):
-        more["notes"] = notes
-    with open_output(output.place, output.form) as out:
-        write(names, _records(reader, both, own, fields), out, **more)
-
-
-def _columns(own: Sequence[str], fields: Sequence[str], alike: Any) -> list[str]:
-    """Return the names of the columns: id, the rows' own fields, both answers, and each field of both."""
-    ours = ["id", *_FIRST]
-    names = ["id", *of_rows(own, ours, alike, prefix=False), *_FIRST]
-    sides = [f"{side}_{name}" for name in fields for side in ("left", "right")]
-    return [*names, *answer_fields.named(names, sides, alike)]
-
-
-def _kinds(reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str]) -> list[Kind]:
-    """Return what the columns hold. All pairs are read for it."""
-    kinds = Kinds()
-    for pair in reader.pairs(*both, fields=True):
-        own_id, values = pair.id_and_fields()
-        kinds.see({**values, "id": own_id})
-    sides = []
-    for run, text in zip(both, ("left_text", "right_text"), strict=True):
-        of: dict[str, FieldKind] = {name: kind for name, kind in fields_in(run.settings).items() if name in fields}
-        found = answer_fields.kinds_of((getattr(pair, text) for pair in reader.pairs(*both) if pair.both_done), of)
-        sides.append(dict(zip(of, found, strict=True)))
-    return [kinds.of("id"), *map(kinds.of, own), *_FIRST.values(), *(side[name] for name in fields for side in sides)]
-
-
-def _records(
-    reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str] | None
-) -> Iterator[list[object]]:
-    tally = Tally(fields)
-    for pair in reader.pairs(*both, fields=True):
-        own_id, values = pair.id_and_fields()
-        same = tally.add(pair.left_text, pair.right_text) if pair.both_done else None
-        texts = [pair.left_text, pair.right_text]
-        states = [pair.answer_number, pair.left_status, pair.right_status, same, *texts, pair.left_code, pair.right_code]
-        # a failed row may have kept a text that does not fit
-        left, right = (answer_fields.values(text if pair.both_done else None, fields or ()) for text in texts)
-        sides = (value for both_sides in zip(left, right, strict=True) for value in both_sides)
-        yield [own_id, *map(values.get, own), *states, *sides]

@@ -66,7 +66,7 @@ def write(
     All files have the same state of the store. The other arguments are those of ``runner.export``.
     """
     wanted = [outputs.of(place, name) for place, name in places]
-    _refuse_flags(wanted, flags)
+    refuse_flags(wanted, flags)
     with StoreReader(store) as reader, ExitStack() as stack:
         outputs.refuse_among(wanted, reader, manifest=flags.get("manifest", False))
         run = reader.run(run_id, counted=False)
@@ -130,7 +130,7 @@ class _Rows:
         words = asked_in(self.run.settings) if asked else None
         results = self.reader.results(self.run.id, words, self.files, self.chosen)
         made = records(results, self.own, prompt=self.prompt, parts=self.parts)
-        return answer_fields.filled(made, columns(self.own, prompt=self.prompt, parts=self.parts), [*self.fields])
+        return answer_fields.filled(made, columns(self.own, prompt=self.prompt, parts=self.parts), self.fields)
 
     def whole(self, *, without_files: bool) -> Iterable[Sequence[Json]]:
         """Return the records of whole rows. without_files: nothing is told of what a row asked that names files."""
@@ -240,7 +240,7 @@ def _kinds(names: Sequence[str], rows: _Rows, answered: range) -> list[Kind]:
     return [*first, *(OURS[name] for name in before), *rows.field_kinds, *(OURS[name] for name in behind)]
 
 
-def _refuse_flags(wanted: Sequence[Output], flags: ExportFlags) -> None:
+def refuse_flags(wanted: Sequence[Output], flags: ExportFlags) -> None:
     """Raise UsageError for what means nothing together, or for one of the formats."""
     if flags.get("raw") and flags.get("csv_escape"):
         raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")

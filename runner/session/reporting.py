@@ -63,12 +63,14 @@ def _on_the_same_axes(told: Sequence[Told]) -> list[Told]:
     characters = alike([one.figures.answers.characters for one in told])
     fields = _fields_alike([one.figures.answers.fields for one in told])
     return [
-        one._replace(
-            figures=structs.replace(
+        Told(
+            one.facts,
+            structs.replace(
                 one.figures,
                 **{name: found[place] for name, found in spreads.items()},
                 answers=structs.replace(one.figures.answers, characters=characters[place], fields=fields[place]),
-            )
+            ),
+            one.place,
         )
         for place, one in enumerate(told)
     ]

@@ -106,7 +106,7 @@ class Results:
             found = reader.results(self.run, asked, files_in(self._run.settings))
             names, fields = columns(own, parts=parts), fields_in(self._run.settings)
             yield answer_fields.added(names, fields)
-            yield from answer_fields.filled(records(found, own, parts=parts), names, [*fields])
+            yield from answer_fields.filled(records(found, own, parts=parts), names, fields)
 
     def __repr__(self) -> str:
         return f"<Results of run {self.run}: {plural(len(self), 'row')}>"
@@ -116,7 +116,7 @@ class Results:
         own = list(dict.fromkeys(name for result in first for name in result.metadata))[:_OWN]
         failed = any(result.error is not None for result in first)
         before, behind = ["id", *columns(own)[1 : 1 + len(own)], "prompt", "text"], ["status", *(["error"] if failed else [])]
-        fields = [*fields_in(self._run.settings)][:_OWN]
+        fields = dict(islice(fields_in(self._run.settings).items(), _OWN))
         header = [*before, *answer_fields.named([*before, *behind], fields), *behind]
         rows = [
             [result.id if not isinstance(result.id, int) else str(result.id)]

@@ -33,8 +33,8 @@ def statement(settings: Iterable[Mapping[str, Json]]) -> str:
     """Return what creates the view. settings: those of all runs."""
     columns, taken = list[str](), set(_FIRST)
     for schema in (one["schema"] for one in settings if isinstance(one.get("schema"), dict)):
-        for name in fields_of(schema):
-            column = _extracted(name, taken)
+        for name, kind in fields_of(schema).items():
+            column = _extracted(name, taken, whole=kind == "int")
             if column is not None and len(columns) < _MOST:
                 columns.append(column)
     made = "".join(f",\n       {column}" for column in columns)
@@ -45,12 +45,20 @@ def statement(settings: Iterable[Mapping[str, Json]]) -> str:
     )
 
 
-def _extracted(name: str, taken: set[str]) -> str | None:
-    """Return the column of a field; None if it has one already, or if no JSON path of SQLite can spell its name."""
+def _extracted(name: str, taken: set[str], *, whole: bool) -> str | None:
+    """Return the column of a field; None if it has one already, or if no JSON path of SQLite can spell its name.
+
+    whole: it holds whole numbers, and 3.0 is 3.
+    """
     column = f"answer_{name}" if name.lower() in _FIRST else name
     # names of columns do not tell small letters from capital ones
     if '"' in name or "\\" in name or "\0" in name or column.lower() in taken:
         return None
     taken.add(column.lower())
     path = f'$."{name}"'.replace("'", "''")
-    return f"json_extract(CASE WHEN json_valid(i.text) THEN i.text END, '{path}') AS \"{column}\""
+    value = f"json_extract(CASE WHEN json_valid(i.text) THEN i.text END, '{path}')"
+    if whole:
+        # a number beyond 64 bits is not the same as one that is cut to them
+        cut = f"CAST({value} AS INTEGER)"
+        value = f"CASE WHEN typeof({value}) = 'real' AND {value} = {cut} THEN {cut} ELSE {value} END"
+    return f'{value} AS "{column}"'

@@ -151,6 +151,23 @@ def test_pairs_are_a_table(pairs: Pairs) -> None:
     assert "3 pairs written to -" in ended.err
 
 
+def test_several_tables_with_the_options_of_csv(pairs: Pairs) -> None:
+    (pairs.folder / "formula.jsonl").write_text('{"id": "=a", "prompt": "=1+1"}\n')
+    numbers = []
+    for model in ("m", "n"):
+        settings = {"provider": "simulator", "db": pairs.folder / "formula.db", "model": model}
+        numbers.append(runner.run(pairs.folder / "formula.jsonl", **settings).run)
+    words = ("compare", "1", "2", "--db", "formula.db")
+    ended = run(*words, "-o", "raw.csv", "-o", "again.csv", "--csv-raw", "--csv-excel", cwd=pairs.folder)
+    assert (ended.code, ended.out.count("1 pairs written to")) == (0, 2)
+    assert (pairs.folder / "raw.csv").read_bytes().startswith(b'\xef\xbb\xbf"id",')
+    assert (pairs.folder / "raw.csv").read_bytes() == (pairs.folder / "again.csv").read_bytes()
+    assert '"=a"' in (pairs.folder / "raw.csv").read_text(encoding="utf-8")
+    escaped = [pairs.folder / "escaped.csv", pairs.folder / "as.txt"]
+    runner.compare(*numbers, db=pairs.folder / "formula.db", output=escaped, format=[None, "csv"], csv_escape=True)
+    assert [file.read_text().splitlines()[1][:5] for file in escaped] == ['"\'=a"'] * 2
+
+
 def test_answers_are_matched_by_their_numbers(pairs: Pairs) -> None:
     found = runner.compare(5, 6, db=pairs.store)
     assert (found.rows, found.changed, found.only_left, found.only_right, found.answers) == (4, 4, 2, 0, (3, 2))
@@ -184,6 +201,11 @@ def test_runs_without_a_row_in_common(pairs: Pairs) -> None:
         (("1", "2", "-o", "x.docx"), "cannot tell the format of x.docx"),
         (("1", "2", "-o", "runner.db", "--format", "sqlite"), "runner.db"),
         (("1", "2", "--format", "csv"), "--format is that of --output"),
+        (("1", "2", "--csv-raw"), "--csv-raw is that of --output"),
+        (("1", "2", "-o", "x.csv", "-o", "y.csv", "--format", "csv"), "--format is given once for 2 outputs"),
+        (("1", "2", "-o", "x.csv", "-o", "x.csv"), "x.csv is named twice"),
+        (("1", "2", "-o", "x.csv", "--csv-raw", "--csv-escape"), "exclude each other"),
+        (("1", "2", "-o", "x.jsonl", "--csv-excel"), "--csv-excel means nothing for jsonl"),
         (("1", "2", "-o", "-", "--json"), "name a file for one of them"),
     ],
 )

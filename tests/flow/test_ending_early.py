@@ -14,6 +14,7 @@ from runner.errors import UsageError
 FIELDS = "mood: good|bad, why: str, score: int"
 GOOD = '{"mood": "good", "why": "it is", "score": 1}'
 BEGUN = 'Sure: {"mood": "great", "why": "because'
+NO_COMMA = '{"mood": "good" "why": "because'
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 
 
@@ -40,6 +41,14 @@ def test_an_answer_that_can_no_longer_fit_is_ended_and_asked_for_again(tmp_path:
         "SELECT error_code, error, output_tokens IS NULL OR output_bound IS NOT NULL, sent FROM attempts WHERE number = 1",
     )
     assert found == [("invalid_output", words, 1, 1)]
+
+
+@DIALECTS
+def test_an_answer_without_a_comma_is_ended_there(tmp_path: Path, dialect: str) -> None:
+    with bench(tmp_path, [begun(dialect, NO_COMMA[:17], NO_COMMA[17:20]), answer(dialect, "stream", GOOD)], 1) as desk:
+        summary = desk.run(provider=dialect, fields=FIELDS, fail_fast=True, attempts=1)
+        assert (summary.done, summary.failed, summary.attempts_now) == (1, 0, 2)
+        assert "is not JSON: ',' or '}' is missing at character 17" in desk.server.requests[1].json["messages"][2]["content"]
 
 
 @DIALECTS

@@ -64,7 +64,7 @@ def test_only_answers_that_count_have_values() -> None:
         ["e", "[1]", "done"],
         ["f", "no JSON", "done"],
     ]
-    made = [row[2:4] for row in filled(rows, columns, ["x", "y"])]
+    made = [row[2:4] for row in filled(rows, columns, {"x": "int", "y": "other"})]
     assert made == [[1, [2]], [1, None], [None, None], [None, None], [None, None], [None, None]]
 
 
@@ -73,8 +73,10 @@ def test_only_answers_that_count_have_values() -> None:
     [
         ([], ("int", "float", "bool", "text", "other")),
         (['{"i": 1, "f": 2, "b": true, "t": "x", "o": 1}', None, "no JSON", "[1]"], ("int", "float", "bool", "text", "other")),
-        (['{"i": 1.0, "f": 0.5}', '{"i": 2, "f": 9007199254740992}'], ("float", "float", "bool", "text", "other")),
+        (['{"i": 1.5, "f": 0.5}', '{"i": 2, "f": 9007199254740992}'], ("float", "float", "bool", "text", "other")),
         (['{"i": 9223372036854775808, "f": 9007199254740993}'], ("other", "other", "bool", "text", "other")),
+        (['{"i": 3.0}', '{"i": 3e0}', '{"i": 9007199254740993}'], ("int", "float", "bool", "text", "other")),
+        (['{"i": 1e300}', '{"i": 2}'], ("float", "float", "bool", "text", "other")),
         # a store that somebody has changed
         (['{"i": "1", "f": true, "b": "yes", "t": 5}'], ("other", "other", "other", "text", "other")),
     ],

@@ -32,6 +32,12 @@ def test_the_example_of_the_help_is_a_schema_that_every_provider_takes() -> None
     ("text", "meant"),
     [
         ("1|2|-3", {"type": "integer", "enum": [1, 2, -3]}),
+        ("-1|0|1", {"type": "integer", "enum": [-1, 0, 1]}),
+        ("0.5|1.5", {"type": "number", "enum": [0.5, 1.5]}),
+        ("1 | -2.5 ?", {"anyOf": [{"type": "number", "enum": [1, -2.5]}, {"type": "null"}]}),
+        ("1.|2", {"type": "string", "enum": ["1.", "2"]}),
+        ("0.5|half", {"type": "string", "enum": ["0.5", "half"]}),
+        ('"0.5"|1.5', {"type": "string", "enum": ["0.5", "1.5"]}),
         ('"1"|2', {"type": "string", "enum": ["1", "2"]}),
         ("'a, b'|very good", {"type": "string", "enum": ["a, b", "very good"]}),
         ("int|float", {"anyOf": [{"type": "integer"}, {"type": "number"}]}),
