@@ -82,7 +82,7 @@ def test_sessions_that_follow_each_other_at_once_are_one_period_and_no_more_time
 
 def test_a_session_that_began_at_no_instant_is_not_looked_for(tmp_path: Path) -> None:
     path = tmp_path / "runner.db"
-    before = course(path, [0.0, 10.0, 90.0], 2.0, sessions=(0.0, 50.0))
+    before = course(path, [0.0, 10.0, 90.0, 100.0], 2.0, sessions=(0.0, 50.0))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO sessions (run_id, began_at, noted_at, time, timeline) VALUES (1, 'x', 0, '{}', '[]')")
     assert course_in(path) == before
