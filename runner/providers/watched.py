@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 from runner.interfaces import Decoder
 from runner.passing import Growth, PassingDecoder
 
-Look: TypeAlias = Callable[[str, int], None]
-"""Called with all that has come so far, and how many characters of it are new. Raises what ends the answer."""
+Look: TypeAlias = Callable[[str, bool], None]
+"""Called with the text that is new, and True if it starts over: then that is all of it. Raises what ends the answer."""
 
 
 class Watch(NamedTuple):
@@ -45,11 +45,10 @@ class _Shown:
     """Shows one text as it grows."""
 
     def __init__(self, look: Look) -> None:
-        self._look, self._growth, self._whole = look, Growth(), ""
+        self._look, self._growth = look, Growth()
 
     def show(self, lists: Sequence[list[str]]) -> None:
-        """Show the pieces if there are new ones."""
+        """Show what is new of the pieces."""
         new, again = self._growth.new(list(lists))
-        self._whole = new if again else self._whole + new
-        if new:
-            self._look(self._whole, len(new))
+        if new or again:
+            self._look(new, again)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _WINDOW = 4_000
 """Characters before new text in which a match may begin, while the answer comes. The whole answer is searched at its end."""
+_SHORT, _GROWTH = 4_000, 1.02
+"""A text that is longer is looked at again for its schema when it has grown by so much: in all, by few times its length."""
 _SHOWN = 60
 
 
@@ -60,18 +62,33 @@ class _Looking:
 
     def __init__(self, rule: re.Pattern[str] | None, growing: "Growing | None") -> None:
         self._rule, self._growing = rule, growing
-        self._answer = growing.answer() if growing is not None else None
+        self._start()
 
-    def look(self, text: str, new: int) -> None:
-        """Look at the text so far. Raises UnwantedTextError, InvalidAnswerError."""
-        size = len(text)
-        if self._rule is not None and (found := self._rule.search(text, max(0, size - new - _WINDOW))) is not None:
-            raise _unwanted(found, text, early=True)
-        if self._growing is not None and new == size:
-            # it starts over
-            self._answer = self._growing.answer()
-        if self._answer is not None and (fault := self._answer.fault(text)) is not None:
-            raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
+    def _start(self) -> None:
+        # its end, in which the rule looks; and how long it is when its structure is looked at next
+        self._pieces, self._size, self._next, self._end = list[str](), 0, 0, ""
+        self._answer = self._growing.answer() if self._growing is not None else None
+
+    def look(self, new: str, again: bool) -> None:
+        """Take the text that is new, and look at the answer. Raises UnwantedTextError, InvalidAnswerError."""
+        if again:
+            self._start()
+        self._pieces.append(new)
+        self._size += len(new)
+        if self._rule is not None and (found := self._found(self._rule, new)) is not None:
+            raise _unwanted(found, "".join(self._pieces), early=True)
+        if self._answer is not None and self._size >= self._next:
+            # a long text is not put together for each of its pieces
+            self._next = int(self._size * _GROWTH) if self._size > _SHORT else 0
+            self._pieces = [text := "".join(self._pieces)]
+            if (fault := self._answer.fault(text)) is not None:
+                raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
+
+    def _found(self, rule: re.Pattern[str], new: str) -> re.Match[str] | None:
+        end = self._end + new
+        # what is before the window is for a rule that looks behind; and ^ is found only where the answer begins
+        self._end = end[-2 * _WINDOW :]
+        return rule.search(end, max(0, len(end) - len(new) - _WINDOW))
 
 
 def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:

@@ -9,11 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from processes import count, environment, free_port, simulator, until
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "slurm.md").read_text(encoding="utf-8")
+from runner.engine.judge import UNREACHED_S
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = (DOCS / "guides" / "slurm.md").read_text(encoding="utf-8")
 (SCRIPT,) = re.findall(r"<!-- file: reviews.sbatch -->\n```sh\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 ROWS = 60
+
+
+@pytest.mark.parametrize("page", ["guides/slurm.md", "guides/local-servers.md", "explanation/outages.md"])
+def test_pages_tell_how_long_runner_waits_for_a_server_that_was_never_there(page: str) -> None:
+    text = " ".join((DOCS / page).read_text(encoding="utf-8").replace("*", "").split())
+    assert re.findall(r"(\d+) s(?:econds)?(?:,| for a server that has never answered)", text) == [f"{UNREACHED_S:.0f}"]
 
 
 def started(folder: Path, node: Path) -> "subprocess.Popen[bytes]":

@@ -19,7 +19,7 @@ class Agreed(NamedTuple):
 def agreement(number: int, whole: Agreed, fields: Mapping[str, Agreed], counted: str) -> list[Block]:
     """Return how far two runs agree.
 
-    number: of outcomes that both have. counted: what they are of, ``row`` or ``answer``. whole: the answers. fields: of
+    number: of outcomes that both have. counted: what they are of, ``row`` or ``answer``. whole: the answers. fields: those of
     their schemas.
     """
     if not number:
