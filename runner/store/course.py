@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from runner.figures import Cause, Course, Period, Slice
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, prices, sessions
+from runner.store.sessions import of_clock
 from runner.store.spending import Fetch, of_run, once
 
 _SLICES = 72
@@ -62,7 +63,7 @@ def _within(period: Period, after: Period) -> range:
 def _begins(fetch: Fetch, run_id: int) -> list[float]:
     """Return when each session of the run began, in order."""
     began_at = sessions.c.began_at
-    return [instant for (instant,) in fetch(sa.select(began_at).where(sessions.c.run_id == run_id).order_by(began_at))]
+    return [instant for (instant,) in fetch(sa.select(began_at).where(of_clock(run_id)).order_by(began_at))]
 
 
 def _stretches(fetch: Fetch, run_id: int, begins: Sequence[float]) -> list[Stretch]:

@@ -126,3 +126,12 @@ def test_a_column_of_another_type(desk: Desk, column: str, value: Any) -> None:
     for command in (("list",), ("status",), ("resume",), ("export", "-o", "-"), desk.command):
         said = refused(desk, *command)
         assert f"the store {desk.store} cannot be read: it is damaged (run 1 has {value!r} as {column}); restore a copy" in said
+
+
+def test_a_report_is_made_though_a_session_has_times_of_no_clock(desk: Desk) -> None:
+    for began_at, at in (("'x'", "1"), ("began_at", "1e308"), ("1e308", "1e308")):
+        change(desk, f"UPDATE sessions SET began_at = {began_at}, timeline = '[[{at}, 1, 1, null], [-5, 1, 1, null]]'")
+        ended = run("report", "1", cwd=desk.folder)
+        assert (ended.code, ended.err) == (0, "")
+        # the next one has the true instant again
+        change(desk, "UPDATE sessions SET began_at = (SELECT min(started_at) FROM attempts)")

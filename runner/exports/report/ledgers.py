@@ -69,7 +69,8 @@ def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[M
                 period = course.periods[place]
                 if period.begin >= until:
                     break
-                for at in _slices(period, behind[place], course.width, since, until):
+                # in a store that somebody has changed, a stretch may end far behind all of it
+                for at in _slices(period, behind[place], course.width, since, min(until, ends[place])):
                     begin = course.slices[at].begin
                     shared = min(until, begin + course.width) - max(since, begin)
                     if shared > 0:

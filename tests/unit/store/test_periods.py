@@ -26,7 +26,11 @@ def course(path: Path, begins: Sequence[float], lasts_s: float, sessions: Sequen
     sessions: seconds at which its sessions began.
     """
     every = [Attempt(key=f"{at}", number=1, started_at=BEGIN + at, duration_s=lasts_s, status=200) for at in begins]
-    with StoreReader(began(stored(path, [*every]), *sessions)) as reader, reader.snapshot():
+    return course_in(began(stored(path, [*every]), *sessions))
+
+
+def course_in(path: Path) -> Course:
+    with StoreReader(path) as reader, reader.snapshot():
         found, _ = course_of(reader.fetch, 1)
     assert found is not None
     return found
@@ -74,6 +78,14 @@ def test_sessions_that_follow_each_other_at_once_are_one_period_and_no_more_time
     assert len(found.periods) == 1
     # the last two were at work at the same time
     assert found.worked_s == pytest.approx(60.3)
+
+
+def test_a_session_that_began_at_no_instant_is_not_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "runner.db"
+    before = course(path, [0.0, 10.0, 90.0, 100.0], 2.0, sessions=(0.0, 50.0))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO sessions (run_id, began_at, noted_at, time, timeline) VALUES (1, 'x', 0, '{}', '[]')")
+    assert course_in(path) == before
 
 
 def test_many_sessions_count_without_what_lies_between_them(tmp_path: Path) -> None:
