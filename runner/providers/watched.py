@@ -50,6 +50,9 @@ class _Shown:
     def show(self, lists: Sequence[list[str]]) -> None:
         """Show the pieces if there are new ones."""
         new, again = self._growth.new(list(lists))
-        self._whole = new if again else self._whole + new
+        # a text to which nothing else refers grows where it is, and is not copied for each piece
+        whole, self._whole = "" if again else self._whole, ""
+        whole += new
+        self._whole = whole
         if new:
-            self._look(self._whole, len(new))
+            self._look(whole, len(new))

@@ -96,3 +96,14 @@ def test_what_cannot_end_anything_is_refused(tmp_path: Path, settings: dict[str,
             desk.run(**settings)
         assert words in str(caught.value)
         assert desk.server.requests == []
+
+
+def test_a_rule_looks_far_into_a_long_answer_and_knows_where_it_begins(tmp_path: Path) -> None:
+    """Its end comes in two pieces. What is found at the beginning only is not found where a piece begins."""
+    pieces = ["word ", *["again "] * 3_000, "un", "wanted"]
+    with bench(tmp_path, begun("openai", *pieces), 1) as desk:
+        summary = desk.run(stop_when=r"^again|\Aagain|(?<=again )unwanted")
+        assert (summary.failed, summary.causes) == (1, {"stopped_by_rule": 1})
+    assert rows(desk.store, "SELECT text, error FROM items") == [
+        ("".join(pieces), "the answer has 'unwanted', which stop_when finds")
+    ]
