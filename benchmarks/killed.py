@@ -97,19 +97,19 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
         for kill in range(1, kills + 1):
             if not await _killed(words, where, simulator, chance):
                 break
-            found.append(await _look(seed, kill, where, simulator, told=told))
+            found.append(await look(seed, kill, where, simulator, told=told))
         with processes.runner(*words, cwd=where) as process:
             # an answer that never fits makes its row fail
             assert (await asyncio.to_thread(process.ended)).code in ((0, 1) if seed % _SHAPED == 0 else (0,))
-        found.append(await _look(seed, kills, where, simulator, told=told))
+        found.append(await look(seed, kills, where, simulator, told=told))
     return found
 
 
 async def _killed(words: Sequence[str], where: Path, simulator: Simulator, chance: random.Random) -> bool:
     """Start a session and kill it after some requests. Return False if it was at its end before."""
-    wanted = _sent(simulator.invoice()) + chance.randint(1, ROWS // 4)
+    wanted = sent(simulator.invoice()) + chance.randint(1, ROWS // 4)
     with processes.runner(*words, cwd=where) as process:
-        while process.alive and _sent(simulator.invoice()) < wanted:  # noqa: ASYNC110 - a process
+        while process.alive and sent(simulator.invoice()) < wanted:  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.002)
         await asyncio.sleep(chance.uniform(0.0, 0.05))
         if not process.alive:
@@ -118,11 +118,16 @@ async def _killed(words: Sequence[str], where: Path, simulator: Simulator, chanc
     return True
 
 
-def _sent(statement: Statement) -> int:
+def sent(statement: Statement) -> int:
+    """Return how many requests have reached the simulator, and are billed or will be."""
     return statement.requests + statement.open
 
 
-async def _look(seed: int, kills: int, where: Path, simulator: Simulator, *, told: bool) -> Look:
+async def look(seed: int, kills: int, where: Path, simulator: Simulator, *, told: bool) -> Look:
+    """Wait until nothing is open at the simulator, and hold the books of the run in a folder against its invoice.
+
+    told: the answers tell how much of them was reasoning.
+    """
     # requests that were given up are billed when the server notices
     while (statement := simulator.invoice(lines=True)).open:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
@@ -140,10 +145,13 @@ async def _look(seed: int, kills: int, where: Path, simulator: Simulator, *, tol
             " ON prices.id = price_id WHERE input_tokens IS NOT NULL AND output_tokens IS NOT NULL"
         ).fetchall()
         spent = connection.execute("SELECT cost, cost_perhaps FROM spend").fetchall()
+        # with a budget, the next session writes each request that was open at a kill as an attempt
+        ((killed,),) = connection.execute("SELECT count(*) FROM attempts WHERE error_code = 'killed'")
     low, more = (sum(round((row[at] or 0) * PICO) for row in spent) for at in (0, 1))
     reported = [line for line in statement.lines if line.reported]
     matched, lost = _matched(reported, saved, told=told), len(reported) - len(saved)
-    return Look(seed, kills, money.spent, money.perhaps, matched, billed, money.open_requests, money.held or 0, lost, (low, more))
+    open_ = money.open_requests + killed
+    return Look(seed, kills, money.spent, money.perhaps, matched, billed, open_, money.held or 0, lost, (low, more))
 
 
 def _matched(lines: Sequence[Line], saved: Sequence[tuple[Any, ...]], *, told: bool) -> int | None:

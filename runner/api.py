@@ -17,7 +17,7 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
-from runner.session import arguments, exporting, faster, reporting, session, spelling
+from runner.session import arguments, exporting, faster, session, spelling
 from runner.session.called import name, number_of, numbers_of, tag
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
@@ -200,7 +200,7 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
 def status(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
     number = number_of(run_id, db)
-    with StoreReader(store_path(db)) as reader:
+    with StoreReader(store_path(db)) as reader, reader.snapshot():
         run = reader.run(number)
         books = reader.totals(run.id)
         return spelling.told(run, db), structs.replace(books, time=faster.with_advice(books.time))
@@ -279,5 +279,8 @@ def report(output: str | Path = "report.html", *, run_ids: Sequence[int | str] =
     run_ids: their numbers or their names. The page loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError,
     StoreError.
     """
+    # imported here: its modules are many, and no other command needs them
+    from runner.session import reporting
+
     arguments.check(output=output)
     return reporting.write(output, store_path(db), numbers_of(run_ids, db))

@@ -1,4 +1,4 @@
-"""Makes the site of the documents as they stand in the repository: the navigation, and links to what is outside of docs/.
+"""Makes the site of the documents as they stand in the repository: navigation, links to what is outside of docs/, code in tables.
 
 The pages are written for a forge, where links lead to files of the repository. On the site, four pages from outside of ``docs/``
 are pages too, and a link to any other file leads to the repository if ``repo_url`` is set, and is no link otherwise.
@@ -25,6 +25,9 @@ TITLES = {"readme.md": {"First steps": "readme.md"}}
 
 _LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 _FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
 _HEADING = re.compile(r"^## (.+)$|\]\(([^)#\s]+\.md)\)", re.MULTILINE)
 
 
@@ -53,7 +56,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Turn links for a forge into links of the site."""
+    """Turn what is written for a forge into what the site reads: links, and code in tables."""
+    markdown = code_of_site(markdown)
     source = next((path for path, name in OUTSIDE.items() if name == page.file.src_uri), f"docs/{page.file.src_uri}")
     return links_of_site(markdown, source, page.file.src_uri, (config.repo_url or "").rstrip("/"))
 
@@ -77,6 +81,19 @@ def links_of_site(markdown: str, source: str, name: str, repo_url: str = "") -> 
     # what stands in code is no link
     parts = _FENCE.split(markdown)
     return "".join(part if number % 2 else _LINK.sub(turned, part) for number, part in enumerate(parts))
+
+
+def code_of_site(markdown: str) -> str:
+    """Return a page whose code in tables has ``|`` as it is, where a forge wants it escaped.
+
+    Python-Markdown takes no ``|`` within code for the end of a cell, and would show the backslash.
+    """
+
+    def bare(row: "re.Match[str]") -> str:
+        return _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0])
+
+    parts = _BLOCK.split(markdown)
+    return "".join(part if number % 2 else _ROW.sub(bare, part) for number, part in enumerate(parts))
 
 
 def name_on_site(path: str) -> str:

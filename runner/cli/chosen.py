@@ -12,7 +12,7 @@ from runner.session.answers import numbered
 from runner.session.identity import resolved
 from runner.session.naming import file_word, store_option
 from runner.session.overlap import MOST_RUNS, same_rows
-from runner.store import labelling
+from runner.store import database, labelling
 from runner.store.reader import StoreReader
 from runner.store.runs import known_runs
 from runner.text import nearest, shell_word
@@ -33,6 +33,8 @@ def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> 
     number = called.get(spelt(name))
     is_file = Path(name).exists() or origin.is_pattern(name)
     if number is None and not is_file:
+        # without a store, that is what is to be said
+        database.prepare(store, create=False)
         close = nearest(name, called)
         meant = f"; did you mean {close!r}?" if close else ""
         raise UsageError(

@@ -22,4 +22,6 @@ def completion(shell: str) -> None:
     root = click.get_current_context().find_root()
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(root.command, {}, "runner", VARIABLE).source())
+    script = made(root.command, {}, "runner", VARIABLE).source()
+    # click's script for fish takes what it is offered apart at every comma, of which descriptions and lists of values have more
+    click.echo(script.replace('string split ","', 'string split --max 1 ","'))

@@ -69,6 +69,19 @@ def _without_fence(text: str) -> tuple[str, tuple[str, ...]]:
     return (inner[:end] if end >= 0 else inner).strip(), (FENCED, PROSE) if around.strip() else (FENCED,)
 
 
+def begin_of(text: str, openers: Collection[str]) -> int:
+    """Return where the value of an answer begins that still grows; -1 if nothing tells it yet, or the openers are none."""
+    if not openers:
+        return -1
+    fence = _FENCE.search(text)
+    inside = fence is not None and not any(mark in text[: fence.start()] for mark in _CLOSING)
+    at = fence.end() if fence is not None and inside else int(text[:1] == "\ufeff")
+    at = len(text) - len(text[at:].lstrip())
+    if text[at : at + 1] in _CLOSING:
+        return at
+    return min((place for mark in openers if (place := text.find(mark, at)) >= 0), default=-1)
+
+
 def _begin(text: str, openers: Collection[str]) -> int:
     """Return where the value begins: at once, unless words stand before it."""
     if not openers or text[:1] in _CLOSING or text[:1] == '"':

@@ -24,7 +24,7 @@ class Validator:
     """A compiled schema. Raises UsageError for one that cannot be used; ``schema`` is what the user gave."""
 
     def __init__(self, schema: Mapping[str, Json]) -> None:
-        library = _library()
+        library, self.schema = _library(), schema
         try:
             self._validator = library.validator_for(dict(schema), retriever=_refuse, validate_formats=True, mask=_MASK)
         except (ValueError, TypeError, OverflowError) as error:

@@ -79,8 +79,8 @@ class _Counts:
         self._few = True
 
     def add(self, left: Json, right: Json) -> bool:
-        """Count a pair of values. Return True if they are the same. True is not 1."""
-        same = left == right and (left.__class__ is right.__class__ or bool not in (left.__class__, right.__class__))
+        """Count a pair of values. Return True if they are the same."""
+        same = _same(left, right)
         self.count(same=same)
         if self._few:
             self._keep(left, right)
@@ -93,9 +93,9 @@ class _Counts:
             if kind not in _CATEGORIES or (kind is str and len(value) > _LONGEST):
                 self._few = False
             else:
-                # as keys, True and 1 are one
-                value = str(value) if kind is bool else value
-                counts[value] = counts.get(value, 0) + 1
+                # as keys, True and 1 would be one
+                key = (bool, value) if kind is bool else value
+                counts[key] = counts.get(key, 0) + 1
         if not self._few or max(len(self._left), len(self._right)) > _MOST_VALUES:
             self._few = False
             self._left.clear()
@@ -121,6 +121,24 @@ class _Counts:
             return None
         expected = by_chance / number / number
         return (self._same / number - expected) / (1 - expected)
+
+
+def _same(left: Json, right: Json) -> bool:
+    """Tell whether two values are the same, however deep they are. True is not 1, at any depth; 1 is 1.0."""
+    open_ = [(left, right)]
+    while open_:
+        one, other = open_.pop()
+        if isinstance(one, dict) and isinstance(other, dict):
+            if one.keys() != other.keys():
+                return False
+            open_ += [(value, other[name]) for name, value in one.items()]
+        elif isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                return False
+            open_ += zip(one, other, strict=True)
+        elif one != other or isinstance(one, bool) != isinstance(other, bool):
+            return False
+    return True
 
 
 def _stripped(value: Json) -> Json:

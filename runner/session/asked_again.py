@@ -74,7 +74,9 @@ def left(plan: Plan, pending: int) -> list[str]:
     """Say that a session leaves rows which an interrupted retry is still to ask again. pending: how many."""
     rows = plural(pending, unit(plan.answers))
     resume = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
-    return [f"{rows} of an interrupted retry {_is(pending)} still to be asked again: {resume} does that"]
+    # among them may be rows that have changed
+    does = "asks for what this session leaves of them" if plan.options.accept_changes else "does that"
+    return [f"{rows} of an interrupted retry {_is(pending)} still to be asked again: {resume} {does}"]
 
 
 def _causes(chosen: Chosen) -> str:

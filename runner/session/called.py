@@ -10,7 +10,7 @@ from runner.model import Run
 from runner.session import arguments
 from runner.session.naming import DEFAULT_STORE
 from runner.session.options import SessionOptions
-from runner.store import labelling
+from runner.store import database, labelling
 from runner.store.reader import StoreReader
 from runner.text import nearest
 
@@ -26,6 +26,8 @@ def number_of(run: int | str | None, db: str | Path) -> int | None:
     names = labelling.names_in(Path(db).resolve())
     number = labelling.number_of(Path(db).resolve(), run) if names else None
     if number is None:
+        # without a store, that is what is to be said
+        database.prepare(Path(db).resolve(), create=False)
         close = nearest(run, names)
         meant = f"; did you mean {close!r}?" if close else ""
         raise UsageError(f"no run of {db} has the name {run!r}{meant or '; `runner list` shows the runs'}")

@@ -121,8 +121,8 @@ def compare(
             _refuse(wanted, reader)
         stack.enter_context(reader.snapshot())
         both = reader.run(one), reader.run(other)
-        fields = _fields(both, listed(on))
-        found = _compared(reader, both, fields)
+        fields = fields_of(both, listed(on))
+        found = compared(reader, both, fields)
         if wanted is not None:
             _write(wanted, reader, both, found.rows, notes, fields=fields)
         return found
@@ -135,7 +135,7 @@ def _number(run: int | str, db: str | Path) -> int:
     return index(number)
 
 
-def _fields(both: tuple[Run, Run], wanted: Sequence[str]) -> list[str] | None:
+def fields_of(both: tuple[Run, Run], wanted: Sequence[str] = ()) -> list[str] | None:
     """Return the fields that are compared; None where not both runs have a schema. Raises UsageError for one that is none."""
     left, right = (fields_in(run.settings) for run in both)
     shared = common(left, right)
@@ -148,7 +148,8 @@ def _fields(both: tuple[Run, Run], wanted: Sequence[str]) -> list[str] | None:
     return [name for name in shared if not wanted or name in wanted]
 
 
-def _compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | None) -> Comparison:
+def compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | None) -> Comparison:
+    """Return two runs side by side, as they are in a snapshot of the reader. fields: those that are compared, ``fields_of``."""
     tally, outcomes, other, examples = Tally(fields), Counter[str](), 0, list[Change]()
     for pair in reader.pairs(*both):
         outcomes[f"{pair.left_status}_{pair.right_status}"] += 1

@@ -24,6 +24,7 @@ from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.shaped import shape_in
 from runner.several import row_of
 from runner.store import database, reuse, runs
+from runner.store.reader import StoreReader
 from runner.store.reuse import Comparison, Earlier
 from runner.store.runs import KnownRun
 
@@ -108,7 +109,10 @@ def candidates(job: Job, store: Path, own: int) -> list[Source]:
     if job.schema is None:
         # some of their answers are to requests that ask again for what fits
         known = [run for run in known if run.settings.get("schema") is None]
-    moved, variants = (reuse.addresses(store), reuse.variants(store)) if known else ({}, {})
+    if not known:
+        return []
+    with StoreReader(store) as reader, reader.snapshot():
+        moved, variants = reuse.addresses(reader.fetch), reuse.variants(reader.fetch)
     template, answer = template_of(job), job.answer_settings()
     for run in known:
         at = moved.get(run.id, [])

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 from runner.answer_shape import SHAPE_NAME, arguments_of
 from runner.config.job import Job
-from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
+from runner.errors import INVALID_OUTPUT, STOPPED_BY_RULE, AttemptError, InvalidAnswerError, UnwantedTextError
 from runner.model import Completion
 from runner.providers.watched import Watch
 from runner.session import shaped
+from runner.store.early import BEGINNINGS
 
 if TYPE_CHECKING:
     from runner.schema.growing import Growing
 
 _WINDOW = 4_000
 """Characters before new text in which a match may begin, while the answer comes. The whole answer is searched at its end."""
-_STEP, _GROWTH = 24, 1.1
-"""An answer is looked at again when it has grown by so many characters, and so many times: in all, by few times its length."""
 _SHOWN = 60
 
 
@@ -60,19 +59,22 @@ class _Looking:
     """Looks at one answer."""
 
     def __init__(self, rule: re.Pattern[str] | None, growing: "Growing | None") -> None:
-        self._rule, self._growing, self._next = rule, growing, _STEP
+        self._rule, self._growing = rule, growing
+        self._answer = growing.answer() if growing is not None else None
 
     def look(self, text: str, new: int) -> None:
         """Look at the text so far. Raises UnwantedTextError, InvalidAnswerError."""
         size = len(text)
         if self._rule is not None and (found := self._rule.search(text, max(0, size - new - _WINDOW))) is not None:
             raise _unwanted(found, text, early=True)
-        if self._growing is not None and size >= self._next:
-            self._next = int(size * _GROWTH) + _STEP
-            if (fault := self._growing.fault(text)) is not None:
-                raise InvalidAnswerError(f"the answer can no longer fit the schema: {fault}", text=text, early=True)
+        if self._growing is not None and new == size:
+            # it starts over
+            self._answer = self._growing.answer()
+        if self._answer is not None and (fault := self._answer.fault(text)) is not None:
+            raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
 
 
 def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:
     words = found[0] if len(found[0]) <= _SHOWN else found[0][: _SHOWN - 1] + "…"
-    return UnwantedTextError(f"the answer has {words!r}, which stop_when finds", text=text, early=early)
+    begin = BEGINNINGS[STOPPED_BY_RULE] if early else "the whole answer has "
+    return UnwantedTextError(f"{begin}{words!r}, which stop_when finds", text=text, early=early)

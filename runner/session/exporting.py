@@ -145,7 +145,7 @@ class _Rows:
 
     def _bodies(self, *, without_files: bool) -> Callable[[int | None], Callable[[dict[str, Json]], Json]]:
         """Return what tells, by the variant of a row, the body of its request from its stored fields."""
-        texts, variants = texts_in(self.run.settings), reuse.variants(self.reader.path).get(self.run.id, {})
+        texts, variants = texts_in(self.run.settings), reuse.variants(self.reader.fetch).get(self.run.id, {})
         not_own = REQUEST_FIELDS if texts is None else ("params",)
 
         @cache

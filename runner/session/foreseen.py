@@ -104,6 +104,8 @@ class Foreseen(Working):
         if self._plan.options.retry_failed:
             self._chosen = await asked_again.choose(self._plan, self._store)
             self._others_pending = self._others_pending if not self._chosen.count else 0
+        # also what another session asks anew, because it has changed or was broken, is done with: nobody is to buy it again
+        self._store.marks = self._plan.options.retry_failed or self._others_pending > 0
         self._restored = await self._count_restored()
 
     async def _count_restored(self) -> int:

@@ -68,7 +68,7 @@ def write(output: Output, reader: StoreReader, run_id: int, written: Written) ->
             "stop_reason": run.stop_reason,
         },
         "settings": without_secrets(run.settings),
-        "other_settings": _others(reader.path, run),
+        "other_settings": _others(reader, run),
         "template_sha256": _template(run),
         "input": _input(run, known_run(reader.path, run.id)),
         "outcomes": _outcomes(run, totals),
@@ -124,9 +124,9 @@ def without_secrets(settings: Mapping[str, Json]) -> dict[str, Json]:
     return {name: _without_keys(value) for name, value in settings.items() if name not in _OF_THIS_MACHINE}
 
 
-def _others(store: Path, run: Run) -> list[dict[str, Json]]:
+def _others(reader: StoreReader, run: Run) -> list[dict[str, Json]]:
     """Return what was set otherwise for rows that a retry has sent, each set of settings by what differs in it."""
-    decoded = map(msgspec.json.decode, reuse.variants(store).get(run.id, {}).values())
+    decoded = map(msgspec.json.decode, reuse.variants(reader.fetch).get(run.id, {}).values())
     return [without_secrets({name: value for name, value in one.items() if run.settings.get(name) != value}) for one in decoded]
 
 

@@ -12,7 +12,7 @@ from runner.providers.finish import EMPTY
 from runner.session import naming, only, spelling, unpriced, ways
 from runner.session.only import LENGTH
 from runner.session.ways import Ways
-from runner.store.causes import Cause, CauseReader, reading
+from runner.store.causes import Cause, CauseReader
 from runner.store.reader import StoreReader
 from runner.store.retrying import open_retry
 
@@ -34,13 +34,13 @@ class Found(NamedTuple):
 @contextmanager
 def found(run_id: int | None, store: str) -> Iterator[Found]:
     """Yield the causes of a run, by default of the newest. Raises UsageError, StoreError."""
-    path = naming.store_path(store)
-    with StoreReader(path) as reader:
+    # a run may go on meanwhile: all that is told is of one state of the store
+    with StoreReader(naming.store_path(store)) as reader, reader.snapshot() as connection:
         run = spelling.told(reader.run(run_id), store)
-        (cut, filtered), retry = only.doubtful(reader, run), open_retry(path, run.id)
-    with reading(path, run.id, run.answers, cut) as causes:
+        (cut, filtered), retry = only.doubtful(reader, run), open_retry(reader.fetch, run.id)
+        causes = CauseReader(connection, run.id, run.answers, cut)
         failed, answered = causes.failed(), causes.answered(cut | filtered, EMPTY)
-        yield Found(run, failed, answered, causes, retry.pending if retry else 0, ways.of(run, failed, causes, path))
+        yield Found(run, failed, answered, causes, retry.pending if retry else 0, ways.of(run, failed, causes, reader))
 
 
 def name_of(cause: Cause) -> str:

@@ -17,11 +17,14 @@ from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
 from runner.figures import FieldFigures
 from runner.inputs import overwriting
+from runner.model import Run
 from runner.session import only
-from runner.session.comparing import compare
+from runner.session.comparing import compared, fields_of
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
+from runner.several import unit
 from runner.store.causes import failed_rows
+from runner.store.comparing import PairReader
 from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
 from runner.store.reader import StoreReader
@@ -39,15 +42,16 @@ def write(output: str | Path, store: Path, run_ids: Sequence[int]) -> list[int]:
 
     Raises UsageError for a run that does not exist, and for an output that no export replaces; StoreError.
     """
-    with StoreReader(store) as reader:
+    # a run may go on meanwhile: all that a page tells is of one state of the store
+    with PairReader(store) as reader, reader.snapshot():
         if not is_standard_output(output):
             overwriting.refuse_own(output, store, files_read(reader))
         wanted = [reader.run(number, counted=False).id for number in run_ids or (None,)]
         _refuse(wanted)
-        with reader.snapshot():
-            told = [_told(reader, number) for number in wanted]
+        runs = [reader.run(number) for number in wanted]
+        told, agree = [_told(reader, run) for run in runs], _agreement(reader, runs)
     told = _on_the_same_axes(told)
-    made = sections.report_of(told, _agreement(store, wanted), time.time(), __version__)
+    made = sections.report_of(told, agree, time.time(), __version__)
     with open_output(output) as out:
         out.write(page.render(made, [over_time.axis(one.figures.course) for one in told]))
     return wanted
@@ -86,17 +90,18 @@ def _refuse(wanted: Sequence[int]) -> None:
         raise UsageError("a run is named twice; name each run once")
 
 
-def _agreement(store: Path, wanted: Sequence[int]) -> list[Block]:
-    if len(wanted) != 2:
+def _agreement(reader: PairReader, runs: Sequence[Run]) -> list[Block]:
+    if len(runs) != 2:
         return []
-    left, right = wanted
-    found = compare(left, right, db=store)
+    both = runs[0], runs[1]
+    found = compared(reader, both, fields_of(both))
     fields = {name: Agreed(one.same, one.changed, one.kappa) for name, one in found.fields.items()}
-    return agreement(found.rows, Agreed(found.same, found.changed, found.kappa), fields)
+    whole = Agreed(found.same, found.changed, found.kappa)
+    return agreement(found.rows, whole, fields, unit(min(found.answers)))
 
 
-def _told(reader: StoreReader, number: int) -> Told:
-    run, totals = reader.run(number), reader.totals(number)
+def _told(reader: StoreReader, run: Run) -> Told:
+    totals = reader.totals(run.id)
     cut, _ = only.doubtful(reader, run)
     failed = failed_rows(reader.fetch, run.id, run.answers, cut)
     codes = list(run.causes)
@@ -105,7 +110,7 @@ def _told(reader: StoreReader, number: int) -> Told:
         figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)
     except OverflowError as error:
         raise store_error(reader.path, "read", error) from error
-    facts = facts_of(run, totals, failed, sessions_of(reader.path, run.id), figures.course, reader.path)
+    facts = facts_of(run, totals, failed, sessions_of(reader.fetch, run.id), figures.course, reader.path)
     files = origin.files_in(run.settings)
 
     def place(position: int) -> str:

@@ -27,7 +27,7 @@ def resumed(
 ) -> tuple[Job, SessionOptions]:
     """Return the job and the options that continue a run, named by its number or its name."""
     number = number_of(run_id, db)
-    with StoreReader(Path(db).resolve()) as reader:
+    with StoreReader(Path(db).resolve()) as reader, reader.snapshot():
         if number is None:
             unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None and not spool.is_asked(run.input)]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
@@ -38,7 +38,7 @@ def resumed(
         else:
             run = reader.run(number, counted=False)
         _refuse_missing(run, reader)
-        retry = open_retry(reader.path, run.id)
+        retry = open_retry(reader.fetch, run.id)
     if retry is None:
         return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
     if accept_changes:

@@ -1,7 +1,7 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ _ADVICES = 2
 
 
 def facts_of(
-    run: Run, totals: Totals, failed: Sequence[Cause], sessions: Sequence[Session], course: Course | None, db: Path
+    run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None, db: Path
 ) -> Facts:
     """Return what a report tells of a run beside its figures. course: what happened over its time. db: the store."""
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
@@ -60,7 +60,7 @@ def facts_of(
         failures=_failures(failed, run, db),
         time=totals.time,
         faster=faster.advice(totals.time) if totals.time is not None else None,
-        limit=ledgers.limit_over(course, [(one.began_at, one.timeline) for one in sessions]),
+        limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
     )

@@ -224,7 +224,8 @@ class _Session(Foreseen):
         if self._drawing is not None:
             await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
         reason = stop_reason or (None if finished else self._as_asked)
-        whole = finished and not self._others_pending
+        # the session may have asked for some of them: rows that have changed, or were broken
+        whole = finished and not (self._others_pending and await self._store.pending())
         await self._store.finish(complete=whole, stop_reason=reason, pace=self._meter.last_pace())
         summary = self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
         return structs.replace(

@@ -17,7 +17,7 @@ from runner.providers.finish import CUT, normal
 from runner.session import only
 from runner.session.only import CUT_CODES, FINISH_LENGTH, LENGTH
 from runner.session.spelling import LEFT_OUT
-from runner.store import causes, reuse
+from runner.store import reuse
 from runner.store.causes import Cause, CauseReader
 from runner.store.reader import StoreReader
 
@@ -90,14 +90,14 @@ def is_own(cause: Cause) -> bool:
     return is_cut(cause) and cause.own_limits == cause.count
 
 
-def of(run: Run, failed: Sequence[Cause], reader: CauseReader, store: Path) -> Ways:
-    """Return the ways for the causes of a run. Raises StoreError."""
+def of(run: Run, failed: Sequence[Cause], causes: CauseReader, reader: StoreReader) -> Ways:
+    """Return the ways for the causes of a run. causes: in the same snapshot of the reader. Raises StoreError."""
     settings: list[Mapping[str, object]] = [run.settings]
-    settings += map(msgspec.json.decode, reuse.variants(store).get(run.id, {}).values())
+    settings += map(msgspec.json.decode, reuse.variants(reader.fetch).get(run.id, {}).values())
     limits = [most for one in settings if isinstance(most := one.get("max_tokens"), int)]
-    slow_s = reader.longest_s(_SLOW) if any(cause.code == _SLOW for cause in failed) else None
+    slow_s = causes.longest_s(_SLOW) if any(cause.code == _SLOW for cause in failed) else None
     # without a setting, the server has a limit of its own, which the longest answer has reached
-    return Ways(failed, max(limits) if limits else reader.longest(), slow_s or 0.0)
+    return Ways(failed, max(limits) if limits else causes.longest(), slow_s or 0.0)
 
 
 def needed(run_id: int, codes: Iterable[str], store: Path) -> Sequence[Way] | None:
@@ -107,11 +107,11 @@ def needed(run_id: int, codes: Iterable[str], store: Path) -> Sequence[Way] | No
     """
     if CUT_CODES.isdisjoint(codes) and _SLOW not in codes:
         return None
-    with StoreReader(store) as reader:
+    with StoreReader(store) as reader, reader.snapshot() as connection:
         run = reader.run(run_id, counted=False)
         cut, _ = only.doubtful(reader, run)
-    with causes.reading(store, run.id, run.answers, cut) as read:
-        return of(run, read.counted(), read, store).all()
+        causes = CauseReader(connection, run.id, run.answers, cut)
+        return of(run, causes.counted(), causes, reader).all()
 
 
 def _twice_s(short_s: float) -> str:

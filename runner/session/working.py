@@ -283,8 +283,7 @@ class Working:
         """Return what ending answers early has saved. Reads the store, so it is for the end of a session."""
         # without it, the summary says less
         with suppress(StoreError):
-            if self._job.fail_fast or self._job.stop_when is not None:
-                return early.told(early.read(self._store.path, self._store.run_id))
+            return early.told(early.read(self._store.path, self._store.run_id))
         return {}
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:

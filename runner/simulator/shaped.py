@@ -48,13 +48,21 @@ def shape_of(
 def chunks_of(shape: Shape, noise: bytes, *, broken: float | None) -> list[bytes]:
     """Return the chunks of an answer, escaped as the inside of a JSON string.
 
-    broken: None, or a number from 0 to 1 that decides how the answer does not fit: as JSON that breaks off, or as another value.
+    broken: None, or a number from 0 to 1 that decides how the answer does not fit: as JSON that breaks off or lacks its first
+    colon, or as another value.
     """
     value = _Drawn(shape.schema, noise).value(shape.schema, 0)
     written = msgspec.json.encode(value).decode()
     if broken is not None:
-        written = written[:-1] if broken < 0.5 else msgspec.json.encode([[value]]).decode()
+        written = _broken(written, value, broken)
     return [msgspec.json.encode(piece)[1:-1] for piece in _PIECE.findall(written)]
+
+
+def _broken(written: str, value: Any, broken: float) -> str:
+    if broken < 0.5:
+        # a value without an object has no colon
+        return written.replace('":', '" ', 1) if broken < 0.25 and '":' in written else written[:-1]
+    return msgspec.json.encode([[value]]).decode()
 
 
 class _Drawn:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from runner.answer_shape import FieldKind
 from runner.figures import AnswerFigures, FieldFigures
 from runner.store.schema import items
-from runner.store.spending import Fetch
+from runner.store.spending import Fetch, once
 from runner.store.spreads import spread, spread_and_rest
 
 _FIELDS = 24
@@ -63,8 +63,8 @@ def _values(
     fetch: Fetch, value: Any, of_type: Any, where: tuple[sa.ColumnElement[bool], ...]
 ) -> tuple[list[tuple[str, int]], int, int]:
     """Return the most frequent values as JSON, how many answers have others, and how many have none."""
-    columns: list[Any] = [value.label("value"), sa.func.nullif(of_type, "null").label("type"), sa.func.count().label("count")]
-    grouped = sa.select(*columns).where(*where).group_by("value", "type").subquery()
+    row = once(sa.select(value.label("value"), sa.func.nullif(of_type, "null").label("type")).where(*where)).c
+    grouped = sa.select(row.value, row.type, sa.func.count().label("count")).group_by(row.value, row.type).subquery()
     every = sa.func.sum(grouped.c.count).over().label("every")
     # those without a value come first, so that they are among the rows that are read
     order = (grouped.c.type.is_not(None), grouped.c.count.desc(), grouped.c.value)

@@ -4,8 +4,6 @@ All is added up in SQL, and ids are read one by one, so that memory does not gro
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -13,7 +11,6 @@ from msgspec import Struct, structs
 
 from runner.errors import BAD_ROW, INVALID_OUTPUT
 from runner.several import spoken
-from runner.store import database
 from runner.store.cost import billed, cost, perhaps, unknown
 from runner.store.schema import attempts, items, prices
 from runner.store.spending import of_run
@@ -75,7 +72,7 @@ class Cause(Struct, frozen=True, kw_only=True):
 
 
 class CauseReader:
-    """The causes of one run, in one state of the store.
+    """The causes of one run. connection: that of a ``StoreReader.snapshot``, so that they fit what else is read there.
 
     answers: how many of each row are wanted. cut: the finish reasons of answers that were cut.
     """
@@ -132,7 +129,8 @@ class CauseReader:
             values = zip(_key(self._cut), (_stored(of.code), of.prefix, of.finish_reason), strict=True)
             those = [items.c.status == "failed", *(column.is_(value) for column, value in values)]
         statement = sa.select(items.c.key).where(*self._mine(those)).order_by(items.c.position, items.c.id)
-        for key in self._connection.execution_options(yield_per=_READ).execute(statement).scalars():
+        # an option of the statement: that of the connection would hold for all that is read after it
+        for key in self._connection.execute(statement, execution_options={"yield_per": _READ}).scalars():
             yield spoken(key)
 
     def longest(self) -> int | None:
@@ -258,10 +256,3 @@ _AMOUNTS: tuple[sa.ColumnElement[Any], ...] = (
 
 def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None and other is None else (one or 0) + (other or 0)
-
-
-@contextmanager
-def reading(store: Path, run_id: int, answers: int, cut: Collection[str]) -> Iterator[CauseReader]:
-    """Yield what reads the causes of a run. cut: the finish reasons of answers that were cut. Raises StoreError."""
-    with database.transaction(store, write=False) as connection:
-        yield CauseReader(connection, run_id, answers, cut)

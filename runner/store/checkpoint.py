@@ -52,6 +52,8 @@ class RunStore(RowLookup):
         self.path = path
         # answers of each row that are wanted, and counted; rows that have an answer may get another one
         self.answers, self.replaces = 1, False
+        # rows that a retry has chosen may get an outcome; a look at each is for a retry only (``retries``)
+        self.marks = False
         self._lock, self._taking_up, self._waits = lock, taking_up, waits
         self._writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
         # number of the newest attempt that is known to be saved; None before the first save
@@ -274,7 +276,7 @@ class RunStore(RowLookup):
         saved = (statements.SAVE_ATTEMPT, statements.SAVE_ITEM, statements.KEEP_ITEM, statements.LINK_ITEM)
         for statement, values in zip(saved, batch, strict=True):
             driver.executemany(statement, values)
-        if self.retries:
+        if self.marks:
             retrying.mark(driver, self.run_id, entries)
         return int(last) + len(batch.sent), priced
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from runner.figures import Cause, Course, Period, Slice
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, prices, sessions
-from runner.store.spending import Fetch, of_run
+from runner.store.spending import Fetch, of_run, once
 
 _SLICES = 72
 """Slices at most, apart from those that the ends of periods add."""
@@ -132,27 +132,26 @@ def _at(instant: sa.ColumnElement[float], periods: Sequence[Period], width: floa
 
 def _ends(run_id: int, periods: Sequence[Period], width: float) -> sa.Select[Any]:
     """Count the attempts of a run by the slice in which they ended, and by how; with their tokens and their money."""
-    a, priced, is_billed = attempts.c, prices.c.input.is_not(None), sa.literal_column(billed("attempts"), sa.Boolean)
+    a, is_billed = attempts.c, sa.literal_column(billed("attempts"), sa.Boolean)
     spent = sa.literal_column(f"coalesce({cost('attempts', 'prices')}, 0) / 1e12", sa.Float)
     beyond = sa.literal_column(f"{perhaps('attempts', 'prices')} / 1e12", sa.Float)
     place, code = _at(_ENDED, periods, width).label("at"), a.error_code.label("code")
-    return (
-        sa.select(
-            place,
-            code,
-            sa.func.count().label("count"),
-            sa.func.sum(a.duration_s).label("seconds"),
-            sa.func.sum(a.input_tokens).label("input_tokens"),
-            sa.func.sum(a.output_tokens).label("output_tokens"),
-            sa.func.sum(spent).filter(is_billed, priced).label("cost"),
-            sa.func.sum(beyond).filter(is_billed, priced).label("perhaps"),
-            sa.func.count().filter(is_billed, priced, beyond.is_(None)).label("unlimited"),
-            sa.func.count().filter(is_billed, ~priced).label("unpriced"),
-        )
-        .select_from(attempts.outerjoin(prices, prices.c.id == a.price_id))
-        .where(of_run(run_id))
-        .group_by(place, code)
-    )
+    amounts = (a.duration_s, a.input_tokens, a.output_tokens, prices.c.input.is_not(None).label("priced"))
+    columns = (place, code, *amounts, is_billed.label("billed"), spent.label("spent"), beyond.label("beyond"))
+    source = attempts.outerjoin(prices, prices.c.id == a.price_id)
+    row = once(sa.select(*columns).select_from(source).where(of_run(run_id))).c
+    return sa.select(
+        row.at,
+        row.code,
+        sa.func.count().label("count"),
+        sa.func.sum(row.duration_s).label("seconds"),
+        sa.func.sum(row.input_tokens).label("input_tokens"),
+        sa.func.sum(row.output_tokens).label("output_tokens"),
+        sa.func.sum(row.spent).filter(row.billed, row.priced).label("cost"),
+        sa.func.sum(row.beyond).filter(row.billed, row.priced).label("perhaps"),
+        sa.func.count().filter(row.billed, row.priced, row.beyond.is_(None)).label("unlimited"),
+        sa.func.count().filter(row.billed, ~row.priced).label("unpriced"),
+    ).group_by(row.at, row.code)
 
 
 def _count(one: Slice, group: Any) -> None:

@@ -17,7 +17,12 @@ from runner.store import database
 from runner.store.schema import attempts, prices
 from runner.store.spending import Fetch, of_run
 
-CODES = frozenset((INVALID_OUTPUT, STOPPED_BY_RULE))
+BEGINNINGS = {INVALID_OUTPUT: "the answer can no longer fit the schema: ", STOPPED_BY_RULE: "the answer has "}
+"""How the error of an answer begins that was ended early, by its code. No error of a whole answer with it begins so.
+
+The store has no other sign of it: the usage of a whole answer may be unknown too.
+"""
+CODES = frozenset(BEGINNINGS)
 """Error codes of attempts whose answer may have been ended early."""
 
 
@@ -49,8 +54,10 @@ def told(saved: Saved) -> dict[str, Any]:
 
 
 def is_early() -> sa.ColumnElement[bool]:
-    """Tell whether an attempt was ended early: its answer was refused, and its usage is not known as a whole."""
-    return sa.and_(attempts.c.error_code.in_(sorted(CODES)), attempts.c.input_bound.is_not(None))
+    """Tell whether an attempt was ended early: its error says so, and its usage is not known as a whole."""
+    a = attempts.c
+    says = (sa.and_(a.error_code == code, a.error.startswith(begin, autoescape=True)) for code, begin in BEGINNINGS.items())
+    return sa.and_(sa.or_(*says), a.input_bound.is_not(None))
 
 
 def usual(fetch: Callable[[sa.Select[Any]], Any], run_id: int) -> Usual | None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from runner.figures import Example, Extreme
 from runner.store.result_rows import COST
 from runner.store.schema import attempts, items, prices
-from runner.store.spending import Fetch
+from runner.store.spending import Fetch, once
 
 _ROWS = 10
 _EXAMPLES = 3
@@ -21,18 +21,25 @@ def slowest(fetch: Fetch, run_id: int, answers: int) -> list[Extreme]:
 
 def dearest(fetch: Fetch, run_id: int, answers: int) -> list[Extreme]:
     """Return the rows whose attempts cost most together, failed ones too, the dearest first. What has no price is left out."""
-    return _extremes(fetch, run_id, answers, COST, COST > 0)
+    return _extremes(fetch, run_id, answers, COST, sa.true(), nothing_too=False)
 
 
 def _extremes(
-    fetch: Fetch, run_id: int, answers: int, by: sa.ColumnElement[float], where: sa.ColumnElement[bool]
+    fetch: Fetch,
+    run_id: int,
+    answers: int,
+    by: sa.ColumnElement[float],
+    where: sa.ColumnElement[bool],
+    *,
+    nothing_too: bool = True,
 ) -> list[Extreme]:
     columns = (items.c.key, items.c.position, items.c.error_code, items.c.attempts, attempts.c.duration_s)
     told = (attempts.c.time_to_first_token_s, attempts.c.output_tokens, COST)
-    wanted = (items.c.run_id == run_id, items.c.answer_number <= answers, where, by.is_not(None))
+    wanted = (items.c.run_id == run_id, items.c.answer_number <= answers, where)
+    every = once(sa.select(items.c.id, by.label("by")).select_from(_SOURCE).where(*wanted)).c
     # the few are found first, since the cost of a row takes several looks
-    few = sa.select(items.c.id).select_from(_SOURCE).where(*wanted).order_by(by.desc(), items.c.id).limit(_ROWS)
-    ids = [number for (number,) in fetch(few)]
+    few = sa.select(every.id).where(every.by.is_not(None) if nothing_too else every.by > 0)
+    ids = [number for (number,) in fetch(few.order_by(every.by.desc(), every.id).limit(_ROWS))]
     found = sa.select(*columns, *told).select_from(_SOURCE).where(items.c.id.in_(ids)).order_by(by.desc(), items.c.id)
     return [Extreme(*row) for row in fetch(found)]
 

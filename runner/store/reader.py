@@ -226,12 +226,12 @@ class StoreReader:
         return [reason for (reason,) in self._fetch(sa.select(items.c.finish_reason).where(*answered).distinct())]
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Read one state of the store inside the context, whatever a run writes in the meantime."""
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Read one state of the store inside the context, whatever a run writes in the meantime. Yields what reads it."""
         with self._explained(), self._engine.connect() as connection, connection.begin():
             self._snapshot = connection
             try:
-                yield
+                yield connection
             finally:
                 self._snapshot = None
 

@@ -7,7 +7,6 @@ written with the outcome of the row in one transaction. So a killed retry goes o
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from runner.model import Entry, Json, Outcome
 from runner.store import database
 from runner.store.retry_tables import IS_PENDING, REPLACED
 from runner.store.schema import items, retried, retries, runs
+from runner.store.spending import Fetch
 
 _COLUMNS = ", ".join(REPLACED)
 # the answer, perhaps that of a failed row, that ``statements.SAVE_ITEM`` is about to replace
@@ -76,15 +76,14 @@ class OpenRetry(Struct, frozen=True, kw_only=True):
     pending: int
 
 
-def open_retry(store: Path, run_id: int) -> OpenRetry | None:
-    """Return the retry of a run that has begun and has rows left; None if there is none. Raises StoreError."""
-    with database.transaction(store, write=False) as connection:
-        pending: int = connection.execute(number_pending(run_id)).scalar_one()
-        if not pending:
-            return None
-        begun = (retries.c.run_id == run_id, retries.c.begun_at.is_not(None))
-        settings = connection.execute(sa.select(retries.c.settings).where(*begun).order_by(retries.c.id.desc())).scalar()
-    return OpenRetry(settings=database.settings_of(settings or "") or {}, pending=pending)
+def open_retry(fetch: Fetch, run_id: int) -> OpenRetry | None:
+    """Return the retry of a run that has begun and has rows left; None if there is none."""
+    pending: int = fetch(number_pending(run_id))[0][0]
+    if not pending:
+        return None
+    begun = (retries.c.run_id == run_id, retries.c.begun_at.is_not(None))
+    found = fetch(sa.select(retries.c.settings).where(*begun).order_by(retries.c.id.desc()).limit(1))
+    return OpenRetry(settings=database.settings_of(found[0][0] or "") or {} if found else {}, pending=pending)
 
 
 def number_pending(run_id: int) -> sa.Select[Any]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from runner.several import number_of
-from runner.store import database
-from runner.store.schema import BOUGHT, items, reused
+from runner.store import database, schema
+from runner.store.schema import BOUGHT, history, items, reused
+from runner.store.spending import Fetch
 
 _TABLES = """
 CREATE TABLE wanted (
@@ -258,22 +259,21 @@ def comparison(store: Path, run_id: int) -> Iterator[Comparison]:
         raise database.store_error(store, "read", error) from error
 
 
-def addresses(store: Path) -> dict[int, list[tuple[float, str | None]]]:
+def addresses(fetch: Fetch) -> dict[int, list[tuple[float, str | None]]]:
     """Return where each run that has moved was before: (when it left, its address), oldest first."""
     moved: dict[int, list[tuple[float, str | None]]] = {}
-    with database.transaction(store, write=False) as connection:
-        query = "SELECT run_id, at, old FROM history WHERE what = 'base_url' ORDER BY id"
-        for run_id, at, old in connection.exec_driver_sql(query):
-            moved.setdefault(run_id, []).append((at, old))
+    columns = (history.c.run_id, history.c.at, history.c.old)
+    for run_id, at, old in fetch(sa.select(*columns).where(history.c.what == "base_url").order_by(history.c.id)):
+        moved.setdefault(run_id, []).append((at, old))
     return moved
 
 
-def variants(store: Path) -> dict[int, dict[int, str]]:
+def variants(fetch: Fetch) -> dict[int, dict[int, str]]:
     """Return the settings, as JSON, with which retries have sent failed rows: run -> number of the variant -> settings."""
     found: dict[int, dict[int, str]] = {}
-    with database.transaction(store, write=False) as connection:
-        for run_id, number, settings in connection.exec_driver_sql("SELECT run_id, id, settings FROM variants"):
-            found.setdefault(run_id, {})[number] = settings
+    of = schema.variants.c
+    for run_id, number, settings in fetch(sa.select(of.run_id, of.id, of.settings)):
+        found.setdefault(run_id, {})[number] = settings
     return found
 
 

@@ -1,7 +1,6 @@
 """The sessions of a run: when each began and ended, where its time went, and what it did from moment to moment."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +14,8 @@ from runner.store.spending import Fetch
 from runner.time_ledger import Moment, TimeLedger, together
 
 _TIME, _MOMENTS = msgspec.json.Decoder(TimeLedger), msgspec.json.Decoder(list[Moment])
+_READ = 20
+"""Sessions that are read at once, each with its moments."""
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -42,24 +43,26 @@ class Course(Struct, frozen=True, kw_only=True):
     ended: bool = False
 
 
-def sessions_of(store: Path, run_id: int) -> list[Session]:
-    """Return the sessions of a run that got as far as sending, oldest first. Raises StoreError.
+def sessions_of(fetch: Fetch, run_id: int) -> Iterator[Session]:
+    """Yield the sessions of a run that got as far as sending, oldest first, in constant memory.
 
+    fetch: must read one state of the store.
     What cannot be decoded, such as that of another version, is left out: an empty ledger, no moments.
     """
-    with database.transaction(store, write=False) as connection:
-        found = list(connection.execute(sa.select(sessions).where(sessions.c.run_id == run_id).order_by(sessions.c.began_at)))
-    return [
-        Session(
-            number=number,
-            began_at=row.began_at,
-            noted_at=row.noted_at,
-            ended_at=row.ended_at,
-            time=_decoded(_TIME, row.time, TimeLedger()),
-            timeline=_decoded(_MOMENTS, row.timeline, []),
-        )
-        for number, row in enumerate(found, 1)
-    ]
+    every, number = sa.select(sessions).where(sessions.c.run_id == run_id).order_by(sessions.c.began_at).limit(_READ), 0
+    found = fetch(every)
+    while found:
+        for row in found:
+            number += 1
+            yield Session(
+                number=number,
+                began_at=row.began_at,
+                noted_at=row.noted_at,
+                ended_at=row.ended_at,
+                time=_decoded(_TIME, row.time, TimeLedger()),
+                timeline=_decoded(_MOMENTS, row.timeline, []),
+            )
+        found = fetch(every.where(sessions.c.began_at > found[-1].began_at))
 
 
 def time_of(fetch: Fetch, run_id: int) -> TimeLedger | None:

@@ -27,6 +27,14 @@ def of_run(run_id: int) -> sa.ColumnElement[bool]:
     return sa.and_(attempts.c.id.between(first, last), attempts.c.run_id + 0 == run_id)
 
 
+def once(rows: sa.Select[Any]) -> sa.Subquery:
+    """Return a statement as a table whose columns SQLite works out once for each row, and not wherever they are used.
+
+    That is what a limit does, here one that is none. Nothing is kept in memory.
+    """
+    return rows.limit(-1).subquery()
+
+
 def rates_of(run_id: int) -> sa.Select[Any]:
     """Return the statement that selects the entries of prices of a run."""
     columns = (prices.c[name] for name in (*_RATES, *(most_of(rate) for rate in _RATES)))

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from runner.figures import QUANTILES, Bar, Spread
-from runner.store.spending import Fetch
+from runner.store.spending import Fetch, once
 
 _BARS = 26
 """Bars at most."""
@@ -33,9 +33,9 @@ def spread_and_rest(
     fetch: Fetch, value: sa.ColumnElement[Any], source: sa.FromClause, *where: sa.ColumnElement[bool]
 ) -> tuple[Spread | None, int]:
     """Return the same, and how many rows do not have the value."""
-    rounded = sa.case((value.is_not(None), sa.func.printf("%.2e", value))).label("rounded")
-    counted = sa.select(rounded, sa.func.count(), sa.func.sum(value * 1.0))
-    groups = fetch(counted.select_from(source).where(*where).group_by(rounded))
+    one = once(sa.select(value.label("value")).select_from(source).where(*where)).c.value
+    rounded = sa.case((one.is_not(None), sa.func.printf("%.2e", one))).label("rounded")
+    groups = fetch(sa.select(rounded, sa.func.count(), sa.func.sum(one * 1.0)).group_by(rounded))
     values = sorted((float(text), count) for text, count, _ in groups if text is not None)
     rest, number = sum(count for text, count, _ in groups if text is None), sum(count for _, count in values)
     if not number:

@@ -112,7 +112,33 @@ def test_another_retry_takes_the_place_of_the_first(bench: Bench) -> None:
     ended = run("retry", "--class", "length", "--where", "id == 'r4'", cwd=bench.folder)
     assert "2 rows that an earlier retry has left are not asked again by it" in ended.out
     assert bench.asked.total() == sent + 1
-    assert runner.status(db=bench.store)[1].retry_left == 0
+    # the run was finished before both
+    state, books = runner.status(db=bench.store)
+    assert (state.finished_at is not None, books.retry_left) == (True, 0)
+
+
+def test_a_row_that_has_changed_is_not_bought_again_for_the_retry(bench: Bench) -> None:
+    """``--accept-changes`` asks for one of the two rows that are left, so only the other one is left for ``resume``."""
+    interrupted(bench, signal.SIGKILL)
+    sent = Counter(bench.asked)
+    changed = [{"id": f"r{one}", "prompt": f"{'new ' if one == 8 else ''}r{one}"} for one in range(ROWS)]
+    bench.write(changed)
+    ended = run("run", "p.jsonl", *_options(bench), "--accept-changes", cwd=bench.folder)
+    assert ended.code == 0, ended
+    assert "2 rows of an interrupted retry are still to be asked again: `runner resume 1` asks for what this" in ended.out
+    assert runner.status(db=bench.store)[1].retry_left == 1
+    runner.resume(db=bench.store)
+    assert bench.asked - sent == {"new r8": 1, "r9": 1}
+    state, books = runner.status(db=bench.store)
+    assert (state.finished_at is not None, books.retry_left, bench.texts()["r8"]) == (True, 0, "ok 1: new r8")
+
+
+def test_a_run_is_finished_once_its_changed_rows_were_all_that_a_retry_had_left(bench: Bench) -> None:
+    interrupted(bench, signal.SIGKILL)
+    bench.write([{"id": f"r{one}", "prompt": f"{'new ' if one >= 8 else ''}r{one}"} for one in range(ROWS)])
+    bench.run(accept_changes=True)
+    state, books = runner.status(db=bench.store)
+    assert (state.finished_at is not None, books.retry_left) == (True, 0)
 
 
 def _options(bench: Bench) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
-from processes import assert_clean, run
+from processes import assert_clean, rows, run
 from raw_server import RawServer, Received, Reply, in_thread, openai_answer, whole
 
 import runner
@@ -66,8 +66,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairs]:
         pairs.run(server, "other", "abce", attempts=1)
         for model in ("one", "other"):
             pairs.run(server, model, "abcd", fields=FIELDS)
-        for model, answers in (("one", 3), ("other", 2)):
-            pairs.run(server, model, "xy", answers=answers, reuse=False)
+        for model in ("one", "other"):
+            pairs.run(server, model, "xy", answers=3, reuse=False)
+        # it wants fewer, and has bought three of each row
+        pairs.run(server, "other", "xy", answers=2)
     return pairs
 
 
@@ -153,6 +155,12 @@ def test_answers_are_matched_by_their_numbers(pairs: Pairs) -> None:
     found = runner.compare(5, 6, db=pairs.store)
     assert (found.rows, found.changed, found.only_left, found.only_right, found.answers) == (4, 4, 2, 0, (3, 2))
     assert {(change.id, change.answer_number) for change in found.examples} == {("x", 1), ("x", 2), ("y", 1), ("y", 2)}
+    assert rows(pairs.store, "SELECT count(*) FROM items WHERE run_id = 6") == [(6,)]
+    back = runner.compare(6, 5, db=pairs.store)
+    assert (back.rows, back.only_left, back.only_right, back.answers) == (4, 0, 2, (2, 3))
+    page = pairs.folder / "page.html"
+    runner.report(page, run_ids=[5, 6], db=pairs.store)
+    assert "4 answers in common, 4 answered by both; 0 of these answers are the same." in page.read_text()
 
 
 def test_runs_without_a_row_in_common(pairs: Pairs) -> None:

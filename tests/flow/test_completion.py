@@ -237,3 +237,18 @@ def test_a_shell_completes_a_command_and_a_name_which_then_run(shell: Terminal) 
 def test_a_shell_completes_the_value_of_an_option(shell: Terminal) -> None:
     shell.type("runner check promp\t--provi\tsimu\t --json\n")
     shell.until('"provider": "simulator"')
+
+
+def test_fish_shows_whole_descriptions_and_completes_behind_a_comma(folder: Path, tmp_path: Path) -> None:
+    assert 'string split --max 1 ","' in run("completion", "fish", cwd=folder).out
+    if shutil.which("fish") is None:
+        pytest.skip("not run: there is no fish here")
+    script = tmp_path / "runner"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
+    script.chmod(0o755)
+    asked = "runner completion fish | source; complete -C 'runner tag'; complete -C 'runner export --only done,len'"
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    env = environment({"HOME": str(tmp_path), "PATH": path})
+    done = subprocess.run(["fish", "--no-config", "-c", asked], cwd=folder, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"tag\t{cli.commands['tag'].get_short_help_str()}", "done,length"]
+    assert "," in cli.commands["tag"].get_short_help_str()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from calling import call, ended
 from processes import rows, run
-from raw_server import EVENTS, HANG, Reply, chunk, delta, head
+from raw_server import DONE, EVENTS, HANG, Reply, chunk, delta, finish, head, stream
 from test_policy import answer, bench
 
 import runner
@@ -85,3 +85,41 @@ def test_without_a_whole_answer_nothing_tells_what_was_saved(tmp_path: Path) -> 
     with bench(tmp_path, Reply((head(headers=EVENTS), chunk(delta("stop it")), HANG)), 1) as desk:
         summary = desk.run(stop_when="stop")
     assert (summary.ended_early, summary.estimated_saved_tokens, summary.estimated_saved_cost) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"fields": FIELDS}, {"fields": FIELDS, "fail_fast": True}, {"stop_when": "no JSON"}],
+    ids=["a schema", "fail_fast", "stop_when"],
+)
+def test_a_whole_answer_of_unknown_usage_has_saved_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """A server that tells no usage. One answer fits, and one is refused as a whole."""
+    whole = stream(delta("no JSON"), finish("stop"), DONE)
+    with bench(tmp_path, [answer("openai", "stream", GOOD), whole], 2) as desk:
+        summary = desk.run(**settings, repairs=0, concurrency=1)
+    assert rows(desk.store, "SELECT count(*) FROM attempts WHERE error_code IS NOT NULL AND input_bound IS NOT NULL") == [(1,)]
+    assert (summary.done, summary.failed, summary.ended_early) == (1, 1, 0)
+    assert runner.status(db=desk.store)[1].ended_early == 0
+    (key,) = (key for (key,) in rows(desk.store, "SELECT key FROM items WHERE status = 'failed'"))
+    assert "ended early" not in run("show", key, "--db", str(desk.store), cwd=tmp_path).out
+
+
+def test_an_answer_that_was_longer_than_others_has_saved_nothing(tmp_path: Path) -> None:
+    """Of two that were ended, one was longer than the whole ones: it takes nothing from what the other one has saved."""
+    short, long = (Reply((head(headers=EVENTS), chunk(delta(text)), HANG)) for text in ("stop", "long " * 2_000 + "stop"))
+    with bench(tmp_path, [answer("openai", "stream", "whole " * 40), short, long], 3) as desk:
+        summary = desk.run(stop_when="stop", concurrency=1)
+    one, (ended_at, _), (longer, _) = rows(desk.store, "SELECT bytes_received, output_tokens FROM attempts ORDER BY id")
+    whole, tokens = one
+    assert longer > 2 * whole
+    assert (summary.ended_early, summary.estimated_saved_tokens) == (2, round(tokens - ended_at * tokens / whole))
+    assert runner.status(db=desk.store)[1].estimated_saved_tokens == summary.estimated_saved_tokens
+
+
+def test_what_was_saved_is_told_by_a_session_that_ends_nothing_early(tmp_path: Path) -> None:
+    """The summary is that of the whole run, as the status is."""
+    early = Reply((head(headers=EVENTS), chunk(delta('{"mood": "great", "why": "because it is')), HANG))
+    with bench(tmp_path, [answer("openai", "stream", GOOD), early, answer("openai", "stream", GOOD)], 2) as desk:
+        desk.run(fields=FIELDS, fail_fast=True, repairs=0, concurrency=1)
+        summary = runner.retry(db=desk.store, fail_fast=False)
+    assert (summary.done, summary.ended_early, runner.status(db=desk.store)[1].ended_early) == (2, 1, 1)

@@ -66,6 +66,11 @@ def test_what_went_wrong_side_by_side_a_report_and_a_retry_by_names(desk: Desk) 
     for wrong in (lambda: api.compare("pilot", "pliot", **settings), lambda: api.report("c.html", run_ids=["pliot"], **settings)):
         with pytest.raises(api.UsageError, match="did you mean 'pilot'"):
             wrong()
+    # without a store, that is said of a name as of a number
+    for command in (("status", "pilot"), ("compare", "pilot", "second"), ("report", "pilot"), ("retry", "pilot")):
+        assert refused(desk, *command, "--db", "none.db").startswith("there is no store at ")
+    with pytest.raises(api.UsageError, match="there is no store at "):
+        api.compare("pilot", "second", db=desk.folder / "none.db")
     with pytest.raises(api.UsageError, match="run_ids must be a list"):
         api.report("c.html", run_ids="pilot", **settings)
     # only the run that is named is asked again

@@ -28,7 +28,7 @@ PAGE = "docs/tour.md"
 TABLE = 200
 TINY = 1e-9
 """Dollars: sums of floats are compared."""
-STOPPED_AFTER = 50
+STOPPED_AFTER = 35
 """Rows that are done when the run is stopped; 20 of them are the sample."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from processes import Simulated, at, count, environment, rows, run, simulator, write_prompts
 
+from runner.store import database
 from runner.version import __version__
 
 
@@ -97,6 +98,7 @@ def test_a_name_of_another_locale_blocks_no_other_file(folder: Path, server: Sim
 )
 def test_what_cannot_be_meant_so_is_told_how_it_can(folder: Path, arguments: tuple[str, ...], words: str) -> None:
     (folder / "-x.jsonl").write_bytes((folder / "prompts.jsonl").read_bytes())
+    database.prepare(folder / "runner.db", create=True)
     ended = run(*arguments, cwd=folder)
     assert (ended.code, ended.out) == (2, "")
     assert words in ended.err.splitlines()[-1]

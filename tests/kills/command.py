@@ -1,6 +1,7 @@
 """The command line of the long form, and its table."""
 
 import argparse
+import asyncio
 import secrets
 import signal
 import sys
@@ -10,17 +11,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kills.again import FORMS, asked_again
 from kills.campaign import LEAST, Verdict, carry_out, form
 from kills.judge import Figures
 from kills.rows import KINDS
 
+_RETRIED = 24
+"""Rows of a run whose retries are killed."""
+
 
 def main() -> int:
-    """Carry out both campaigns, print what was done; 1 when a rule was broken."""
+    """Carry out all campaigns, print what was done; 1 when a rule was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description="Kill one run again and again, and judge it.")
     parser.add_argument("--kills", type=int, default=200, help=f"kills with a fixed concurrency, {LEAST} at least (200)")
     parser.add_argument("--items", type=int, default=2000, help="its rows (2000); the run with auto has a fifth of both")
-    parser.add_argument("--only", choices=("8", "auto"), help="one concurrency only")
+    parser.add_argument("--only", choices=("8", "auto", "retries"), help="one concurrency only, or the retries only")
+    parser.add_argument("--retry-kills", type=int, default=12, help="kills of each form of a retry (12)")
     parser.add_argument("--input", choices=tuple(KINDS), default="jsonl", help="the format of its rows (jsonl)")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="as printed, to carry out the same plan again")
     parser.add_argument("--keep", type=Path, help="a folder for prompt files, stores and exports, to be looked at afterwards")
@@ -43,7 +49,27 @@ def main() -> int:
                 verdict = carry_out(one, given.seed, folder, _say)
             print("\n".join(table(verdict)), f"\ntook {time.monotonic() - begin:.0f} s\n", flush=True)
             broken = broken or bool(verdict.broken)
+    if given.only in (None, "retries"):
+        broken = _retries(given.seed, given.retry_kills, given.keep) or broken
     return int(broken)
+
+
+def _retries(seed: str, kills: int, keep: Path | None) -> bool:
+    """Kill retries, of each form so many. Tell whether a rule was broken."""
+    broken = False
+    for name, retried in FORMS.items():
+        with tempfile.TemporaryDirectory(prefix="runner-kills-") as scratch:
+            folder = Path(scratch) if keep is None else keep / name.replace(" ", "-")
+            folder.mkdir(parents=True, exist_ok=keep is None)
+            told = asyncio.run(asked_again(retried, seed, folder, kills, _RETRIED, _say, fresh=True))
+        last = told.looks[-1]
+        print(
+            f"retries, {name}: {told.kills} kills, {told.retries} retries; {last.lost} answers lost, {last.open} may be",
+            flush=True,
+        )
+        print(*(f"BROKEN: {rule}" for rule in told.broken), f"rules broken: {len(told.broken)}\n", sep="\n", flush=True)
+        broken = broken or bool(told.broken)
+    return broken
 
 
 def table(verdict: Verdict) -> Iterator[str]:

@@ -54,7 +54,7 @@ class Held(NamedTuple):
 
 def look(store: Path, scratch: Path) -> Held:
     """Read a copy of a store whose process is dead: to open the store itself would tidy up what the next session must."""
-    copy = _copied(store, scratch)
+    copy = copied(store, scratch)
     return _opened(copy) if copy.exists() else Held()
 
 
@@ -63,7 +63,7 @@ def commits(store: Path, scratch: Path) -> Iterator[Held]:
     log = store.with_name(f"{store.name}-wal")
     data = log.read_bytes() if log.exists() else b""
     for end in _commit_ends(data):
-        copy = _copied(store, scratch)
+        copy = copied(store, scratch)
         copy.with_name(f"{copy.name}-wal").write_bytes(data[:end])
         yield _opened(copy)
 
@@ -81,7 +81,8 @@ def _commit_ends(log: bytes) -> Iterator[int]:
             yield at + 24 + size
 
 
-def _copied(store: Path, scratch: Path) -> Path:
+def copied(store: Path, scratch: Path) -> Path:
+    """Copy a store whose process is dead into a folder, as the process has left it."""
     scratch.mkdir(exist_ok=True)
     for ending in ("", "-wal", "-journal", "-shm"):
         copy = scratch / f"looked-at.db{ending}"

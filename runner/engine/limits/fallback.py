@@ -16,6 +16,17 @@ KEPT_S = 10.0
 """Seconds for which places are kept after the last row was to go to the standard tier: it may wait for a budget meanwhile."""
 
 
+class _Held:
+    """Slots of which those count that requests hold."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+
+    @property
+    def limit(self) -> int:
+        return self._slots.out
+
+
 class Fallback:
     """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds.
 
@@ -25,7 +36,7 @@ class Fallback:
 
     def __init__(self, slots: Slots, clock: Callable[[], float], ledger: Ledger) -> None:
         self.slots, self._clock = slots, clock
-        self.line = Line(ledger, lambda: self.slots.out)
+        self.line = Line(ledger, _Held(slots))
         self.gate = Gate()
         # the next of them waits for a slot or a place, and for no pause or outage
         self._ready = False

@@ -123,15 +123,16 @@ class Lane(Members):
             # rows of the standard tier have a queue of their own, and none of them is untried
             if tried and self._unsent and self._outage.likely and not saves and not permit.standard:
                 return False
+            limited = saves or self._rates.limited
             if saves:
                 if not await self._rates.save_up(permit, gate):
                     return False
-            elif self._rates.limited:
+            elif limited:
                 if self._rates.postpones(permit):
                     return False
                 await self._rates.reserve(permit)
             # the wait for the rates may have been long, so check again
-            if self._closed() or not self._free(permit):
+            if limited and (self._closed() or not self._free(permit)):
                 if not saves:
                     self._rates.unused(permit)
                 continue

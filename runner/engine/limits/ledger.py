@@ -10,6 +10,7 @@ Rows that wait for different causes share free slots in proportion to their numb
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
@@ -54,6 +55,8 @@ class Ledger:
         self._runs = False
         self._start = self._at = clock()
         self._busy_from = 0.0
+        # what it has come to at its end; None: it has not ended
+        self._at_end: Reading | None = None
         # slots in force, and of these, those that requests hold; what the lines allow together
         self._slots, self._out, self._allowed = slots, 0, 0
         self._requests = 0
@@ -61,15 +64,15 @@ class Ledger:
         self.first_tokens: list[FirstTokens] = []
         # seconds of requests that have released their slots, and of free slots; by cause
         self._spent = dict.fromkeys((*_REFUSED.values(), "answering", "failed", "outage", "sending", "saving"), 0.0)
-        self._free: dict[str, float] = {}
-        self._total_s = self._held_s = 0.0
+        self._free: defaultdict[str, float] = defaultdict(float)
+        self._free_s = self._held_s = 0.0
         # when the requests that are out were admitted, added up
         self._admitted_s = 0.0
         # how many rows could go and rest, by cause; those that wait for nothing but a slot; and why slots have no row
-        self._ready: dict[str, int] = {}
-        self._resting: dict[str, int] = {}
-        # of both together
-        self._waiting = self._full = 0
+        self._ready: defaultdict[str, int] = defaultdict(int)
+        self._resting: defaultdict[str, int] = defaultdict(int)
+        # of both together, and of these, those that rest
+        self._waiting = self._rests = self._full = 0
         self._rest = _READING
 
     def begin(self) -> None:
@@ -79,8 +82,8 @@ class Ledger:
         self._runs = True
 
     def end(self) -> None:
-        """Count no further."""
-        self.settle()
+        """Count no further: what comes later, also of requests that are open now, changes nothing that is read."""
+        self._at_end = self.read()
         self._runs = False
 
     def rest(self, cause: str) -> None:
@@ -112,37 +115,36 @@ class Ledger:
     def settle(self) -> None:
         """Divide the time until now, as things have stood. Called before anything changes."""
         now = self._clock()
-        passed_s, self._at = now - self._at, now
-        if passed_s <= 0 or not self._runs:
-            return
-        slots, out = self._slots, self._out
-        self._held_s += out * passed_s
-        if slots > out:
-            self._total_s += slots * passed_s
-            self._divide(slots - out, passed_s)
-        else:
-            self._total_s += out * passed_s
+        passed_s = now - self._at
+        self._at = now
+        if passed_s > 0 and self._runs:
+            out = self._out
+            self._held_s += out * passed_s
+            if self._slots > out:
+                self._divide(self._slots - out, passed_s)
 
     def _divide(self, free: float, passed_s: float) -> None:
         spent = self._free
+        self._free_s += free * passed_s
         if self._waiting:
-            for group in (self._ready, self._resting):
-                rows = sum(group.values())
+            for group, rows in ((self._ready, self._waiting - self._rests), (self._resting, self._rests)):
                 if not rows:
                     continue
                 each_s = passed_s * min(1.0, free / rows)
                 for cause, count in group.items():
                     if count:
-                        spent[cause] = spent.get(cause, 0.0) + count * each_s
+                        spent[cause] += count * each_s
                 free -= rows
                 if free <= 0:
                     return
         # rows that wait for slots of their own model show that reading keeps up: there is none for these slots
         cause = _END if self._full and self._rest == _READING else self._rest
-        spent[cause] = spent.get(cause, 0.0) + free * passed_s
+        spent[cause] += free * passed_s
 
     def read(self) -> Reading:
-        """Return what it has come to. Open requests count as answering until they end."""
+        """Return what it has come to, at its end if that was. Open requests count as answering until they end."""
+        if self._at_end is not None:
+            return self._at_end
         self.settle()
         causes = dict(self._spent)
         for cause, seconds in self._free.items():
@@ -160,7 +162,7 @@ class Ledger:
             causes=causes,
             free=dict(self._free),
             held_s=self._held_s,
-            total_s=self._total_s,
+            total_s=self._held_s + self._free_s,
             slots=max(self._slots, self._out),
             requests=self._requests,
             streamed=streamed,
@@ -184,13 +186,14 @@ class Ledger:
         if cause == FULL:
             self._full += rows
         else:
-            self._ready[cause] = self._ready.get(cause, 0) + rows
+            self._ready[cause] += rows
             self._waiting += rows
 
     def stay(self, cause: str, rows: int) -> None:
         """Record that so many rows more, or fewer, rest for this cause."""
         self.settle()
-        self._resting[cause] = self._resting.get(cause, 0) + rows
+        self._resting[cause] += rows
+        self._rests += rows
         self._waiting += rows
 
     def hold(self, permit: Permit, cause: str) -> None:

@@ -1,7 +1,7 @@
 """The rows that could go to the slots of one lane, as the ledger counts them."""
 
-from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from runner.admission import Permit
 from runner.engine.limits.first_tokens import FirstTokens
@@ -12,16 +12,25 @@ _TURN = "turn"
 """The first row waits for nothing: it goes as soon as its task runs."""
 
 
+class Limited(Protocol):
+    """What has a number of slots now."""
+
+    @property
+    def limit(self) -> int:
+        """How many slots there are."""
+        ...
+
+
 class Line:
     """A queue of rows that could go, with the slots that they go to. A context for each row while it waits for its permit.
 
-    limit: returns how many slots it adds to those of the session.
+    slots: what it adds to those of the session.
     """
 
-    __slots__ = ("_first_tokens", "_ledger", "_limit", "_rows", "_size", "_went", "_why")
+    __slots__ = ("_first_tokens", "_ledger", "_rows", "_size", "_slots", "_went", "_why")
 
-    def __init__(self, ledger: Ledger, limit: Callable[[], int]) -> None:
-        self._ledger, self._limit, self._first_tokens = ledger, limit, FirstTokens()
+    def __init__(self, ledger: Ledger, slots: Limited) -> None:
+        self._ledger, self._slots, self._first_tokens = ledger, slots, FirstTokens()
         ledger.first_tokens.append(self._first_tokens)
         self._size = self._rows = 0
         self._why = _TURN
@@ -50,13 +59,15 @@ class Line:
 
     def sized(self) -> None:
         """Look how many slots there are now."""
-        if (size := self._limit()) != self._size:
+        if (size := self._slots.limit) != self._size:
             self._ledger.allow(size - self._size)
             self._size = size
 
     def took(self, permit: Permit) -> None:
         """Record that a request has got a slot. Its row leaves the queue at once."""
-        self.sized()
+        # here and below a call is saved, as this is done for every request
+        if self._slots.limit != self._size:
+            self.sized()
         self._ledger.hold(permit, self._why)
         self._rows -= 1
         self._went = True
@@ -64,6 +75,8 @@ class Line:
     def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:
         """Divide the time for which a request held its slot. attempt: None if none was made. out_of_service: in an outage."""
         cause = self._ledger.release(permit, attempt, out_of_service=out_of_service)
-        self.sized()
+        if self._slots.limit != self._size:
+            self.sized()
         if attempt is not None and attempt.time_to_first_token_s is not None and cause == "answering":
-            self._first_tokens.add(min(attempt.time_to_first_token_s, attempt.duration_s))
+            first_s, whole_s = attempt.time_to_first_token_s, attempt.duration_s
+            self._first_tokens.add(min(whole_s, first_s))

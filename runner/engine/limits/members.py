@@ -28,7 +28,7 @@ class Members:
         self._slots, self._places, self._clock = slots, places, clock.monotonic
         # after what slots open one after the other: the start, a pause or an outage
         self._reopens = "turn"
-        self._own_line = Line(places.ledger, lambda: slots.limit)
+        self._own_line = Line(places.ledger, slots)
         # the requests that fell back from flex to the standard tier; None until flex has had no capacity
         self._fallback: Fallback | None = None
         self._pause = Pause(clock.monotonic)

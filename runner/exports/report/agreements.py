@@ -16,12 +16,16 @@ class Agreed(NamedTuple):
     kappa: float | None
 
 
-def agreement(rows: int, whole: Agreed, fields: Mapping[str, Agreed]) -> list[Block]:
-    """Return how far two runs agree. rows: with an outcome in both. whole: the answers. fields: those of their schemas."""
-    if not rows:
+def agreement(number: int, whole: Agreed, fields: Mapping[str, Agreed], counted: str) -> list[Block]:
+    """Return how far two runs agree.
+
+    number: of outcomes that both have. counted: what they are of, ``row`` or ``answer``. whole: the answers. fields: of
+    their schemas.
+    """
+    if not number:
         return [Words("The runs have no row in common.")]
     both = whole.same + whole.changed
-    told = f"{plural(rows, 'row')} in common, {both:,} answered by both; {whole.same:,} of these answers are the same."
+    told = f"{plural(number, counted)} in common, {both:,} answered by both; {whole.same:,} of these answers are the same."
     found = {"the whole answer": whole, **fields}
     lines: list[list[Cell]] = [
         [

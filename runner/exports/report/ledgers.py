@@ -1,10 +1,11 @@
 """Where the time went: the ledger of all sessions of a run, and the limit of requests in flight over time."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from runner.exports.report import words
 from runner.exports.report.blocks import Block, Cell, Part, Share, Table, Tone, Whole, Words
-from runner.figures import Course
+from runner.figures import Course, Period
 from runner.time_ledger import NAMES, PARTS, Moment, TimeLedger
 
 _TOLD: dict[str, tuple[Tone, str]] = {
@@ -52,20 +53,23 @@ def _sentence(words: str) -> str:
 def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[Moment]]]) -> list[float | None]:
     """Return how many requests might be in flight in each slice of the time, in the mean; None where no session has noted it.
 
-    sessions: when each began, with its moments.
+    sessions: when each began, with its moments. What it takes grows with the moments, and not with the periods beside them.
     """
     if course is None:
         return []
     sums, known = [0.0] * len(course.slices), [0.0] * len(course.slices)
-    firsts = [*(period.first for period in course.periods[1:]), len(course.slices)]
+    behind = [*(period.first for period in course.periods[1:]), len(course.slices)]
+    ends = [course.slices[place - 1].begin + course.width for place in behind]
     for began, moments in sessions:
         since = began
         for moment in moments:
             until = began + moment.at
-            for period, behind in zip(course.periods, firsts, strict=True):
-                first = max(period.first, period.first + int((since - period.begin) // course.width))
-                last = min(behind, period.first + 1 + int((until - period.begin) // course.width))
-                for at in range(first, last):
+            # those before have ended
+            for place in range(bisect_right(ends, since), len(ends)):
+                period = course.periods[place]
+                if period.begin >= until:
+                    break
+                for at in _slices(period, behind[place], course.width, since, until):
                     begin = course.slices[at].begin
                     shared = min(until, begin + course.width) - max(since, begin)
                     if shared > 0:
@@ -73,3 +77,9 @@ def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[M
                         known[at] += shared
             since = until
     return [total / seconds if seconds else None for total, seconds in zip(sums, known, strict=True)]
+
+
+def _slices(period: Period, behind: int, width: float, since: float, until: float) -> range:
+    """Return the slices of a period that have a part of a stretch of time. behind: the first slice that it no longer has."""
+    first, last = (period.first + int((instant - period.begin) // width) for instant in (since, until))
+    return range(max(period.first, first), min(behind, last + 1))

@@ -9,10 +9,11 @@ from msgspec import structs
 from virtual import BACKEND
 from world import REFUSED, USAGE, Decoder, Exchange, Server, World, an_item, busy, limited
 
+from runner.admission import Permit
 from runner.engine.clock import Clock
 from runner.engine.limits import Lanes, Limits
 from runner.engine.limits.first_tokens import BLOCK, FirstTokens
-from runner.engine.limits.ledger import Ledger, Reading
+from runner.engine.limits.ledger import FULL, Ledger, Reading
 from runner.engine.prefixes import only_head
 from runner.engine.warming import Warming
 from runner.errors import AttemptError, ProviderError
@@ -355,3 +356,36 @@ def test_before_it_begins_nothing_counts() -> None:
     now[0] = 90.0
     reading = ledger.read()
     assert (reading.total_s, reading.causes["reading"]) == (80.0, 80.0)
+
+
+def test_after_its_end_nothing_counts_of_a_request_that_is_open_then() -> None:
+    now = [0.0]
+    ledger = Ledger(lambda: now[0], 8, 8)
+    ledger.begin()
+    permit = Permit(admitted_at=0.0)
+    ledger.wait(FULL, 1)
+    ledger.hold(permit, FULL)
+    now[0] = 5.0
+    ledger.end()
+    at_end = ledger.read()
+    # long enough for the clock of the processor
+    sum(range(100_000))
+    now[0] = 10.0
+    assert ledger.read() == at_end
+    permit.sent_at = 8.0
+    ledger.release(permit, None, out_of_service=False)
+    assert ledger.read() == at_end
+    assert (at_end.at_s, at_end.total_s, at_end.causes["answering"]) == (5.0, 40.0, 5.0)
+    adds_up(at_end)
+
+
+def test_rows_that_wait_for_slots_of_their_own_model_leave_the_others_without_a_row() -> None:
+    now = [0.0]
+    ledger = Ledger(lambda: now[0], 8, 8)
+    ledger.begin()
+    now[0] = 1.0
+    ledger.wait(FULL, 3)
+    now[0] = 2.0
+    ledger.rest("program")
+    now[0] = 3.0
+    assert {cause: seconds for cause, seconds in ledger.read().free.items() if seconds} == {"reading": 8, "end": 8, "program": 8}

@@ -1,11 +1,13 @@
 """What a report's page is made of: the library as it was released, numbers as a person reads them, texts that stay texts."""
 
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from counted import Counted
 from reported import HOSTILE
 
 import runner
@@ -150,6 +152,16 @@ def test_no_text_becomes_an_element_or_an_attribute() -> None:
     assert "\x00" not in text
 
 
+def test_figures_cannot_end_their_element() -> None:
+    # an end tag may have a space in the place of its end
+    texts = (*HOSTILE, "</script ", "<!--<script ")
+    found = re.search(r'id="figures">(.*?)</script', page.render(report(texts), [None]), re.DOTALL)
+    assert found is not None
+    assert not set("<>&") & set(found[1])
+    charts = json.loads(found[1])["charts"]
+    assert [charts[f"c{number}"]["kind"] for number in range(len(texts))] == [*texts]
+
+
 @pytest.mark.parametrize(
     ("sentence", "codes"),
     [
@@ -193,6 +205,21 @@ def test_the_limit_of_a_slice_is_its_mean() -> None:
     assert limit_over(both, sessions) == [pytest.approx(6.0), pytest.approx(4.0), None, None, pytest.approx(2.0)]
     assert limit_over(None, sessions) == []
     assert worked_s(both) == 50.0
+
+
+def test_a_moment_of_a_session_counts_in_all_periods_that_it_overlaps() -> None:
+    both = course((1000.0, 1030.0), (5000.0, 5020.0), (9000.0, 9010.0))
+    assert limit_over(both, [(1015.0, [Moment(4000.0, 1, 3.0)])]) == [None, *[pytest.approx(3.0)] * 4, None]
+    assert limit_over(both, [(2000.0, [Moment(10.0, 1, 3.0)]), (9500.0, [Moment(10.0, 1, 3.0)])]) == [None] * 6
+
+
+def test_what_limits_take_grows_with_the_moments_and_not_with_the_periods_beside_them() -> None:
+    number, moments = 50, [Moment(1.0 + at, 1, 8.0) for at in range(20)]
+    both = course(*((Counted(place * 1000.0), Counted(place * 1000.0 + 20.0)) for place in range(number)))
+    Counted.subtracted = 0
+    found = limit_over(both, ((place * 1000.0, moments) for place in range(number)))
+    assert found == [8.0] * 2 * number
+    assert 0 < Counted.subtracted <= 2 * number * len(moments)
 
 
 def test_a_ledger_has_the_words_of_the_terminal_and_of_the_reference() -> None:

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from runner.schema.fields import schema_of
 from runner.schema.growing import Growing
+from runner.schema.structure import Structure
 from runner.schema.validation import Validator
 
 pytestmark = pytest.mark.quick
@@ -19,6 +20,13 @@ NESTED: dict[str, Any] = {
     "properties": {"parts": {"type": "array", "maxItems": 2, "items": {**schema_of("name: str, n: int"), "minProperties": 2}}},
     "required": ["parts"],
 }
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("ab,: ", max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+PARTS = st.fixed_dictionaries({"k": VALUES, "l": VALUES})
 
 
 def fault(text: str, schema: dict[str, Any] = SCHEMA) -> str | None:
@@ -66,6 +74,91 @@ def test_what_can_still_fit_goes_on(text: str) -> None:
 )
 def test_what_nothing_can_mend_ends(text: str, words: str) -> None:
     assert words in (fault(text) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"mood": "good" "n', "',' or '}' is missing at character 17"),
+        ('{"mood" "good"', "':' is missing at character 9"),
+        ('{"tags": ["a" "b', "',' or ']' is missing at character 15"),
+        ('{"tags": ["a", ]', "a value is missing"),
+        ('{"tags": ["a"} ', "',' or ']' is missing"),
+        ('{"mood": "good", }', "a key in quotation marks is missing"),
+        ('{"tags": [], and', "a key in quotation marks is missing"),
+        ('{"score": 01 ', "a value is missing"),
+        ('{"score": trye', "a value is missing"),
+        ('Sure: {"mood": "good" "n', "is missing at character 23"),
+        ('{"a\\x": ', "has an escape that is none"),
+    ],
+)
+def test_what_is_no_json_ends_where_it_is_none(text: str, words: str) -> None:
+    assert words in (fault(text) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"score": "long te', "at score: a text does not fit there"),
+        ('{"mood": 1', "at mood: a number does not fit there"),
+        ('{"tags": ["a", n', "at tags[1]: null does not fit there"),
+        ('{"mood": "good", "more": "y', "at more: a text does not fit there"),
+        ('{"mood": "good", "more": [', "at more: a list does not fit there"),
+        ('[[{"mood": "go', 'is not of type "object"'),
+        ('["word word', 'is not of type "object"'),
+        ('Sure:\n```json\n["word', 'is not of type "object"'),
+        ('{"other": t', "'other' was unexpected"),
+    ],
+)
+def test_the_type_of_a_value_is_known_by_its_first_character(text: str, words: str) -> None:
+    assert words in (fault(text) or "")
+
+
+@pytest.mark.parametrize(
+    "text", ['See [1]: {"mood": "go', '"Good", I say:\n```\n{"mood"', '{"mood": "good", "more": t', '{"more": n', '{"score": -']
+)
+def test_words_before_the_json_may_have_marks(text: str) -> None:
+    assert fault(text) is None
+
+
+def test_a_schema_of_choices_and_references_takes_the_beginnings_of_each() -> None:
+    part = {"type": "object", "properties": {"n": {"type": "integer"}, "of": {"$ref": "#/$defs/part"}}, "required": ["n"]}
+    schema = {
+        "oneOf": [{"$ref": "#/$defs/part"}, {"type": "object", "properties": {"n": {"const": "x"}}}],
+        "$defs": {"part": part},
+    }
+    for beginning in ('{"n": "', '{"n": 1', '{"n": 1, "of": {"n', '{"n": "x", "of": [t'):
+        assert fault(beginning, schema) is None
+    assert "does not fit there" in (fault('{"n": [', schema) or "")
+    assert "does not fit there" in (fault('{"of": {"of": [', {**schema, "oneOf": [{"$ref": "#/$defs/part"}]}) or "")
+
+
+@given(PARTS, st.sampled_from([None, 1]), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_mark_that_is_missing_is_noticed(value: dict[str, Any], indent: int | None, data: st.DataObject) -> None:
+    text = json.dumps(value, indent=indent)
+    at = data.draw(st.sampled_from([place for place, char in enumerate(text) if char in ",:"]))
+    broken = text[:at] + text[at + 1 :]
+    assume(not is_json(broken))
+    growing = Growing(Validator({}), ("{",)).answer()
+    assert any(growing.fault(broken[:end]) for end in range(len(broken) + 1))
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_each_character_is_looked_at_once() -> None:
+    text = json.dumps({"tags": ["word " * 40, 'a "quoted" one'] * 20, "n": {"o": [1.5, True, None]}})
+    whole, pieces = Structure(0), Structure(0)
+    whole.take(text)
+    for end in range(1, len(text) + 1):
+        pieces.take(text[:end])
+    assert (whole.whole, whole.fault) == (pieces.whole, pieces.fault) == (True, None)
 
 
 def test_only_what_is_complete_has_to_be_whole() -> None:

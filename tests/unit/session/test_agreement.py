@@ -49,3 +49,35 @@ def test_values_and_what_is_no_answer() -> None:
     assert Tally([]).add("[1, 2]", "[1,2]")
     assert not Tally([]).add("[1, 2]", "[2, 1]")
     assert (Tally().whole.agreement, Tally().add(" x\n", "x")) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ({"y": 1}, {"y": True}, False),
+        ([[{"y": [0]}]], [[{"y": [False]}]], False),
+        ([1, True], [1.0, True], True),
+        ({"a": 1, "b": [2]}, {"b": [2], "a": 1}, True),
+        ({"a": None}, {"b": None}, False),
+        ([1], [1, 1], False),
+        ({}, [], False),
+    ],
+)
+def test_true_is_not_1_however_deep(left: object, right: object, same: bool) -> None:
+    assert told([(left, right)])[0] == same
+    assert Tally([]).add(json.dumps(left), json.dumps(right)) == same
+
+
+def test_very_deep_answers_are_compared_too() -> None:
+    deep = "[" * 900 + "{}" + "]" * 900
+    assert Tally([]).add(deep.format(1), deep.format("1.0"))
+    assert not Tally([]).add(deep.format(1), deep.format("true"))
+
+
+@pytest.mark.parametrize("other", [1, "True"])
+def test_true_is_a_category_of_its_own(other: object) -> None:
+    """Chance is as for two names."""
+    pairs: list[tuple[object, object]] = [(True, True), (other, other), (True, other)]
+    names: list[tuple[object, object]] = [("a", "a"), ("b", "b"), ("a", "b")]
+    assert told(pairs, 9) == told(names, 9)
+    assert told(pairs, 9)[1] == pytest.approx(0.4)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from counted import Counted
 from reported import BEGIN, stored
 
 from runner.figures import Course
@@ -82,24 +83,14 @@ def test_many_sessions_count_without_what_lies_between_them(tmp_path: Path) -> N
     assert found.worked_s == pytest.approx(5.0 * len(begins))
 
 
-class Instant(float):
-    """An instant that counts how often one is subtracted from another."""
-
-    subtracted = 0
-
-    def __sub__(self, other: float) -> float:
-        Instant.subtracted += 1
-        return float(self) - float(other)
-
-
 def test_what_finding_the_periods_takes_grows_with_the_pauses_and_no_faster() -> None:
-    number = 1000
+    number, Counted.subtracted = 1000, 0
     # each pause is a second longer than the one before
-    edges = [(Instant(at), Instant(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
+    edges = [(Counted(at), Counted(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
 
     def fetch(_: sa.Select[Any]) -> list[Any]:
         return edges
 
     _, shown = _shown(_stretches(fetch, 1, ()))
     assert len(shown) == 12
-    assert 0 < Instant.subtracted < 10 * number
+    assert 0 < Counted.subtracted < 10 * number

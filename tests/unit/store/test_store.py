@@ -24,7 +24,7 @@ from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.pace import LaneState, Pace
 from runner.session import continuing
 from runner.store import compaction, connection, database, deletion, looking_up
-from runner.store.causes import failed_rows, reading
+from runner.store.causes import CauseReader, failed_rows
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunCounts, RunStore
 from runner.store.lock import held
@@ -913,7 +913,9 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
     path.touch()
     with sqlite(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match=r"locked \(another program has locked it"):
+        with pytest.raises(
+            StoreError, match=r"locked \(another program has locked it, such as `runner vacuum`; wait for that program"
+        ):
             database.prepare(path, create=True)
         other.execute("ROLLBACK")
 
@@ -1046,8 +1048,8 @@ async def test_errors_by_cause(path: Path) -> None:
     await fill(
         path, failed("c", 3, code="cut"), failed("b", 2), failed("a", 1, code="cut"), done("d", 4), failed("e", 5, code="cut")
     )
-    with reading(path, 1, 1, ()) as causes:
-        first, second = causes.failed()
+    with StoreReader(path) as reader, reader.snapshot() as connection:
+        first, second = CauseReader(connection, 1, 1, ()).failed()
     assert (first.code, first.count, first.example_id, first.example) == ("cut", 3, "a", "cut!")
     assert (second.code, second.count, second.example_id) == ("server_error", 1, "b")
 
