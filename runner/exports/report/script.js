@@ -166,7 +166,7 @@
         (_, at) => at.map((each) => amount(edges[Math.round(each + shift)] ?? 0, chart.unit)),
         (plot) => {
           const labels = chart.single ? places.length : edges.length;
-          const every = Math.ceil(labels / Math.max(2, Math.floor(plot.width / 68)));
+          const every = Math.ceil(labels / Math.max(2, Math.floor((plot.width - 64) / 64)));
           return edges.slice(0, labels).map((_, at) => at - shift).filter((_, at) => at % every === 0);
         },
       ),
@@ -279,8 +279,8 @@
   function paint() {
     const chosen = root.dataset.theme || (dark.matches ? "dark" : "light");
     theme.setAttribute("aria-pressed", String(chosen === "dark"));
-    // the paths too: those of bars keep their colours
-    for (const plot of plots) plot.redraw(true);
+    // the paths too, as those of bars keep their colours, and the axes, as the size may be another one
+    for (const plot of plots) plot.redraw(true, true);
   }
 
   document.querySelector(".switches").hidden = false;
