@@ -121,7 +121,7 @@ def compare(
             _refuse(wanted, reader)
         stack.enter_context(reader.snapshot())
         both = reader.run(one), reader.run(other)
-        fields = _fields(both, listed(on))
+        fields = _fields(both, listed(on, "--on"))
         found = _compared(reader, both, fields)
         if wanted is not None:
             _write(wanted, reader, both, found.rows, notes, fields=fields)
