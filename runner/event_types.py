@@ -60,6 +60,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     same_command: bool = True
     # answers of this session whose finish reason is unknown, by reason; they are among the done
     unknown_finish: Mapping[str, int] = {}
+    # answers of this session that are cut, filtered or empty, by what ``--class`` calls them; they are among the done
+    doubtful: Mapping[str, int] = {}
     # rows of the input without an outcome, beyond --limit too; rows with one that an interrupted retry is still to ask again
     left: int = 0
     retry_left: int = 0

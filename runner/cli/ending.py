@@ -50,15 +50,25 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     text += _left_of_retry(end, one)
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")
-    if end.unknown_finish:
-        reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
-        text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
+    text += _of_answers(end, db)
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
         allowed = f"; --ok-failed {end.ok_failed} allows that" if end.ok_failed is not None else ""
         text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}{allowed}")
     todo = [one for one in advice(_state(end, db), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
+
+
+def _of_answers(end: Summary, db: str) -> list[str]:
+    """Say which answers of the session may not be what was wanted."""
+    text = []
+    if end.unknown_finish:
+        reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
+        text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
+    if end.doubtful:
+        kinds = ", ".join(f"{number:,} {name}" for name, number in sorted(end.doubtful.items(), key=lambda kind: -kind[1]))
+        text.append(f"  of doubtful shape: {kinds}; `{command('errors', end.run, db)}` shows these answers")
+    return text
 
 
 def _left_of_retry(end: Summary, one: str) -> list[str]:

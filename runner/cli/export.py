@@ -86,6 +86,6 @@ def export(
             click.echo(sentence, err=any(map(is_standard_output, targets)))
 
 
-def _names(given: Sequence[str]) -> list[str]:
-    """Return names that were given in one or several options, with commas between them."""
-    return [name.strip() for words in given for name in words.split(",") if name.strip()]
+def _names(given: Sequence[str]) -> str | None:
+    """Return names that were given in one or several options, with commas between them; None if there is no option."""
+    return ",".join(given) if given else None

@@ -7,6 +7,7 @@ import click
 
 from runner.cli.completing import complete_file, complete_only
 from runner.cli.options import continue_options, gathered, given_settings
+from runner.errors import UsageError
 
 
 @click.command(short_help="Send the failed rows of a run again, or those that are named.")
@@ -40,9 +41,12 @@ def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: An
     from runner.cli import chosen as runs
     from runner.cli import foreground
     from runner.cli.trusting import asked
+    from runner.session import only
     from runner.session.options import Asked
 
-    classes = tuple(name.strip() for words in chosen["classes"] for name in words.split(",") if name.strip())
+    classes = tuple(only.listed(",".join(chosen["classes"]), "--class")) if chosen["classes"] else ()
+    if chosen["ids"] == "":
+        raise UsageError("--ids names no file; name one, - for standard input, or leave --ids out")
     ids = Path(chosen["ids"]) if chosen["ids"] is not None else None
     which = Asked(classes=classes, ids=ids, all_rows=chosen["all_rows"])
     job, options = api.retried(db, runs.run_number(run_id, db), given_settings(settings), which)

@@ -29,7 +29,7 @@ from runner.inputs.spread import Spread
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.origin import Files
-from runner.text import plural, shell_word
+from runner.text import clean, plural
 
 _SHOWN_IDS = 5
 _SHOWN_LINES = 3
@@ -223,7 +223,7 @@ def refuse_empty(rows: int, name: str, where: str | None = None, about: Sequence
     """
     if not rows and where is not None:
         hint = "; the cells of a CSV are texts: score | float makes a number of one" if re.search("[0-9]", where) else ""
-        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send{hint}")
+        raise UsageError(f"{name} has no row for which --where {clean(repr(where))} holds, so there is nothing to send{hint}")
     if not rows:
         advice = "; ".join(("write the prompts into it, or name another file", *about))
         raise UsageError(f"{name} has no rows, so there is nothing to send; {advice}")

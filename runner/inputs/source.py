@@ -33,8 +33,9 @@ class Selection(Struct, frozen=True, kw_only=True):
     answers: int = 1
     # True: the rows that a retry has chosen are sent again (``Settled.again``), and nothing else is
     retries: bool = False
-    # True: settled rows that have changed since are sent again
+    # True: settled rows that have changed since are sent again; those that have failed are counted, which takes a look at each
     accept_changes: bool = False
+    counts_failed: bool = False
     # True: the store holds nothing for this run, so no keys are looked up
     fresh: bool = False
     # True: the store may hold broken rows; those that are no longer in the input are deleted. in_part: only some rows are read,
@@ -65,11 +66,11 @@ class Counts(Struct):
 class SettledRows(Struct):
     """The settled rows of an input, before a session begins, counted as in ``Counts``."""
 
-    # rows that are settled and will not be sent again
+    # rows that are settled and will not be sent again; of these, such that have failed (``Selection.counts_failed``)
     settled: int = 0
-    # rows that have an outcome, including those that are sent again
+    failed: int = 0
+    # rows that have an outcome, including those that are sent again; settled rows that have changed since
     seen: int = 0
-    # settled rows that have changed since
     changed: int = 0
     # rows without an outcome that a retry leaves for another session; those that it asks again, and of these, changed ones
     left: int = 0
@@ -237,7 +238,7 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
     before = (scanned.before.rows - scanned.before.broken) * answers
     found = SettledRows(settled=before, seen=before)
     while batch := await to_thread.run_sync(_batch, rows, answers):
-        if await _is_untouched(store, batch, selection):
+        if not selection.counts_failed and await _is_untouched(store, batch, selection):
             found.settled += len(batch)
             found.seen += len(batch)
             found.untouched.add(_mark(batch))
@@ -254,7 +255,8 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
             found.again_changed += stored.again and changed
             if not (stored.again or (stored.broken and not selection.retries)):
                 found.changed += changed
-                found.settled += not (selection.accept_changes and changed)
+                found.settled += (stays := not (selection.accept_changes and changed))
+                found.failed += stays and stored.status == "failed"
     return found
 
 

@@ -97,6 +97,21 @@ def is_cut(reason: str) -> bool:
     return normal(reason) in CUT
 
 
+ENDS = {"length": CUT, "content_filter": FILTERED}
+"""Names for answers by their finish reason, if that leaves a doubt about them."""
+
+
+def doubt(completion: Completion) -> str | None:
+    """Return a name for what is doubtful about the shape of an answer; None if nothing is."""
+    return end_of(completion.finish_reason) or (EMPTY if EMPTY in completion.notes else None)
+
+
+@lru_cache(1024)
+def end_of(reason: str) -> str | None:
+    """Return the name in ``ENDS`` of a finish reason; None for one that is in none of them."""
+    return next((name for name, among in ENDS.items() if normal(reason) in among), None)
+
+
 @lru_cache(1024)
 def kind_of(reason: str) -> Kind:
     """Return what a finish reason means by itself."""

@@ -77,7 +77,7 @@ def of_retry(classes: Any, ids: Any, *, all_rows: bool) -> Asked:
     """Check which rows are to be sent again, and return them. Raises UsageError."""
     check(classes=classes, ids=ids, all_rows=all_rows)
     given = ids if ids is None or isinstance(ids, Path) else tuple(str(whole(one)) for one in ids)
-    return Asked(classes=tuple(only.listed(classes)), ids=given, all_rows=bool(all_rows))
+    return Asked(classes=tuple(only.listed(classes, "--class")), ids=given, all_rows=bool(all_rows))
 
 
 def warn_of_variables() -> None:

@@ -111,7 +111,7 @@ def compare(
         wanted = pairs.outputs_of(places, reader, flags)
         stack.enter_context(reader.snapshot())
         both = reader.run(one), reader.run(other)
-        fields = fields_of(both, listed(on))
+        fields = fields_of(both, listed(on, "--on"))
         found = compared(reader, both, fields)
         if wanted:
             pairs.Pairs(reader, both, found.rows, fields).write(wanted, flags, notes)

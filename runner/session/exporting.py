@@ -93,7 +93,9 @@ class _Rows:
 
     def __init__(self, reader: StoreReader, run: Run, flags: ExportFlags) -> None:
         self.reader, self.run, self.flags = reader, run, flags
-        self.chosen: Selection = only.selection(only.listed(flags.get("only")), flags.get("order") or "input", reader, run)
+        self.chosen: Selection = only.selection(
+            only.listed(flags.get("only"), "--only"), flags.get("order") or "input", reader, run
+        )
         self.parts, self.prompt = parts_of(reader, run), flags.get("prompt", True)
         self.files, self.fields = origin.files_in(run.settings), fields_in(run.settings)
 
@@ -179,7 +181,7 @@ def _prepared(output: Output, rows: _Rows) -> _Shape:
     alike = getattr(output.module, "ALIKE", spelt)
     names, answered = rows.columns(alike)
     theirs = {*range(len(given(names, len(own)))), *answered}
-    places = _chosen(names, only.listed(flags.get("columns"))) or _glance(names, output, theirs)
+    places = _chosen(names, only.listed(flags.get("columns"), "--columns")) or _glance(names, output, theirs)
     if hasattr(output.module, "MOST_COLUMNS"):
         outputs.refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
     more: dict[str, Any] = {}

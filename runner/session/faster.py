@@ -11,8 +11,6 @@ LEAST_SHARE = 0.2
 """Share of the time from which a part is worth a sentence."""
 FULL = 0.7
 """Share of the time for which slots must be in use to be the limit themselves."""
-QUEUED = 0.1
-"""Share of the time in the queue of the server, from which on more requests at once are no advice."""
 BUSY = 0.85
 """Share of the time for which the process computes, from which on it is the limit."""
 _LIMITS = {
@@ -105,7 +103,7 @@ def _of_ours(time: TimeLedger) -> str | None:
 def _of_full_slots(time: TimeLedger) -> str | None:
     """Say that more requests at once would be faster, where their number and nothing else was the limit."""
     used = time.share("answering_s") + time.share("server_queue_s")
-    if used < FULL or time.slots < time.ceiling or time.share("server_queue_s") >= QUEUED or not time.ceiling:
+    if used < FULL or time.slots < time.ceiling or not time.ceiling:
         return None
     option = "--max-concurrency" if time.tuned else "--concurrency"
     full = f"all {plural(time.ceiling, 'slot')} were in use {_percent(used)} of the time"

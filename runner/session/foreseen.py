@@ -21,6 +21,7 @@ from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, counted, expected, said
 from runner.session.learned import Now
+from runner.session.naming import command
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
 from runner.session.to_send import ToSend, of_plan
@@ -62,6 +63,9 @@ class Foreseen(Working):
         super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
         self._plan, self._again, self._raising = plan, again, again.raising
         self._meter.retries = plan.options.retry_failed
+        if plan.options.retry_failed:
+            # the same command would choose its rows anew
+            self._continuing = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
         # the rows that were drawn for an estimate; None if all are sent
         self._drawing: Drawing | None = None
         # what was found before the session began: answers taken over, by run; the rows that have an outcome from earlier sessions
@@ -134,6 +138,9 @@ class Foreseen(Working):
             # a broken row that is not chosen has not left the input
             may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
             in_part=self._plan.job.where is not None or self._plan.job.sample is not None,
+            # the session leaves out rows of the run, so that the number of the run is not that of these
+            counts_failed=(options.limit is not None or self._plan.narrowed or options.accept_changes)
+            and self._before.failed + self._before.broken > 0,
             only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from runner.errors import INVALID_OUTPUT, UsageError
 from runner.model import Run
-from runner.providers.finish import CUT, EMPTY, FILTERED, normal
+from runner.providers.finish import CUT, EMPTY, ENDS, end_of, normal
 from runner.remedies import ADVICE
 from runner.session.options import Choice
 from runner.store.reader import StoreReader
@@ -21,8 +21,6 @@ GROUPS = {
 }
 """Names for several error codes."""
 _STATUSES = ("done", "failed")
-_ENDS = {"length": CUT, "content_filter": FILTERED}
-"""Names for rows by the finish reason of their answers."""
 LENGTH = "length"
 FINISH_LENGTH = frozenset(f"finish_{name}" for name in CUT)
 """Error codes of answers that were cut, where the setting finish makes failures of them."""
@@ -30,7 +28,7 @@ CUT_CODES = frozenset({INVALID_OUTPUT, *FINISH_LENGTH})
 """Error codes of rows that may have failed because their answers were cut."""
 WHOLE = "whole"
 """The name for done rows that are neither cut, nor filtered, nor empty."""
-NAMES = (*_STATUSES, WHOLE, *_ENDS, EMPTY, *GROUPS)
+NAMES = (*_STATUSES, WHOLE, *ENDS, EMPTY, *GROUPS)
 ORDERS: tuple[Order, ...] = ("input", "finished")
 
 
@@ -46,7 +44,7 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *
     if not names:
         return Selection(order=found)
     reasons = reader.finish_reasons(run.id)
-    ends = {name: frozenset(reason for reason in reasons if normal(reason) in among) for name, among in _ENDS.items()}
+    ends = {name: frozenset(reason for reason in reasons if normal(reason) in among) for name, among in ENDS.items()}
     return Selection(
         every=False,
         statuses=frozenset(name for name in names if name in _STATUSES),
@@ -59,9 +57,17 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *
     )
 
 
-def listed(words: str | Sequence[str] | None) -> list[str]:
-    """Return the names that were given: a list of them, or a text in which commas are between them."""
-    return [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*(words or ())]
+def listed(words: str | Sequence[str] | None, option: str) -> list[str]:
+    """Return the names that were given: a list of them, or a text in which commas are between them.
+
+    Raises UsageError for a text without any, such as that of a shell variable that is not set: it is no wish for everything.
+    """
+    if not isinstance(words, str):
+        return [*(words or ())]
+    names = [word.strip() for word in words.split(",") if word.strip()]
+    if not names:
+        raise UsageError(f"{option} names nothing; name what you want, or leave {option} out")
+    return names
 
 
 def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
@@ -78,7 +84,7 @@ def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
 def doubtful(reader: StoreReader, run: Run) -> tuple[frozenset[str], frozenset[str]]:
     """Return the finish reasons in a run of answers that are cut, and of those that are filtered."""
     reasons = reader.finish_reasons(run.id)
-    cut, filtered = (frozenset(one for one in reasons if normal(one) in among) for among in _ENDS.values())
+    cut, filtered = (frozenset(one for one in reasons if normal(one) in among) for among in ENDS.values())
     return cut, filtered
 
 
@@ -86,8 +92,7 @@ def kind_of(status: str, code: str | None, reason: str | None, notes: str | None
     """Return the name of what a result is: its error code, or what is unusual about its answer."""
     if status == "failed":
         return code or "unknown"
-    ends = (name for name, among in _ENDS.items() if reason is not None and normal(reason) in among)
-    return next(ends, EMPTY if EMPTY in (notes or "").split(",") else WHOLE)
+    return end_of(reason or "") or (EMPTY if EMPTY in (notes or "").split(",") else WHOLE)
 
 
 def _codes(names: Sequence[str], reader: StoreReader, run: Run, option: str) -> frozenset[str]:

@@ -155,6 +155,9 @@ def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) ->
     """
     prompts = given.prompts
     to_read, scanned = reading.scan_input(given, chosen.run, options, whole=job.dedupe)
+    if not scanned.rows and job.where is not None and options.choice is not None:
+        # a retry says that there are no such rows
+        return to_read, scanned
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.places)
     unfit.refuse(job, prompts, scanned)

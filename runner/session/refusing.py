@@ -6,12 +6,12 @@ from pathlib import Path
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.errors import UsageError
-from runner.model import Json
+from runner.model import Json, Run
 from runner.session import again
 from runner.session.naming import command
 from runner.store import runs
 from runner.store.runs import KnownRun
-from runner.text import as_text, shell_word
+from runner.text import as_text, plural, shell_word
 
 
 def other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
@@ -43,6 +43,18 @@ def answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple
     raise UsageError(
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
         f"alone, and `{new}` starts a new run"
+    )
+
+
+def other_retry(job: Job, db: str | Path, run: Run, pending: int) -> None:
+    """Raise UsageError for a resume of a retry with other answer settings. run: with those of the retry. pending: rows left."""
+    different = runs.differences(run.settings, job.answer_settings())
+    if not different:
+        return
+    then = ", ".join(f"{name} {plain(before)}" for name, (before, _) in different.items())
+    raise UsageError(
+        f"run {run.id} has {plural(pending, 'row')} of a retry left, which has begun with {then}: "
+        f"`{command('resume', run.id, db)}` asks them so; a new `runner retry` may have other settings"
     )
 
 

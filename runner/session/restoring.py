@@ -12,7 +12,7 @@ from runner.errors import UsageError
 from runner.inputs import spool
 from runner.model import Run
 from runner.session import ids as found_ids
-from runner.session import only
+from runner.session import only, refusing
 from runner.session.again import KEPT
 from runner.session.called import number_of
 from runner.session.naming import command, store_option
@@ -48,7 +48,9 @@ def resumed(
     # what belongs to the run may have changed since
     own = {name: value for name, value in retry.settings.items() if name in BY_NAME and name not in KEPT}
     run = structs.replace(run, settings={**run.settings, **own})
-    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
+    job = _restored(run, settings)
+    refusing.other_retry(job, db, run, retry.pending)
+    return job, SessionOptions(run_id=run.id, retry_failed=True)
 
 
 def retried(

@@ -146,6 +146,8 @@ class _Session(Foreseen):
     @property
     def _failed_before(self) -> int:
         """Return how many failed rows the session leaves as they are. Broken ones are read again, but by a retry."""
+        if self._selection.counts_failed:
+            return self._look.failed
         before, chosen = self._before, self._chosen
         return max(0, before.failed + before.broken - chosen.failed) if self._plan.options.retry_failed else before.failed
 

@@ -8,6 +8,7 @@ from runner.errors import BAD_ROW
 from runner.event_types import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
 from runner.money import STANDARD, tier_of
+from runner.providers.finish import doubt
 from runner.session.forecast import Sent
 
 
@@ -56,6 +57,8 @@ class SessionStats(Struct):
     standard_tier: int = 0
     # finish reasons that nobody knows, with the number of their answers
     unknown_finish: dict[str, int] = field(default_factory=dict)
+    # answers that are cut, filtered or empty, by what ``--class`` calls them
+    doubtful: dict[str, int] = field(default_factory=dict)
     first_token: Histogram = field(default_factory=Histogram)
     duration: Histogram = field(default_factory=Histogram)
 
@@ -70,6 +73,8 @@ class SessionStats(Struct):
             self.shared += entry.same_as is not None
             if entry.completion is not None and "unknown_finish" in entry.completion.notes:
                 self._add_unknown(entry.completion.finish_reason)
+            if entry.completion is not None and entry.status == "done" and (name := doubt(entry.completion)) is not None:
+                self.doubtful[name] = self.doubtful.get(name, 0) + 1
         if attempt is None:
             return
         self.attempts += 1

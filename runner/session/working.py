@@ -78,6 +78,8 @@ class Working:
 
     # the command that goes on with other limits of a budget
     _raising: Raising = staticmethod(plain)
+    # the command that goes on after a failure of the store
+    _continuing = "the same command"
     # holds back rows of a shared prefix, among the items; None: nothing does
     _warming: Warming | None = None
     # seeds that no answer is asked for with, in rising order
@@ -120,7 +122,7 @@ class Working:
                 with anyio.CancelScope(shield=True), suppress(StoreError):
                     await self._store.release_together()
         if isinstance(failure, StoreError):
-            kept = "; what was saved before is kept, and the same command continues from there" if failure.kept else ""
+            kept = f"; what was saved before is kept, and {self._continuing} continues from there" if failure.kept else ""
             raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
@@ -264,6 +266,7 @@ class Working:
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
             unknown_finish=stats.unknown_finish,
+            doubtful=stats.doubtful,
             time_to_first_token=first_token,
             duration=duration,
             elapsed_s=self._meter.elapsed_s,

@@ -1,0 +1,112 @@
+"""What ``runner retry`` and its neighbours say: counts that are true, commands that are right, no empty wish taken for all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import run
+from raw_server import RawServer, in_thread
+from retried import Answering, Bench
+
+import runner
+from runner.errors import StoreError, UsageError
+from runner.event_types import Saved, Started
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Eight rows: r1 and r4 are cut, r3 is empty, r2 and r5 have failed."""
+    asked = Answering({"r1": ["cut"], "r2": ["refused"], "r3": ["empty", "ok"], "r4": ["cut"], "r5": ["refused"]})
+    with in_thread(RawServer(asked)) as server:
+        bench = Bench(tmp_path, server, asked)
+        bench.run()
+        yield bench
+
+
+def test_the_first_line_counts_the_rows_that_were_chosen(bench: Bench) -> None:
+    said = run("retry", "--class", "length,empty", "--where", "lang == 'de'", cwd=bench.folder).out
+    assert "p.jsonl, 4 rows, 1 already done, 1 already failed\n" in said
+    # so does a session that uses a part of the rows
+    bench.write([{"id": f"r{one}", "prompt": f"r{one}"} for one in range(9)])
+    begun: list[Started] = []
+    bench.run(limit=5, observe=lambda event: begun.append(event) if isinstance(event, Started) else None)
+    assert [(one.rows, one.restored, one.restored_failed) for one in begun] == [(5, 5, 1)]
+
+
+def test_a_condition_that_fits_no_row_is_no_failure(bench: Bench) -> None:
+    sent = bench.asked.total()
+    ended = run("retry", "--where", "lang == 'xx'", "--ok-failed", "2", cwd=bench.folder)
+    assert (ended.code, bench.asked.total()) == (0, sent)
+    assert "run 1: there are no such rows to send again\n" in ended.out
+    # a new run has nothing to do then
+    ended = run(
+        "run", "p.jsonl", "--where", "lang == 'xx'", "--model", "m", "--base-url", bench.job["base_url"], cwd=bench.folder
+    )
+    assert ended.code == 2
+    assert """has no row for which --where "lang == 'xx'" holds""" in ended.err
+
+
+def test_the_limit_that_is_advised_is_above_all_that_were_tried(bench: Bench) -> None:
+    bench.retry(classes="length", max_tokens=400)
+    assert "runner retry 1 --class length --max-tokens 800\n" in run("errors", cwd=bench.folder).out
+
+
+@pytest.mark.parametrize("empty", ["", " ", ","])
+def test_an_empty_name_is_no_wish_for_everything(bench: Bench, empty: str) -> None:
+    sent = bench.asked.total()
+    commands = {
+        "--class": lambda: runner.retry(db=bench.store, classes=empty),
+        "--only": lambda: runner.export(bench.folder / "x.csv", db=bench.store, only=empty),
+        "--columns": lambda: runner.export(bench.folder / "x.csv", db=bench.store, columns=empty),
+    }
+    for option, command in commands.items():
+        with pytest.raises(UsageError, match=f"^{option} names nothing; name what you want, or leave {option} out"):
+            command()
+    assert bench.asked.total() == sent
+    assert not (bench.folder / "x.csv").exists()
+
+
+def test_empty_options_are_refused_by_the_commands(bench: Bench) -> None:
+    refused = {
+        ("retry", "--class", ""): "--class names nothing",
+        ("retry", "--ids", ""): "--ids names no file",
+        ("export", "--only", "", "-o", "x.csv"): "--only names nothing",
+        ("export", "--columns", ",", "-o", "x.csv"): "--columns names nothing",
+    }
+    for command, words in refused.items():
+        ended = run(*command, cwd=bench.folder)
+        assert (ended.code, words in ended.err) == (2, True), ended
+
+
+def test_resume_has_the_settings_of_its_retry(bench: Bench) -> None:
+    handle = runner.StopHandle()
+
+    def stop(event: object) -> None:
+        if isinstance(event, Saved):
+            handle.request()
+
+    left = bench.retry(all_rows=True, max_tokens=70, concurrency=1, stop=handle, observe=stop).retry_left
+    words = f"run 1 has {left} rows of a retry left, which has begun with max_tokens 70: `runner resume 1 "
+    with pytest.raises(UsageError, match=words):
+        runner.resume(db=bench.store, max_tokens=99)
+    # what the retry has already is no change
+    assert runner.resume(db=bench.store, max_tokens=70).retry_left == 0
+
+
+def test_after_a_failure_of_the_store_a_retry_is_resumed(bench: Bench) -> None:
+    """The same command would choose its rows anew."""
+
+    def lose(event: object) -> None:
+        if isinstance(event, Saved):
+            bench.store.with_name("runner.db-wal").unlink(missing_ok=True)
+
+    with pytest.raises(StoreError, match=r"and `runner resume 1 .*` continues from there$"):
+        bench.retry(all_rows=True, concurrency=1, observe=lose)
+    with pytest.raises(StoreError, match=r"and the same command continues from there$"):
+        bench.run(new=True, concurrency=1, observe=lose)
+
+
+def test_the_summary_names_answers_of_doubtful_shape(bench: Bench) -> None:
+    ended = run("retry", "--class", "length,empty", cwd=bench.folder)
+    assert "  of doubtful shape: 2 length; `runner errors 1` shows these answers\n" in ended.out
+    assert "doubtful" not in run("retry", "--class", "empty", cwd=bench.folder).out
