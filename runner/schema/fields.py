@@ -6,7 +6,7 @@ marks.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from runner.errors import UsageError
@@ -104,11 +104,11 @@ def _choice(words: list[str], written: list[str], name: str) -> Schema:
     return {"type": "string", "enum": words}
 
 
-def _of_numbers(kind: str, numbers: list[int] | list[int | float], name: str) -> Schema:
+def _of_numbers(kind: str, numbers: Sequence[int | float], name: str) -> Schema:
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
         raise UsageError(f"fields: {name!r} has the number {twice} twice; give each number once")
-    return {"type": kind, "enum": numbers}
+    return {"type": kind, "enum": [*numbers]}
 
 
 def _word(text: str, what: str) -> str:
