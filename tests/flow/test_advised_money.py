@@ -279,7 +279,7 @@ def test_failed_requests_that_several_rows_make_are_counted_once(desk: Desk) -> 
     (desk.folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out, _ = desk.run("--dedupe", "--limit", "5", "--finish-fail", "length", "--attempts", "1", code=1)
     sent = desk.biller.requests["r"]
-    found = re.search(r"runner (retry 1) +\(sends (\d) requests for 5 failed rows again\)", out)
+    found = re.search(r"runner (retry 1 --max-tokens \d+)\s+\(sends (\d) requests for 5 failed rows again\)", out)
     assert found is not None, out
     desk.command("retry", "1", *FAILED, code=0)
     assert desk.biller.requests["r"] == sent + int(found[2])
