@@ -109,8 +109,11 @@ def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:
     text += _wrapped("spent", spent) if (spent := _spent(cause)) else []
     text += _wrapped("to do", mending.to_do(cause, found, db))
     # a command is never broken, so that it can be copied
-    line = mending.command(cause, found, db)
-    return [*text, *([f"  {'command':<{_INDENT - 2}}{line}"] if line is not None else [])]
+    line, sent = mending.command(cause, found, db), mending.rows_sent(cause, found)
+    if line is None:
+        return text
+    others = [f"{'':<{_INDENT}}(sends all {sent:,} of this class)"] if sent > cause.count else []
+    return [*text, f"  {'command':<{_INDENT - 2}}{line}", *others]
 
 
 def _wrapped(name: str, words: str) -> list[str]:

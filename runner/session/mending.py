@@ -54,8 +54,17 @@ def command(cause: Cause, found: Found, db: str) -> str | None:
     run = found.run
     if spool.is_asked(run.input):
         return None
-    name = found.ways.class_of(cause) if cause.code is not None else name_of(cause)
-    return naming.command("retry", run.id, db, "--class", name, *found.ways.options(cause))
+    return naming.command("retry", run.id, db, "--class", _class_of(cause, found), *found.ways.options(cause))
+
+
+def rows_sent(cause: Cause, found: Found) -> int:
+    """Return how many rows the command of a cause sends: all of its class, so also those of other causes with the same code."""
+    name = _class_of(cause, found)
+    return sum(one.count for one in (*found.failed, *found.answered) if name in (name_of(one), _class_of(one, found)))
+
+
+def _class_of(cause: Cause, found: Found) -> str:
+    return found.ways.class_of(cause) if cause.code is not None else name_of(cause)
 
 
 def to_do(cause: Cause, found: Found, db: str) -> str:
@@ -109,4 +118,5 @@ def told(cause: Cause, found: Found, db: str) -> Mapping[str, Any]:
         "unpriced_attempts": spent.unpriced,
         "advice": to_do(cause, found, db),
         "command": command(cause, found, db),
+        "command_rows": rows_sent(cause, found),
     }

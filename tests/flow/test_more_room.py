@@ -73,6 +73,9 @@ def test_a_mix_of_causes_has_a_command_for_each(bench: Bench) -> None:
         "r2": "server_error",
     }
     assert "also sends those that were cut" in found["r1"]["advice"]
+    # one command for all rows of a class: it is said how many these are
+    assert {name: one["command_rows"] for name, one in found.items()} == {"r0": 1, "r1": 2, "r2": 1}
+    assert run("errors", cwd=bench.folder).out.count("(sends all 2 of this class)") == 1
     ways = ["runner retry 1 --class invalid_output --max-tokens 100", "runner retry 1 --class server_error"]
     assert sorted(nexts(told.out)) == sorted(nexts(run("errors", cwd=bench.folder).out)) == ways
     assert sent(bench, found["r0"]["command"]) == [("r0", 100)]

@@ -257,6 +257,10 @@ def errors() -> Page:
             "unpriced_attempts": WHOLE,
             "advice": TEXT,
             "command": {**maybe(TEXT), "description": "asks these rows again; null for those of a program, which asks itself"},
+            "command_rows": {
+                **WHOLE,
+                "description": "how many rows the command sends: all of its class, also those of other causes",
+            },
             "ids": {**TEXTS, "description": "of all these rows"},
         }
     )
