@@ -60,7 +60,6 @@ DONE, FAILED = ["good", "cut", "filtered", "nothing"], ["slow", "slower", "reset
     ("only", "expected"),
     [
         (None, DONE + FAILED),
-        ("", DONE + FAILED),
         ("done", DONE),
         ("failed", FAILED),
         ("done,failed", DONE + FAILED),
