@@ -60,11 +60,10 @@ class Lane(Members):
         standing.size, standing.most = size, most
         permit = Permit(admitted_at=0.0, size=size, most=most, standard=standing.standard)
         if standing.standard:
-            with self._falling_back.waits(), self._falling_back.line:
+            with self._falling_back.waits():
                 await self._queue(permit, standing, self._falling_back.gate)
         else:
-            with self._own_line:
-                await self._queue(permit, standing, self._gate)
+            await self._queue(permit, standing, self._gate)
         standing.admitted_at = permit.admitted_at
         return permit
 
@@ -72,6 +71,8 @@ class Lane(Members):
         tried = standing.ended is not None
         unsent = not tried
         self._unsent += unsent
+        line = self._line(permit)
+        line.join(at_once=not gate.busy)
         try:
             while True:
                 await gate.enter(again=tried)
@@ -89,6 +90,7 @@ class Lane(Members):
                 # back to the end of the queue
         finally:
             self._unsent -= unsent
+            line.leave()
 
     async def _save_up(self, permit: Permit, standing: Standing, gate: Gate, *, tried: bool) -> None:
         """Wait for the permit of a request that would hold others up: they go first, and as long as it is patient always."""

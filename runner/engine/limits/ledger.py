@@ -63,10 +63,11 @@ class Ledger:
         # of each line
         self.first_tokens: list[FirstTokens] = []
         # seconds of requests that have released their slots, and of free slots; by cause
-        self._spent = dict.fromkeys((*_REFUSED.values(), "answering", "failed", "outage", "sending", "saving"), 0.0)
+        self._spent = dict.fromkeys((*_REFUSED.values(), "answering", "failed", "outage", "sending"), 0.0)
+        self._sending_s = self._saving_s = 0.0
         self._free: defaultdict[str, float] = defaultdict(float)
         self._free_s = self._held_s = 0.0
-        # when the requests that are out were admitted, added up
+        # when the requests that are out were admitted, added up, in seconds since the start
         self._admitted_s = 0.0
         # how many rows could go and rest, by cause; those that wait for nothing but a slot; and why slots have no row
         self._ready: defaultdict[str, int] = defaultdict(int)
@@ -113,15 +114,16 @@ class Ledger:
         return Resting(self, cause)
 
     def settle(self) -> None:
-        """Divide the time until now, as things have stood. Called before anything changes."""
-        now = self._clock()
+        """Divide the time of free slots until now, as things have stood. Called before anything changes."""
+        self._settle(self._clock())
+
+    def _settle(self, now: float) -> None:
         passed_s = now - self._at
-        self._at = now
-        if passed_s > 0 and self._runs:
-            out = self._out
-            self._held_s += out * passed_s
-            if self._slots > out:
-                self._divide(self._slots - out, passed_s)
+        if passed_s > 0:
+            self._at = now
+            free = self._slots - self._out
+            if free > 0 and self._runs:
+                self._divide(free, passed_s)
 
     def _divide(self, free: float, passed_s: float) -> None:
         spent = self._free
@@ -147,11 +149,14 @@ class Ledger:
             return self._at_end
         self.settle()
         causes = dict(self._spent)
+        causes["sending"] += self._sending_s
+        causes["saving"] = self._saving_s
         for cause, seconds in self._free.items():
             causes[cause] = causes.get(cause, 0.0) + seconds
         tokens = self.first_tokens
         queue_s = sum(one.beyond_s() for one in tokens)
         open_s = self._out * (self._at - self._start) - self._admitted_s
+        held_s = self._held_s + open_s
         causes["answering"] += open_s - queue_s
         causes["first_token"] = queue_s
         streamed = sum(one.count for one in tokens)
@@ -161,8 +166,8 @@ class Ledger:
             busy_s=time.thread_time() - self._busy_from,
             causes=causes,
             free=dict(self._free),
-            held_s=self._held_s,
-            total_s=self._held_s + self._free_s,
+            held_s=held_s,
+            total_s=held_s + self._free_s,
             slots=max(self._slots, self._out),
             requests=self._requests,
             streamed=streamed,
@@ -196,12 +201,12 @@ class Ledger:
         self._rests += rows
         self._waiting += rows
 
-    def hold(self, permit: Permit, cause: str) -> None:
-        """Record that a request holds a slot, whose row has waited for this cause."""
-        self.settle()
+    def hold(self, permit: Permit, cause: str | None) -> None:
+        """Record that a request holds a slot from now on, whose row has waited for this cause. None: the row has not waited."""
+        self._settle(permit.admitted_at)
         if cause == FULL:
             self._full -= 1
-        else:
+        elif cause is not None:
             self._ready[cause] -= 1
             self._waiting -= 1
         self._out += 1
@@ -209,24 +214,28 @@ class Ledger:
 
     def release(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> str:
         """Record that a request holds its slot no longer, and divide the time for which it did. Return the cause of the rest."""
-        self.settle()
+        now = self._clock()
+        self._settle(now)
         self._out -= 1
         admitted_at, sent_at = permit.admitted_at, permit.sent_at
         self._admitted_s -= admitted_at - self._start
-        spent = self._spent
+        self._held_s += now - admitted_at
         if attempt is None:
             # nothing was sent, or nobody knows what became of it
             cause = "sending" if sent_at is None else "answering"
-            spent[cause] += self._at - admitted_at
+            self._spent[cause] += now - admitted_at
             return cause
         self._requests += 1
         if sent_at is None:
             sent_at = admitted_at
-        ended_at = min(self._at, sent_at + attempt.duration_s)
+        ended_at = sent_at + attempt.duration_s
+        if ended_at > now:
+            ended_at = now
+        # these two are numbers of their own, as they are added to for each request
+        self._sending_s += sent_at - admitted_at
+        self._saving_s += now - ended_at
         cause = "answering" if attempt.error_code is None else _cause(permit, attempt.error_code, out_of_service=out_of_service)
-        spent["sending"] += sent_at - admitted_at
-        spent["saving"] += self._at - ended_at
-        spent[cause] += ended_at - sent_at
+        self._spent[cause] += ended_at - sent_at
         return cause
 
 

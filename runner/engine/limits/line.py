@@ -1,6 +1,5 @@
 """The rows that could go to the slots of one lane, as the ledger counts them."""
 
-from types import TracebackType
 from typing import Protocol
 
 from runner.admission import Permit
@@ -22,36 +21,53 @@ class Limited(Protocol):
 
 
 class Line:
-    """A queue of rows that could go, with the slots that they go to. A context for each row while it waits for its permit.
+    """A queue of rows that could go, with the slots that they go to. slots: what it adds to those of the session.
 
-    slots: what it adds to those of the session.
+    The ledger is not told of a row that goes as soon as it comes: no time passes, and nearly all rows of a fast run are such.
     """
 
-    __slots__ = ("_first_tokens", "_ledger", "_rows", "_size", "_slots", "_went", "_why")
+    __slots__ = ("_first_tokens", "_ledger", "_passes", "_rows", "_size", "_slots", "_went", "_why")
 
     def __init__(self, ledger: Ledger, slots: Limited) -> None:
         self._ledger, self._slots, self._first_tokens = ledger, slots, FirstTokens()
         ledger.first_tokens.append(self._first_tokens)
         self._size = self._rows = 0
         self._why = _TURN
+        # the row at the head has come just now and has not waited: it is not among the rows
+        self._passes = False
         # the row that leaves next has got a slot, and counts as a waiting one no more
         self._went = False
         self.sized()
 
-    def __enter__(self) -> None:
-        self._rows += 1
-        self._ledger.wait(self._why, 1)
+    def join(self, *, at_once: bool) -> None:
+        """Add a row. at_once: no other is before it, so that it may go without a wait."""
+        if at_once:
+            self._passes = True
+        else:
+            self._rows += 1
+            self._ledger.wait(self._why, 1)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def leave(self) -> None:
+        """Remove a row, which goes or is cancelled."""
         if self._went:
             self._went = False
-            return
-        self._ledger.wait(self._why, -1)
-        self._rows -= 1
+        elif self._passes:
+            self._passes = False
+        else:
+            self._ledger.wait(self._why, -1)
+            self._rows -= 1
 
     def waits_for(self, cause: str | None) -> None:
         """Record why the first row of the queue waits, and the others behind it; None: it waits for nothing."""
-        why = _TURN if cause is None else cause
+        if cause is None:
+            why = _TURN
+        else:
+            why = cause
+            if self._passes:
+                # it does wait
+                self._passes = False
+                self._rows += 1
+                self._ledger.wait(self._why, 1)
         if why != self._why:
             self._ledger.wait(self._why, -self._rows)
             self._why = why
@@ -68,8 +84,12 @@ class Line:
         # here and below a call is saved, as this is done for every request
         if self._slots.limit != self._size:
             self.sized()
-        self._ledger.hold(permit, self._why)
-        self._rows -= 1
+        if self._passes:
+            self._passes = False
+            self._ledger.hold(permit, None)
+        else:
+            self._ledger.hold(permit, self._why)
+            self._rows -= 1
         self._went = True
 
     def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:

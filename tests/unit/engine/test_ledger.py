@@ -225,6 +225,26 @@ async def test_two_models_one_of_which_is_paused() -> None:
     assert found.total_s == pytest.approx(8 * found.elapsed_s, rel=0.001)
 
 
+async def test_a_row_that_comes_alone_and_waits_is_counted() -> None:
+    """One row in eight slots: it waits ten seconds for a pause, the next one a second for a limit, and the last is cancelled."""
+    lanes = Lanes(Limits(ceiling=8, tuned=False, per_minute={"rpm": 60}), Clock(monotonic=anyio.current_time))
+    lane, ledger = lanes.of("m"), lanes.ledger
+    lanes.last()
+    ledger.begin()
+    lane.pause(10, "429")
+    lane.release(await lane.acquire(lane.enter(0), 100, None), unused=True)
+    lane.release(await lane.acquire(lane.enter(0), 100, None))
+    lane.release(await lane.acquire(lane.enter(0), 100, None))
+    lane.pause(20, "429")
+    with anyio.move_on_after(5):
+        await lane.acquire(lane.enter(0), 100, None)
+    # nothing waits any more
+    await anyio.sleep(5)
+    found = adds_up(ledger.read())
+    divided(found, limits=10 + 1 + 5, idle=7 * 16 + 8 * 5)
+    assert (found.causes["pause"], found.causes["rpm"]) == (pytest.approx(15, rel=1e-3), pytest.approx(1, rel=1e-3))
+
+
 async def test_a_stop_ends_the_count_of_what_waits() -> None:
     world = Measured(Paced(lambda _: 0.5, 9.5), ceiling=8, tuned=False, per_minute={"rpm": 600})
 
