@@ -15,7 +15,6 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
 from runner.entries import price_of
-from runner.errors import BAD_ROW
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
 from runner.several import number_of
@@ -60,18 +59,6 @@ UPDATE items SET attempt_id = (
     SELECT max(a.id) FROM attempts a WHERE a.run_id = items.run_id AND a.item_key = items.key AND a.error_code IS NOT NULL
 ) WHERE run_id = ? AND key = ? AND status = 'failed'
 """
-SETTLED = (
-    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
-    " WHERE run_id = ? AND key IN ({})"
-)
-BETWEEN = (
-    "SELECT position, key, fingerprint FROM items WHERE run_id = ? AND position BETWEEN ? AND ? {}"  # noqa: S608 - as above
-    f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
-)
-DONE_ONLY = "AND status = 'done' "
-# the row of an answered item holds the number of its answer; the index contains only failed attempts
-_FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
-TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 _RATES = Rates.__struct_fields__
 _NO_RATES = (None,) * len(_RATES)
 _PRICE = ("model", "tier", *_RATES, *(most_of(name) for name in _RATES))

@@ -16,13 +16,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 from processes import Ended, LLMock, Simulated, assert_clean, count, llmock, post, rows, run, runner, simulator
 from shown_commands import ROOT, Shown, commands
 
 from runner.money import PICO
 
-pq = pytest.importorskip("pyarrow.parquet")
 PAGE = "docs/tour.md"
 (MADE,) = re.findall(r"^```sh\n(.*?)^```$", (ROOT / PAGE).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 TABLE = 200

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browsing import Opened, chromium
 from msgspec import structs
 from processes import run
@@ -307,12 +308,11 @@ def test_tables_need_no_script(browser: Any, one: Path) -> None:
 
 
 def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="not run: there is no axe-playwright-python")
     for file, scheme in ((one, "light"), (both, "dark")):
         # the policy of the page forbids the script of the tool as well
         with Opened(browser, file, color_scheme=scheme, bypass_csp=True) as opened:
             opened.page.locator("summary").first.click()
-            found = axe.Axe().run(opened.page).response["violations"]
+            found = Axe().run(opened.page).response["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
 
 

@@ -26,8 +26,6 @@ PAGES = [*(ROOT / name for name in OUTSIDE), *sorted((ROOT / "docs").rglob("*.md
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 COUNTED = {"li", "ol", "ul", "table", "tr", "pre", "blockquote", "h2", "h3"}
 
-pytest.importorskip("material", reason="not run: mkdocs-material is not installed")
-
 
 class Counted(HTMLParser):
     """How often each element occurs in the article of a page; in all of a text without one."""

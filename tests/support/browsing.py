@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from playwright import sync_api as api
 
 FLAGS = (
     "--no-sandbox",
@@ -32,7 +33,6 @@ def chromium() -> Iterator[Any]:
     found = path()
     if found is None:
         pytest.skip("not run: there is no chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="not run: playwright is not installed")
     with api.sync_playwright() as play:
         try:
             browser = play.chromium.launch(executable_path=found, headless=True, args=list(FLAGS))
