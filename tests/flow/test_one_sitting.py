@@ -132,9 +132,11 @@ def assert_nothing_paid_twice(sitting: Sitting, case: Case, server: Simulated | 
     # an answer for each row, and one more for those that were cut
     assert count(store, "attempts", "error_code IS NULL") == TABLE
     assert 0 < cut < TABLE
-    assert sitting.received["try"] == 1
+    tried = sitting.received["try"]
+    # llmock may refuse a request at random, which is then sent again
+    assert tried == 1 if isinstance(server, Simulated) else tried >= 1
     assert all(sitting.received[name] == 0 for name in ("init", "errors", "export", "report", "status", "show"))
-    received, killed = sum(sitting.received.values()) - 1, count(store, "attempts", "error_code = 'killed'")
+    received, killed = sum(sitting.received.values()) - tried, count(store, "attempts", "error_code = 'killed'")
     assert (killed > 0) == (case.stop == signal.SIGKILL)
     # what a budget allows is written down before it goes out, so that no kill can hide it
     assert received <= count(store, "attempts", "sent") <= received + killed
