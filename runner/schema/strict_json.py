@@ -77,8 +77,12 @@ def begin_of(text: str, openers: Collection[str]) -> int:
     inside = fence is not None and not any(mark in text[: fence.start()] for mark in _CLOSING)
     at = fence.end() if fence is not None and inside else int(text[:1] == "\ufeff")
     at = len(text) - len(text[at:].lstrip())
-    if text[at : at + 1] in _CLOSING:
+    first = text[at : at + 1]
+    if first in _CLOSING:
         return at
+    if first == '"':
+        # the value is a text, as ``_begin`` has it, and brackets in it are no beginning
+        return -1
     return min((place for mark in openers if (place := text.find(mark, at)) >= 0), default=-1)
 
 

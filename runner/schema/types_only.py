@@ -19,7 +19,8 @@ def types_only(schema: Mapping[str, Any] | bool) -> Schema:
     made: dict[str, Any] = {name: schema[name] for name in _KEPT if name in schema}
     # more than one of oneOf may fit a beginning
     choices = [{"anyOf": _each(schema[name])} for name in ("anyOf", "oneOf") if name in schema]
-    if every := choices + _each(schema.get("allOf", [])):
+    # behind those of allOf, to whose numbers a reference may point
+    if every := _each(schema.get("allOf", [])) + choices:
         made["allOf"] = every
     made |= {name: _each(of) if isinstance(of := schema[name], list) else types_only(of) for name in _INNER if name in schema}
     made |= {name: {key: types_only(of) for key, of in schema[name].items()} for name in _NAMED if name in schema}
