@@ -25,12 +25,16 @@ def note(path: Path) -> None:
 
 def is_used(path: Path) -> bool:
     """Return True if a file is a database that this process has opened with SQLite: it must not be opened as a plain file."""
+    # a later file may have the number of one that was deleted
+    return _has_opened(path) and application(path) is not None
+
+
+def _has_opened(path: Path) -> bool:
     try:
         status = path.stat()
     except (OSError, ValueError):
         return False
-    # a later file may have the number of one that was deleted
-    return (status.st_dev, status.st_ino) in _used and application(path) is not None
+    return (status.st_dev, status.st_ino) in _used
 
 
 def application(path: Path) -> int | None:
@@ -44,7 +48,10 @@ def application(path: Path) -> int | None:
             # SQLite has it as a number with a sign
             return int(number) & 0xFFFFFFFF
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorname", None) != "SQLITE_NOTADB":
+        name = getattr(error, "sqlite_errorname", None)
+        # SQLite opens no path of more than 512 bytes; no connection of this process then has it open under that name
+        unopened = name == "SQLITE_CANTOPEN" and not _has_opened(path)
+        if name != "SQLITE_NOTADB" and not unopened:
             return 0 if os.access(path, os.R_OK) else None
         return 0 if begins_like_one(path) else None
     except OSError:

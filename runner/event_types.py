@@ -120,10 +120,10 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     @property
     def counted(self) -> int:
-        """What the counts are about: all that is wanted, and where rows are chosen also what rows have that are not any more."""
-        # of a row that is not chosen any more, some of several answers may be missing
+        """What the counts are about: all that is wanted, and outcomes of rows that are not chosen, or not in the file, any more."""
+        # of such a row, some of several answers may be missing
         settled = min(self.wanted + self.missing * self.answers, self.done + self.failed)
-        return max(self.wanted, settled) if self.chosen else self.wanted
+        return max(self.wanted, settled)
 
     @property
     def settled_rows(self) -> tuple[int, int]:

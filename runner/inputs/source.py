@@ -66,9 +66,11 @@ class Counts(Struct):
 class SettledRows(Struct):
     """The settled rows of an input, before a session begins, counted as in ``Counts``."""
 
-    # rows that are settled and will not be sent again; of these, such that have failed (``Selection.counts_failed``)
+    # rows that are settled and will not be sent again; of these, such that have failed, and all failed rows that were looked at
+    # (both for ``Selection.counts_failed``; none of the settled beginning is looked at)
     settled: int = 0
     failed: int = 0
+    seen_failed: int = 0
     # rows that have an outcome, including those that are sent again; settled rows that have changed since
     seen: int = 0
     changed: int = 0
@@ -250,6 +252,7 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
                 found.left += selection.retries
                 continue
             found.seen += not stored.broken
+            found.seen_failed += stored.status == "failed" and not stored.broken
             changed = not (stored.broken or asks_the_same(row, stored.fingerprint))
             found.again += stored.again
             found.again_changed += stored.again and changed

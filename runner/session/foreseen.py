@@ -117,12 +117,15 @@ class Foreseen(Working):
         # a retry has to know which rows it leaves, and the others may be counted without a look at each
         whole = options.limit is None and not options.accept_changes and not options.retry_failed
         # what has left the file of a finished run was counted in its last session, and is not known any more
-        if self._plan.unchanged and whole and not self._plan.chosen.raised:
+        if self._plan.unchanged and whole and not self._plan.chosen.raised and not self._has_more_than_read:
             return self._before.done + self._before.failed
         if self._fresh and not options.retry_failed:
             return 0
         # rows may have been added, removed or moved, so each row of the file is looked up
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
+        if self._plan.scanned.before.rows:
+            # the others are in the settled beginning
+            self._look.failed += max(0, self._before.failed - self._look.seen_failed)
         return self._look.settled
 
     @property
@@ -139,10 +142,17 @@ class Foreseen(Working):
             may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
             in_part=self._plan.job.where is not None or self._plan.job.sample is not None,
             # the session leaves out rows of the run, so that the number of the run is not that of these
-            counts_failed=(options.limit is not None or self._plan.narrowed or options.accept_changes)
+            counts_failed=(options.limit is not None or self._plan.narrowed or options.accept_changes or self._has_more_than_read)
             and self._before.failed + self._before.broken > 0,
             only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
         )
+
+    @property
+    def _has_more_than_read(self) -> bool:
+        """Return True if the run may have outcomes of rows that the session does not read: others were chosen, or have gone."""
+        before, job = self._before, self._plan.job
+        chooses = job.where is not None or job.sample is not None
+        return chooses or self._plan.scanned.rows * self._plan.answers < before.done + before.failed
 
     @property
     def _in_part(self) -> bool:

@@ -22,6 +22,8 @@ def summary(job: Job, run: Run, money: Money) -> Summary:
     """Return the summary of a session that had nothing to do. job: as it was given to the session."""
     settled = run.done + run.failed
     rows = run.rows if run.rows is not None else settled // run.answers
+    # nobody has looked which of the outcomes are those of the rows that are there now
+    missing = max(0, -(-settled // run.answers) - rows)
     nothing = Quantiles(p50=None, p95=None)
     return Summary(
         run=run.id,
@@ -31,7 +33,7 @@ def summary(job: Job, run: Run, money: Money) -> Summary:
         done=run.done,
         failed=run.failed,
         broken=run.broken,
-        skipped=min(settled, rows * run.answers),
+        skipped=settled,
         done_now=0,
         failed_now=0,
         kept=0,
@@ -41,7 +43,8 @@ def summary(job: Job, run: Run, money: Money) -> Summary:
         time_to_first_token=nothing,
         duration=nothing,
         elapsed_s=0.0,
-        missing=0,
+        missing=missing,
+        chosen=job.where is not None or job.sample is not None,
         changed=0,
         stop_reason=None,
         causes=run.causes,
@@ -64,17 +67,15 @@ def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     """Return the events of a session that had nothing to do."""
     run, ended = idle.run, summary(job, idle.run, idle.money)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
-    restored = min(ended.skipped, ended.wanted)
-    failed = min(ended.failed, restored)
     notes = (*unknown_variables(os.environ), *idle.about, note, *_unpriced(job, idle.money))
     begun = Started(
         run=run.id,
         input=spool.full_name(job.input),
-        rows=ended.rows,
-        answers=ended.wanted if ended.answers > 1 else None,
+        rows=ended.rows + ended.missing,
+        answers=ended.counted if ended.answers > 1 else None,
         each=ended.answers,
-        restored=restored,
-        restored_failed=failed,
+        restored=ended.skipped,
+        restored_failed=ended.failed,
         notes=notes,
     )
     return begun, Finished(summary=ended)

@@ -1,6 +1,6 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
-import re
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,8 +19,6 @@ from runner.store.totals import Totals
 from runner.text import redact
 
 _TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
-_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"`]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"`]+\\)+")
-"""The folders of an absolute path, in a sentence."""
 _ADVICES = 2
 """Ways to mend one error code that are told."""
 
@@ -116,7 +114,20 @@ def _stopped(run: Run, db: Path) -> str | None:
     Its commands name the store without its folder, as they name files: the report goes to others.
     """
     reason = spelling.told(run, db.name).stop_reason
-    return None if run.active or not reason else _FOLDERS.sub("", redact(reason)).removeprefix("stopped ")
+    return None if run.active or not reason else _without_folders(redact(reason), run, db).removeprefix("stopped ")
+
+
+def _without_folders(sentence: str, run: Run, db: Path) -> str:
+    """Take the folders of this machine off a sentence: those of the user, of the store and of the files that the run names.
+
+    By the look of it, the path of a URL could be one as well.
+    """
+    files = [str(db.resolve()), run.input, *(value for value in run.settings.values() if isinstance(value, str))]
+    folders = {str(Path(one).parent) for one in files if os.path.isabs(one)} | {str(Path.home())}  # noqa: PTH117 - raises nothing
+    for folder in sorted(folders, key=len, reverse=True):
+        if Path(folder).name:
+            sentence = sentence.replace(f"{folder}{os.sep}", "")
+    return sentence
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -162,7 +162,7 @@ def how_ended(end: Summary) -> str:
 
 def _counted(end: Summary) -> str:
     """Return what the counts of a session are about, in words."""
-    rows = end.rows + end.missing if end.chosen else end.rows
+    rows = end.rows + end.missing
     return plural(rows, "row") if end.answers == 1 else f"{plural(end.counted, 'answer')} of {plural(rows, 'row')}"
 
 

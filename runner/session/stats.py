@@ -10,6 +10,7 @@ from runner.model import Attempt, Entry, Outcome, Usage
 from runner.money import STANDARD, tier_of
 from runner.providers.finish import doubt
 from runner.session.forecast import Sent
+from runner.store.early import CODES
 
 
 class Histogram:
@@ -55,6 +56,8 @@ class SessionStats(Struct):
     output_tokens: int | None = None
     # answers that the standard tier gave
     standard_tier: int = 0
+    # True if an answer may have been ended before its end
+    ended_early: bool = False
     # finish reasons that nobody knows, with the number of their answers
     unknown_finish: dict[str, int] = field(default_factory=dict)
     # answers that are cut, filtered or empty, by what ``--class`` calls them
@@ -84,6 +87,8 @@ class SessionStats(Struct):
             self.duration.add(attempt.duration_s)
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)
+        elif attempt.error_code in CODES:
+            self.ended_early = True
 
     def _add_unknown(self, reason: str) -> None:
         # a server that invents reasons must not fill the memory

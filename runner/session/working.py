@@ -283,7 +283,9 @@ class Working:
         )
 
     def _saved(self) -> dict[str, Any]:
-        """Return what ending answers early has saved. Reads the store, so it is for the end of a session."""
+        """Return what ending answers early has saved. May read the store, so it is for the end of a session."""
+        if not (self._stats.ended_early or self._before.attempted):
+            return early.told(early.NOTHING)
         # without it, the summary says less
         with suppress(StoreError):
             return early.told(early.read(self._store.path, self._store.run_id))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from processes import run
 from raw_server import Received, Reply, anthropic_answer, openai_answer, whole
 
 import runner as package
+from runner.errors import UsageError
 from runner.session.starting import candidates
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "manifest.schema.json").read_text())
@@ -46,6 +48,19 @@ def manifest_of(desk: Desk, name: str = "a.csv", **flags: Any) -> dict[str, Any]
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_export_is_written_again_where_its_path_is_longer_than_a_database_may_have(desk: Desk) -> None:
+    ask(desk)
+    folder = desk.folder.joinpath(*["x" * 100] * 6)
+    folder.mkdir(parents=True)
+    written = [package.export(folder / "a.csv", db=desk.store) and sha256(folder / "a.csv") for _ in range(2)]
+    assert written[0] == written[1]
+    # what begins like a database stays
+    sqlite3.connect(desk.folder / "other.db").execute("CREATE TABLE mine (a)").connection.close()
+    shutil.copy(desk.folder / "other.db", folder / "b.csv")
+    with pytest.raises(UsageError, match="holds a database"):
+        package.export(folder / "b.csv", db=desk.store)
 
 
 def test_a_manifest_has_what_the_store_has(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

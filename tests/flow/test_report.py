@@ -128,6 +128,8 @@ def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
     [
         ("no connection to http://127.0.0.1:9/v1 (Connection refused)", "interrupted", True),
         ("stopped by Ctrl-C", "interrupted", True),
+        # parts of addresses are no folders
+        ("404: unknown path /v1/v1/messages; it answers POST /v1/messages", "interrupted", True),
         (event_types.LIMITED, "limited", True),
         (None, "interrupted", False),
     ],
@@ -151,13 +153,13 @@ def test_why_a_run_stopped_is_said_in_the_words_of_status(tmp_path: Path, reason
 def test_commands_of_a_report_name_its_run_and_no_folder(tmp_path: Path) -> None:
     db, page = stored(tmp_path / "other.db", entries(40), rows=50), tmp_path / "report.html"
     with closing(sqlite3.connect(db)) as connection, connection:
-        reason = "the budget of 1 is reached: continue with `runner run /home/somebody/p.jsonl --max-cost 2`."
-        connection.execute("UPDATE runs SET stop_reason = ?", (reason,))
+        reason = "the budget of 1 is reached: continue with `runner run '/home/some body/p.jsonl' --max-cost 2`."
+        connection.execute("UPDATE runs SET stop_reason = ?, input = '/home/some body/p.jsonl'", (reason,))
     api.report(page, db=db)
     text = page.read_text()
-    assert "<code>runner run p.jsonl --max-cost 2</code>" in text
+    assert "<code>runner run &#39;p.jsonl&#39; --max-cost 2</code>" in text
     assert "<code>runner retry 1 --db other.db</code>" in text
-    assert "somebody" not in text
+    assert "some body" not in text
 
 
 def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:

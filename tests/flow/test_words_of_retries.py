@@ -33,6 +33,30 @@ def test_the_first_line_counts_the_rows_that_were_chosen(bench: Bench) -> None:
     assert [(one.rows, one.restored, one.restored_failed) for one in begun] == [(5, 5, 1)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "begun", "ended"),
+    [
+        # rows with a condition, where the run has others too
+        (8, ["--where", "lang == 'en'"], "4 rows, 3 already done, 1 already failed", "6 done, 2 failed of 8 rows"),
+        # rows that have left the file
+        (3, [], "3 rows, 2 already done, 1 already failed", "6 done, 2 failed of 8 rows"),
+        # rows that have come, behind those whose outcomes are not looked at again
+        (10, ["--accept-changes"], "10 rows, 6 already done, 2 already failed", "8 done, 2 failed of 10 rows"),
+    ],
+)
+def test_what_is_done_and_failed_is_that_of_the_rows_that_are_read(
+    bench: Bench, rows: int, options: list[str], begun: str, ended: str
+) -> None:
+    bench.write([{"id": f"r{one}", "prompt": f"r{one}", "lang": "de" if one % 2 else "en"} for one in range(rows)])
+    job = ("--model", "m", "--base-url", bench.job["base_url"], "--attempts", "1", "--max-tokens", "50")
+    said = run("run", "p.jsonl", *job, *options, cwd=bench.folder).out
+    assert (f"p.jsonl, {begun}\n" in said, f"run 1 finished: {ended} " in said) == (True, True), said
+    # the same once more: there is nothing to look at
+    said = run("run", "p.jsonl", *job, *options, cwd=bench.folder).out
+    assert f"run 1 finished: {ended} " in said
+    assert ", 2 already failed\n" in said
+
+
 def test_a_condition_that_fits_no_row_is_no_failure(bench: Bench) -> None:
     sent = bench.asked.total()
     ended = run("retry", "--where", "lang == 'xx'", "--ok-failed", "2", cwd=bench.folder)

