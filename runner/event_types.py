@@ -120,7 +120,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     @property
     def counted(self) -> int:
-        """What the counts are about: all that is wanted, and outcomes of rows that are not chosen, or not in the file, any more."""
+        """What the counts are about: all that is wanted, and outcomes of rows that are no longer chosen or in the file."""
         # of such a row, some of several answers may be missing
         settled = min(self.wanted + self.missing * self.answers, self.done + self.failed)
         return max(self.wanted, settled)

@@ -1,5 +1,6 @@
 """Adds up everything that a run sent."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -206,10 +207,10 @@ def _decoded(text: str | None, otherwise: S) -> S:
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:
-    """Return the quantiles of a column over the successful attempts that have it. count: their number."""
+    """Return the quantiles of a column over the successful attempts that have it, by nearest rank. count: their number."""
     if not count:
         return Quantiles(p50=None, p95=None)
-    ranks = [1 + min(count - 1, int(share * count)) for share in (0.5, 0.95)]
+    ranks = [math.ceil(share * count) for share in (0.5, 0.95)]
     rank = sa.func.row_number().over(order_by=column).label("rank")
     where = (of_run(run_id), attempts.c.error_code.is_(None), column.is_not(None))
     ranked = sa.select(rank, column.label("value")).where(*where).subquery()
