@@ -56,7 +56,7 @@ def _gather(schema: Any, root: Mapping[str, Any], found: dict[str, FieldKind], d
     for name, part in _table(schema.get("properties")).items():
         kind = _kind(part, root, depth + 1)
         # two ways of an answer may have a field of the same name
-        found[name] = kind if found.get(name, kind) == kind else "other"
+        found[name] = _joined({found.get(name, kind), kind})
     for part in _inner(schema, root):
         _gather(part, root, found, depth + 1)
 
@@ -68,11 +68,18 @@ def _kind(schema: Any, root: Mapping[str, Any], depth: int) -> FieldKind:
     named = schema.get("type")
     types = [one for one in (named if isinstance(named, list) else [named]) if isinstance(one, str) and one != "null"]
     if types:
-        return _KINDS.get(types[0], "other") if len(types) == 1 else "other"
+        return _joined({_KINDS.get(one, "other") for one in types})
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])
     kinds = {_OF_VALUES.get(type(value), "other") for value in values if value is not None} if isinstance(values, list) else set()
     kinds |= {_kind(part, root, depth + 1) for part in _inner(schema, root) if part != {"type": "null"}}
-    return kinds.pop() if len(kinds) == 1 else "other"
+    return _joined(kinds)
+
+
+def _joined(kinds: set[FieldKind]) -> FieldKind:
+    """Return the kind of a field that may hold values of these kinds; a whole number is a number too."""
+    if kinds == {"int", "float"}:
+        return "float"
+    return next(iter(kinds)) if len(kinds) == 1 else "other"
 
 
 def _inner(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Any]:

@@ -66,8 +66,8 @@ class Counts(Struct):
 class SettledRows(Struct):
     """The settled rows of an input, before a session begins, counted as in ``Counts``."""
 
-    # rows that are settled and will not be sent again; of these, such that have failed, and all failed rows that were looked at
-    # (both for ``Selection.counts_failed``; none of the settled beginning is looked at)
+    # rows that are settled and will not be sent again; of these, such that have failed (``Selection.counts_failed``), and all
+    # failed rows that were looked at: not those of the settled beginning
     settled: int = 0
     failed: int = 0
     seen_failed: int = 0
@@ -211,10 +211,7 @@ async def _attempts_since_done(
 
 
 def _mark(batch: Sequence[tuple[str, Row]]) -> int:
-    """Return a hash of the first line number and the keys of a batch.
-
-    It recognises the batch at the second reading, and no longer does if the file has changed. Valid within one process.
-    """
+    """Return a hash of a batch: its first line and keys, by which this process knows it again if the file has not changed."""
     return hash((batch[0][1].line, *(key for key, _ in batch)))
 
 

@@ -17,6 +17,7 @@ from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, other
 from runner.providers.refusal import from_stream
 from runner.providers.shapes import is_error, is_heartbeat
 from runner.providers.usage import MessagesUsage
+from runner.providers.verbatim import inputs
 
 _THINKING = ("thinking", "redacted_thinking")
 _TOOL_BLOCKS = ("tool_use", "server_tool_use", "mcp_tool_use")
@@ -133,7 +134,7 @@ class AnthropicDecoder(BaseDecoder):
         if not isinstance(content, list):
             raise malformed("JSON that is not a message: it has no list of content blocks")
         self._message_start(answer)
-        for index, block in enumerate(content):
+        for index, block in enumerate(inputs(body, content)):
             self._block_start({"index": index, "content_block": block})
         self._count(answer.get("usage"))
         self._finished(answer.get("stop_reason"))

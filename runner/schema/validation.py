@@ -12,6 +12,8 @@ _MOST = 3
 """Faults of one answer that are told."""
 _SHOWN = 300
 _SHOWN_OF_VALUE = 60
+_CONDITIONAL = frozenset({"then", "else"})
+"""Keywords that hold, or do not, by what ``if`` finds."""
 _MASK = "\0"
 """Stands for a value in a message: no JSON Schema holds it by accident."""
 
@@ -37,10 +39,14 @@ class Validator:
         return [_sentence(error) for error in islice(self._validator.iter_errors(value), _MOST)]
 
     def found(self, value: Json) -> Iterator[tuple[str, tuple[str | int, ...], str]]:
-        """Yield the faults of a value: the keyword that does not hold, where, and in words."""
+        """Yield the faults of a value that can grow: the keyword that does not hold, where, and in words.
+
+        What a condition asks for is left out: a field that is still to come may decide it.
+        """
         if not self._validator.is_valid(value):
             for error in self._validator.iter_errors(value):
-                yield error.kind.name, tuple(error.instance_path), _sentence(error)
+                if _CONDITIONAL.isdisjoint(error.evaluation_path):
+                    yield error.kind.name, tuple(error.instance_path), _sentence(error)
 
 
 def _library() -> Any:

@@ -19,6 +19,7 @@ _WINDOW = 4_000
 """Characters before new text in which a match may begin, while the answer comes. The whole answer is searched at its end."""
 _SHORT, _GROWTH = 4_000, 1.02
 """A text that is longer is looked at again for its schema when it has grown by so much: in all, by few times its length."""
+_LOOKS_AHEAD = re.compile(r"\(\?[=!]")
 _SHOWN = 60
 
 
@@ -42,6 +43,9 @@ def check_of(job: Job) -> Callable[[Completion], Completion | AttemptError] | No
 def watch_of(job: Job) -> Callable[[], Watch] | None:
     """Return what makes for each attempt of a job what looks at its answer; None if nothing does. Raises UsageError."""
     rule, check = _rule(job), shaped.check_of(job) if job.fail_fast else None
+    if rule is not None and _LOOKS_AHEAD.search(rule.pattern) is not None:
+        # any text that is still to come may undo what it finds
+        rule = None
     growing = check.growing() if check is not None else None
     if rule is None and growing is None:
         return None
@@ -85,10 +89,14 @@ class _Looking:
                 raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
 
     def _found(self, rule: re.Pattern[str], new: str) -> re.Match[str] | None:
-        end = self._end + new
+        end, begin = self._end + new, max(0, len(self._end) - _WINDOW)
         # what is before the window is for a rule that looks behind; and ^ is found only where the answer begins
         self._end = end[-2 * _WINDOW :]
-        return rule.search(end, max(0, len(end) - len(new) - _WINDOW))
+        found = rule.search(end, begin)
+        if found is None or found.end() < len(end) - 1:
+            return found
+        # at the end of the text it may hold that a word ends, or the answer: what comes next must not undo that
+        return found if all(rule.search(end + more, begin) for more in ("a", " ")) else None
 
 
 def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:

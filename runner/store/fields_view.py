@@ -31,13 +31,21 @@ async def refresh(connection: AsyncConnection) -> None:
 
 def statement(settings: Iterable[Mapping[str, Json]]) -> str:
     """Return what creates the view. settings: those of all runs."""
-    columns, taken = list[str](), set(_FIRST)
+    # by column, in small letters, since SQL does not tell them from capital ones: its name, and what extracts each field in it
+    columns = dict[str, tuple[str, list[str]]]()
     for schema in (one["schema"] for one in settings if isinstance(one.get("schema"), dict)):
+        own = set[str]()
         for name, kind in fields_of(schema).items():
-            column = _extracted(name, taken, whole=kind == "int")
-            if column is not None and len(columns) < _MOST:
-                columns.append(column)
-    made = "".join(f",\n       {column}" for column in columns)
+            # no JSON path of SQLite can spell these
+            if '"' in name or "\\" in name or "\0" in name:
+                continue
+            column = f"answer_{name}" if name.lower() in _FIRST or name.lower() in own else name
+            own.add(column.lower())
+            _, values = columns.setdefault(column.lower(), (column, []))
+            value = _extracted(name, whole=kind == "int")
+            if value not in values:
+                values.append(value)
+    made = "".join(f',\n       {_first_of(values)} AS "{name}"' for name, values in [*columns.values()][:_MOST])
     return (
         f"CREATE VIEW {NAME} AS\nSELECT i.run_id, i.position, {KEY}, i.answer_number{made}\n"
         "FROM items i JOIN runs r ON r.id = i.run_id\n"
@@ -45,20 +53,17 @@ def statement(settings: Iterable[Mapping[str, Json]]) -> str:
     )
 
 
-def _extracted(name: str, taken: set[str], *, whole: bool) -> str | None:
-    """Return the column of a field; None if it has one already, or if no JSON path of SQLite can spell its name.
+def _first_of(values: list[str]) -> str:
+    """Return the first of some values that a row has: runs may spell a field in other letters."""
+    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
 
-    whole: it holds whole numbers, and 3.0 is 3.
-    """
-    column = f"answer_{name}" if name.lower() in _FIRST else name
-    # names of columns do not tell small letters from capital ones
-    if '"' in name or "\\" in name or "\0" in name or column.lower() in taken:
-        return None
-    taken.add(column.lower())
+
+def _extracted(name: str, *, whole: bool) -> str:
+    """Return the value of a field. whole: it holds whole numbers, and 3.0 is 3."""
     path = f'$."{name}"'.replace("'", "''")
     value = f"json_extract(CASE WHEN json_valid(i.text) THEN i.text END, '{path}')"
     if whole:
         # a number beyond 64 bits is not the same as one that is cut to them
         cut = f"CAST({value} AS INTEGER)"
         value = f"CASE WHEN typeof({value}) = 'real' AND {value} = {cut} THEN {cut} ELSE {value} END"
-    return f'{value} AS "{column}"'
+    return value

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from processes import rows
-from raw_server import BLOCK_START, HANG, MESSAGE_START, Reply, block_delta, chunk, delta, head
+from raw_server import BLOCK_START, DONE, HANG, MESSAGE_START, USAGE, Reply, block_delta, chunk, delta, finish, head, stream
 from test_policy import answer, bench
 
 from runner.errors import UsageError
@@ -67,6 +67,18 @@ def test_unwanted_text_ends_an_answer_and_the_row_keeps_what_came(tmp_path: Path
     text = "As an AI language model I can"
     error = "the answer has 'As an AI language model', which stop_when finds"
     assert rows(desk.store, "SELECT status, error_code, error, text FROM items") == [("failed", "stopped_by_rule", error, text)]
+
+
+@pytest.mark.parametrize("rule", [r"\bcan\b", "can$", "can(?!not)"])
+def test_what_the_next_piece_undoes_ends_no_answer(tmp_path: Path, rule: str) -> None:
+    with bench(tmp_path, stream(delta("I think they can"), 0.05, delta("not do it"), finish("stop"), USAGE, DONE), 1) as desk:
+        assert desk.run(stop_when=rule).done == 1
+    # and what nothing undoes is found, also where it is the end of the answer
+    other = tmp_path / "other"
+    other.mkdir()
+    with bench(other, stream(delta("I think they"), 0.05, delta(" can"), finish("stop"), USAGE, DONE), 1) as desk:
+        assert desk.run(stop_when=rule).causes == {"stopped_by_rule": 1}
+        assert rows(desk.store, "SELECT text FROM items") == [("I think they can",)]
 
 
 @DIALECTS

@@ -325,6 +325,16 @@ def test_fields_are_columns_of_exports_tables_and_of_a_view(tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+def test_fields_that_runs_spell_with_other_letters_share_a_column_of_the_view(tmp_path: Path) -> None:
+    said = [answer("openai", "stream", text) for text in ('{"Mood": "good"}', '{"mood": "bad"}', '{"mood": "x", "MOOD": "y"}')]
+    with bench(tmp_path, said, 1) as desk:
+        for number, fields in enumerate(["Mood: good|bad", "mood: good|bad", "mood: str, MOOD: str"]):
+            desk.prompts.write_text(f'{{"id": "r{number}", "prompt": "q{number}"}}\n')
+            assert desk.run(fields=fields).done == 1
+        view = "SELECT run_id, mood, answer_mood FROM answers_json ORDER BY run_id"
+        assert rows(desk.store, view) == [(1, "good", None), (2, "bad", None), (3, "x", "y")]
+
+
 def test_a_store_without_schemas_has_no_such_view(tmp_path: Path) -> None:
     with bench(tmp_path, answer("openai", "stream", GOOD), 1) as desk:
         desk.run()

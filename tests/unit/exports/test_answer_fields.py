@@ -25,11 +25,15 @@ def test_fields_are_named_and_typed_by_the_schema() -> None:
         "node": {"$ref": "#/$defs/node"},
         "word": {"$ref": "#/$defs/word"},
         "any": {},
+        "amount": {"type": ["integer", "number", "null"]},
+        "either": {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+        "half": {"enum": [1, 1.5]},
     }
     schema = {"type": "object", "properties": properties, "$defs": {"node": node, "word": {"type": "string"}}}
     assert fields_of(schema) == {
         "text": "text", "number": "int", "share": "float", "yes": "bool", "mood": "text", "rating": "int", "odd": "other",
         "mixed": "other", "tags": "other", "node": "other", "word": "text", "any": "other",
+        "amount": "float", "either": "float", "half": "float",
     }  # fmt: skip
     assert list(fields_of(schema)) == list(properties)
     assert fields_of({"$ref": "#/$defs/node", "$defs": {"node": node}}) == {"next": "other"}
@@ -37,6 +41,7 @@ def test_fields_are_named_and_typed_by_the_schema() -> None:
         "anyOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}]
     }
     assert fields_of(both) == {"a": "other", "b": "int"}
+    assert fields_of({"oneOf": [{"properties": {"a": {"type": kind}}} for kind in ("number", "integer")]}) == {"a": "float"}
     assert fields_of({"type": "array", "items": {}}) == fields_of({"$ref": "#"}) == fields_of({"properties": 3}) == {}
 
 

@@ -306,6 +306,20 @@ def test_whole() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"a":1,"a":2}', '{"n":NaN,"m":-Infinity}', '{"n":1e400,"m":1.50,"k":12345678901234567890123}',
+        '{"half":"\\ud83d","whole":"😀","deep":[{"x":"ä"},true,null]}',
+    ],
+)  # fmt: skip
+def test_the_call_of_a_tool_is_kept_as_it_was_written(written: str) -> None:
+    one = anthropic.make("http://x", None, version="1").decoder()
+    content = f'[{{"type":"text","text":"so"}},{{"type":"tool_use","id":"u","name":"f","input":{written}}}]'
+    one.whole(f'{{"type":"message","content":{content},"stop_reason":"tool_use"}}'.encode())
+    assert one.completion().extra["tool_calls"][0]["arguments"] == written
+
+
 def test_spend_limits_stop() -> None:
     provider = anthropic.make("http://h", None, version="1")
     body = b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to go on"}}'

@@ -129,6 +129,18 @@ def test_brackets_in_a_text_are_not_the_beginning_of_a_value(text: str) -> None:
     assert [growing.fault(text[:end], values=True) for end in range(len(text) + 1)] == [None] * (len(text) + 1)
 
 
+def test_what_a_condition_asks_for_waits_for_what_decides_it() -> None:
+    kinds = {"if": {"properties": {"kind": {"const": "person"}}, "required": ["kind"]}}
+    then = {"then": {"properties": {"id": {"type": "integer"}}}, "else": {"$ref": "#/$defs/named"}}
+    named = {"properties": {"id": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"kind": {"enum": ["person", "firm"]}}, "allOf": [{**kinds, **then}]}
+    for beginning in ('{"id": 17, "note', '{"id": "x", "kind": "pers'):
+        assert fault(beginning, {**schema, "$defs": {"named": named}}) is None
+    items = {"properties": {"k": {}}, "if": {"properties": {"k": {"const": 1}}}, "then": named}
+    assert fault('{"items": [{"id": 5, "x', {"properties": {"items": {"items": items}}}) is None
+    assert "is not one of" in (fault('{"id": 17, "kind": []', {**schema, "$defs": {"named": named}}) or "")
+
+
 def test_a_reference_to_a_part_of_all_of_finds_that_part() -> None:
     schema = {
         "type": "object",
