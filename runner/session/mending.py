@@ -55,7 +55,13 @@ def command(cause: Cause, found: Found, db: str) -> str | None:
 def to_do(cause: Cause, found: Found, db: str) -> str:
     """Return what to do about a cause, in one sentence or two. Of commands, it names those that are about the run in full."""
     run, asked = found.run, spool.is_asked(found.run.input)
-    words = naming.in_full(advised(cause, asked=asked), run.id, db, asked=asked)
+    words = advised(cause, asked=asked)
+    if found.ways.differ and not asked:
+        # a retry of all failed rows would send some of them as they failed
+        words = words.replace("run `runner retry`", "send these rows again").replace(
+            "Run `runner retry`", "Send these rows again"
+        )
+    words = naming.in_full(words, run.id, db, asked=asked)
     if cause.code == INVALID_OUTPUT and found.ways.options(cause) and not ways.is_cut(cause):
         return f"{words} The command also sends those that were cut, with more room."
     return words

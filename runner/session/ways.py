@@ -6,6 +6,7 @@ each round pays for its input again, so that few rounds are to be enough; a limi
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,11 @@ class Ways:
         names = self.classes(cause)
         chosen = [one for one in self._every if any(takes(name, one) for name in names)]
         return sum(one.count for one in chosen if not (_BUT_OWN in names and is_own(one)))
+
+    @cached_property
+    def differ(self) -> bool:
+        """True if not each of the failed rows may be sent again as it is."""
+        return self.all() is not None
 
     def all(self) -> Sequence[Way] | None:
         """Return the ways for all failed rows, the most rows first; None if each may be sent again as it is.
