@@ -14,7 +14,8 @@ command of each (the first that fits):
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
-    failed rows, worth a retry   retry, also: export        (one for each way, where some need more room, or more time)
+    failed rows, worth a retry   retry, also: export        (one for each way, where some need more room, or more time; also:
+                                                            errors, where no way sends some of them)
     failed rows, all broken      errors                     (it names the lines), also: export
     failed rows, their own fault errors, also: export
     all done                     export
