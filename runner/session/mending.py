@@ -58,9 +58,8 @@ def to_do(cause: Cause, found: Found, db: str) -> str:
     words = advised(cause, asked=asked)
     if found.ways.differ and not asked:
         # a retry of all failed rows would send some of them as they failed
-        words = words.replace("run `runner retry`", "send these rows again").replace(
-            "Run `runner retry`", "Send these rows again"
-        )
+        words = words.replace("run `runner retry`", "send these rows again")
+        words = words.replace("Run `runner retry`", "Send these rows again")
     words = naming.in_full(words, run.id, db, asked=asked)
     if cause.code == INVALID_OUTPUT and found.ways.options(cause) and not ways.is_cut(cause):
         return f"{words} The command also sends those that were cut, with more room."

@@ -88,7 +88,7 @@ class Ways:
         for cause in self._failed:
             if not is_own(cause):
                 found.setdefault(self.options(cause), []).append(cause)
-        if found.keys() == {()} and not any(map(is_own, self._failed)):
+        if found.keys() <= {()} and not any(map(is_own, self._failed)):
             return None
         return sorted((self._way(options, those) for options, those in found.items()), key=lambda way: -way.rows)
 
