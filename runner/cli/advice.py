@@ -14,7 +14,8 @@ command of each (the first that fits):
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
-    failed rows, worth a retry   retry, also: export        (one for each way, where some need more room, or more time)
+    failed rows, worth a retry   retry, also: export        (one for each way, where some need more room, or more time; also:
+                                                            errors, where no way sends some of them)
     failed rows, all broken      errors                     (it names the lines), also: export
     failed rows, their own fault errors, also: export
     all done                     export
@@ -151,7 +152,7 @@ def advice(state: State, db: str) -> list[Advice]:
     if not state.failed:
         return [export]
     if worth_it:
-        return [*again, export]
+        return [*again, *_left_out(state, sent, command("errors")), export]
     name = ("retry" if sent else "resume") if state.errors_shown else "errors"
     return [_of_errors(state, command(name), sent), export]
 
@@ -184,6 +185,12 @@ def _retries(state: State, sent: int, when: str, db: str) -> list[Advice]:
         words = _again(state, sent) if every else f"{_sends(state, way.rows, None, rows, ' again')}{_chosen(state)}"
         found.append(Advice(command, f"{when}{words}", way.rows))
     return found
+
+
+def _left_out(state: State, sent: int, command: str) -> list[Advice]:
+    """Return the way to the failed rows that none of the commands sends. sent: those that a retry without options sends."""
+    some = state.ways is not None and sum(way.rows for way in state.ways) < sent
+    return [_why(state, command)] if some and not state.errors_shown else []
 
 
 def _again(state: State, sent: int) -> str:

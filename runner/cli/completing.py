@@ -22,7 +22,7 @@ ENDINGS = (
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 """Endings of packed files, behind these."""
 NAMES_OF_ROWS = (
-    "failed", "done", "whole", "length", "content_filter", "empty",
+    "failed", "done", "whole", "length", "own_limit", "content_filter", "empty",
     "timeout", "network", "server", "rate_limit", "policy", "shape",
 )  # fmt: skip
 """What ``--only`` may name beside error codes."""

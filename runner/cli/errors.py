@@ -99,9 +99,10 @@ def _head(found: Any, db: str) -> str:
 def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:
     """Return the lines about one cause. of: rows of which its share is told; 0: it is not told."""
     from runner.session import mending
+    from runner.session.ways import name_of
     from runner.text import clean
 
-    text = [f"{cause.count:,} x {clean(mending.name_of(cause))}{_share(cause.count, of)}"]
+    text = [f"{cause.count:,} x {clean(name_of(cause))}{_share(cause.count, of)}"]
     text += _wrapped("example", f"{clean(cause.example_id, 60)}: {clean(cause.example, _EXAMPLE)}")
     if cause.count > 1:
         more = ", ..." if cause.count > len(cause.ids) else ""
@@ -109,7 +110,7 @@ def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:
     text += _wrapped("spent", spent) if (spent := _spent(cause)) else []
     text += _wrapped("to do", mending.to_do(cause, found, db))
     # a command is never broken, so that it can be copied
-    line, sent = mending.command(cause, found, db), mending.rows_sent(cause, found)
+    line, sent = mending.command(cause, found, db), found.ways.rows(cause)
     if line is None:
         return text
     others = [f"{'':<{_INDENT}}(sends all {sent:,} of this class)"] if sent > cause.count else []

@@ -11,7 +11,7 @@ from runner.money import PICO
 from runner.providers.finish import EMPTY
 from runner.session import naming, only, spelling, unpriced, ways
 from runner.session.only import LENGTH
-from runner.session.ways import Ways
+from runner.session.ways import Ways, name_of
 from runner.store.causes import Cause, CauseReader
 from runner.store.reader import StoreReader
 from runner.store.retrying import open_retry
@@ -39,14 +39,9 @@ def found(run_id: int | None, store: str) -> Iterator[Found]:
         run = spelling.told(reader.run(run_id), store)
         (cut, filtered), retry = only.doubtful(reader, run), open_retry(reader.fetch, run.id)
         causes = CauseReader(connection, run.id, run.answers, cut)
-        failed, answered = causes.failed(), causes.answered(cut | filtered, EMPTY)
-        yield Found(run, failed, answered, causes, retry.pending if retry else 0, ways.of(run, failed, causes, reader))
-
-
-def name_of(cause: Cause) -> str:
-    """Return the name of a cause as ``--class`` takes it."""
-    status = "failed" if cause.code is not None else "done"
-    return only.kind_of(status, cause.code, cause.finish_reason, cause.notes)
+        failed, answered = causes.failed(), causes.answered(cut.reasons | filtered, EMPTY)
+        its_ways = ways.of(run, failed, answered, causes, reader)
+        yield Found(run, failed, answered, causes, retry.pending if retry else 0, its_ways)
 
 
 def command(cause: Cause, found: Found, db: str) -> str | None:
@@ -54,23 +49,18 @@ def command(cause: Cause, found: Found, db: str) -> str | None:
     run = found.run
     if spool.is_asked(run.input):
         return None
-    return naming.command("retry", run.id, db, "--class", _class_of(cause, found), *found.ways.options(cause))
-
-
-def rows_sent(cause: Cause, found: Found) -> int:
-    """Return how many rows the command of a cause sends: all of its class, so also those of other causes with the same code."""
-    name = _class_of(cause, found)
-    return sum(one.count for one in (*found.failed, *found.answered) if name in (name_of(one), _class_of(one, found)))
-
-
-def _class_of(cause: Cause, found: Found) -> str:
-    return found.ways.class_of(cause) if cause.code is not None else name_of(cause)
+    return naming.command("retry", run.id, db, "--class", ",".join(found.ways.classes(cause)), *found.ways.options(cause))
 
 
 def to_do(cause: Cause, found: Found, db: str) -> str:
     """Return what to do about a cause, in one sentence or two. Of commands, it names those that are about the run in full."""
     run, asked = found.run, spool.is_asked(found.run.input)
-    words = naming.in_full(advised(cause, asked=asked), run.id, db, asked=asked)
+    words = advised(cause, asked=asked)
+    if found.ways.differ and not asked:
+        # a retry of all failed rows would send some of them as they failed
+        words = words.replace("run `runner retry`", "send these rows again")
+        words = words.replace("Run `runner retry`", "Send these rows again")
+    words = naming.in_full(words, run.id, db, asked=asked)
     if cause.code == INVALID_OUTPUT and found.ways.options(cause) and not ways.is_cut(cause):
         return f"{words} The command also sends those that were cut, with more room."
     return words
@@ -95,7 +85,7 @@ _OF_ANSWERS = {
     "content_filter": "A filter of the provider ended the answer: change the prompt, or keep what there is.",
     EMPTY: "The answer has no text: ask again, or change the prompt.",
 }
-_OWN_LIMITS = "Answers were cut at the max_tokens that their rows set: raise it in the prompt file, then run `runner retry`."
+_OWN_LIMITS = "Answers were cut at the max_tokens that their rows set: raise it in the prompt file, then send these rows again."
 _MISSHAPEN = "Answers do not fit the schema: say in the prompt what is wanted, or raise --repairs; then run `runner retry`."
 
 
@@ -118,5 +108,5 @@ def told(cause: Cause, found: Found, db: str) -> Mapping[str, Any]:
         "unpriced_attempts": spent.unpriced,
         "advice": to_do(cause, found, db),
         "command": command(cause, found, db),
-        "command_rows": rows_sent(cause, found),
+        "command_rows": found.ways.rows(cause),
     }

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
+
 from runner.errors import INVALID_OUTPUT, UsageError
 from runner.model import Run
 from runner.providers.finish import CUT, EMPTY, ENDS, end_of, normal
 from runner.remedies import ADVICE
 from runner.session.options import Choice
 from runner.store.reader import StoreReader
-from runner.store.selection import EVERY, Order, Selection
+from runner.store.selection import EVERY, Cut, Order, Selection
 from runner.text import nearest
 
 GROUPS = {
@@ -28,21 +30,34 @@ CUT_CODES = frozenset({INVALID_OUTPUT, *FINISH_LENGTH})
 """Error codes of rows that may have failed because their answers were cut."""
 WHOLE = "whole"
 """The name for done rows that are neither cut, nor filtered, nor empty."""
-NAMES = (*_STATUSES, WHOLE, *ENDS, EMPTY, *GROUPS)
+OWN_LIMIT = "own_limit"
+"""The name for rows, done or failed, whose answers were cut at a limit that they set themselves: no option changes it."""
+NAMES = (*_STATUSES, WHOLE, *ENDS, OWN_LIMIT, EMPTY, *GROUPS)
+BUT = "-"
+"""Stands before the name of rows that are left out."""
 ORDERS: tuple[Order, ...] = ("input", "finished")
 
 
 def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *, option: str = "--only") -> Selection:
     """Return the results of a run that words name, all of them if there are none. Raises UsageError for an unknown word.
 
-    option: which option has the words.
+    A word behind a minus names results that are left out. option: which option has the words.
     """
     found = next((one for one in ORDERS if one == order), None)
     if found is None:
         raise UsageError(f"the order is {' or '.join(ORDERS)}, not {order!r}")
-    names = [word.strip().lower().replace("-", "_") for word in words if word.strip()]
+    named = [word.strip().lower() for word in words if word.strip()]
+    chosen = _named([word for word in named if not word.startswith(BUT)], reader, run, option)
+    left_out = [word.removeprefix(BUT).strip() for word in named if word.startswith(BUT)]
+    but = _named(left_out, reader, run, option) if left_out else None
+    return structs.replace(chosen, order=found, but=but)
+
+
+def _named(words: Sequence[str], reader: StoreReader, run: Run, option: str) -> Selection:
+    """Return the results that words name, all of them if there are none."""
+    names = [word.replace("-", "_") for word in words]
     if not names:
-        return Selection(order=found)
+        return EVERY
     reasons = reader.finish_reasons(run.id)
     ends = {name: frozenset(reason for reason in reasons if normal(reason) in among) for name, among in ENDS.items()}
     return Selection(
@@ -50,10 +65,10 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *
         statuses=frozenset(name for name in names if name in _STATUSES),
         codes=_codes(names, reader, run, option),
         reasons=frozenset().union(*(ends[name] for name in names if name in ends)),
-        cut=(CUT_CODES, ends[LENGTH]) if LENGTH in names else None,
+        cut=_cut(run, ends[LENGTH]) if LENGTH in names else None,
+        own_limit=_cut(run, ends[LENGTH]) if OWN_LIMIT in names else None,
         notes=frozenset(name for name in names if name == EMPTY),
         without=(frozenset().union(*ends.values()), frozenset({EMPTY})) if WHOLE in names else None,
-        order=found,
     )
 
 
@@ -75,17 +90,23 @@ def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
     if choice.all_rows and choice.classes:
         raise UsageError("--all sends every row again, and --class some of them: give one of the two")
     if choice.classes:
-        return selection(choice.classes, ORDERS[0], reader, run, option="--class")
+        # names of what is left out alone leave it out of the failed rows
+        of = () if any(not one.strip().startswith(BUT) for one in choice.classes) else ("failed",)
+        return selection((*of, *choice.classes), ORDERS[0], reader, run, option="--class")
     if choice.all_rows or choice.ids is not None:
         return EVERY
     return Selection(every=False, statuses=frozenset({"failed"}))
 
 
-def doubtful(reader: StoreReader, run: Run) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the finish reasons in a run of answers that are cut, and of those that are filtered."""
+def doubtful(reader: StoreReader, run: Run) -> tuple[Cut, frozenset[str]]:
+    """Return the rows of a run whose answers are cut, and the finish reasons of answers that are filtered."""
     reasons = reader.finish_reasons(run.id)
     cut, filtered = (frozenset(one for one in reasons if normal(one) in among) for among in ENDS.values())
-    return cut, filtered
+    return _cut(run, cut), filtered
+
+
+def _cut(run: Run, reasons: frozenset[str]) -> Cut:
+    return Cut(codes=CUT_CODES, reasons=reasons, plain=run.settings.get("row_settings") is False)
 
 
 def kind_of(status: str, code: str | None, reason: str | None, notes: str | None) -> str:

@@ -13,6 +13,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import faster, manifest, mending, spelling
 from runner.session.naming import in_full
+from runner.session.ways import name_of
 from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
@@ -73,7 +74,7 @@ def _failures(failed: Sequence[Cause], run: Run, db: Path) -> list[Failure]:
     asked = spool.is_asked(run.input)
     by_code: dict[str, list[Cause]] = {}
     for cause in failed:
-        by_code.setdefault(mending.name_of(cause), []).append(cause)
+        by_code.setdefault(name_of(cause), []).append(cause)
     found = [
         Failure(
             code=code,

@@ -13,6 +13,7 @@ from runner.errors import BAD_ROW, INVALID_OUTPUT
 from runner.several import spoken
 from runner.store.cost import billed, cost, perhaps, unknown
 from runner.store.schema import attempts, items, prices
+from runner.store.selection import Cut
 from runner.store.spending import of_run
 
 SHOWN = 5
@@ -56,7 +57,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     """Results that share a cause. code: of failed rows; None for answers, which share finish reason and notes.
 
     example_id, example: the first of them, and its error; of answers, the finish reason. prefix: what the errors have in common.
-    finish_reason: of failed rows, if it says why they failed. own_limits: how many of the rows set max_tokens themselves.
+    finish_reason: of failed rows, if it says why they failed. own_limit: they were cut at a limit that they set themselves.
     """
 
     code: str | None
@@ -66,7 +67,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     count: int
     example_id: str
     example: str
-    own_limits: int = 0
+    own_limit: bool = False
     ids: list[str] = []
     spent: Spent = Spent()
 
@@ -74,10 +75,10 @@ class Cause(Struct, frozen=True, kw_only=True):
 class CauseReader:
     """The causes of one run. connection: that of a ``StoreReader.snapshot``, so that they fit what else is read there.
 
-    answers: how many of each row are wanted. cut: the finish reasons of answers that were cut.
+    answers: how many of each row are wanted. cut: the rows whose answers were cut.
     """
 
-    def __init__(self, connection: sa.Connection, run_id: int, answers: int, cut: Collection[str]) -> None:
+    def __init__(self, connection: sa.Connection, run_id: int, answers: int, cut: Cut) -> None:
         self._connection, self._run, self._answers, self._cut = connection, run_id, answers, cut
 
     def failed(self) -> list[Cause]:
@@ -86,7 +87,7 @@ class CauseReader:
         if not found:
             return []
         spent, ids = self._spent(those, key), self._first(those, key)
-        groups = [(_stored(one.code), one.prefix, one.finish_reason) for one in found]
+        groups = [(_stored(one.code), one.prefix, one.finish_reason, one.own_limit or None) for one in found]
         return [
             structs.replace(one, ids=ids.get(group, []), spent=spent.get(group, Spent()))
             for one, group in zip(found, groups, strict=True)
@@ -100,8 +101,8 @@ class CauseReader:
         """Return the answers that have one of these finish reasons, or the note, by reason and notes."""
         noted = sa.func.instr(sa.literal(",") + sa.func.coalesce(items.c.notes, "") + ",", f",{note},") > 0
         odd = [items.c.status == "done", sa.or_(items.c.finish_reason.in_(sorted(reasons)), noted)]
-        key = (items.c.finish_reason, items.c.notes)
-        columns = (*key, sa.func.count(), _own_limits(), items.c.key, sa.func.min(items.c.position))
+        key = (items.c.finish_reason, items.c.notes, _own_limit(self._cut))
+        columns = (*key, sa.func.count(), items.c.key, sa.func.min(items.c.position))
         groups = self._rows(sa.select(*columns).where(*self._mine(odd)).group_by(*key).order_by(sa.func.count().desc()))
         if not groups:
             return []
@@ -112,21 +113,23 @@ class CauseReader:
                 finish_reason=reason,
                 notes=notes,
                 count=count,
-                own_limits=own,
+                own_limit=bool(own),
                 example_id=spoken(first),
                 example=f"the answer ended with {reason}" if reason else "the answer has no finish reason",
-                ids=ids.get((reason, notes), []),
-                spent=spent.get((reason, notes), Spent()),
+                ids=ids.get((reason, notes, own), []),
+                spent=spent.get((reason, notes, own), Spent()),
             )
-            for reason, notes, count, own, first, _ in groups
+            for reason, notes, own, count, first, _ in groups
         ]
 
     def ids(self, of: Cause) -> Iterator[str]:
         """Yield the ids of all rows of a cause, in the order of the input."""
+        own = of.own_limit or None
         if of.code is None:
             those = [items.c.status == "done", items.c.finish_reason.is_(of.finish_reason), items.c.notes.is_(of.notes)]
+            those.append(_own_limit(self._cut).is_(own))
         else:
-            values = zip(_key(self._cut), (_stored(of.code), of.prefix, of.finish_reason), strict=True)
+            values = zip(_key(self._cut), (_stored(of.code), of.prefix, of.finish_reason, own), strict=True)
             those = [items.c.status == "failed", *(column.is_(value) for column, value in values)]
         statement = sa.select(items.c.key).where(*self._mine(those)).order_by(items.c.position, items.c.id)
         # an option of the statement: that of the connection would hold for all that is read after it
@@ -185,14 +188,14 @@ class CauseReader:
         return found
 
 
-def failed_rows(fetch: Fetch, run_id: int, answers: int, cut: Collection[str]) -> list[Cause]:
+def failed_rows(fetch: Fetch, run_id: int, answers: int, cut: Cut) -> list[Cause]:
     """Return the failed rows of a run by cause, most frequent first, without their ids and what they took.
 
-    answers: how many of each row are wanted. cut: the finish reasons of answers that were cut.
+    answers: how many of each row are wanted. cut: the rows whose answers were cut.
     """
     key = _key(cut)
     # SQLite takes the other columns from the row that has the minimum
-    columns = (*key, sa.func.count(), _own_limits(), items.c.key, items.c.error, sa.func.min(items.c.position))
+    columns = (*key, sa.func.count(), items.c.key, items.c.error, sa.func.min(items.c.position))
     mine = (items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= answers)
     return [
         Cause(
@@ -200,11 +203,11 @@ def failed_rows(fetch: Fetch, run_id: int, answers: int, cut: Collection[str]) -
             prefix=prefix,
             finish_reason=reason,
             count=count,
-            own_limits=own,
+            own_limit=bool(own),
             example_id=spoken(first),
             example=error or "",
         )
-        for code, prefix, reason, count, own, first, error, _ in fetch(
+        for code, prefix, reason, own, count, first, error, _ in fetch(
             sa.select(*columns).where(*mine).group_by(*key).order_by(sa.func.count().desc())
         )
     ]
@@ -215,9 +218,9 @@ def _stored(code: str | None) -> str | None:
     return None if code == _NO_CODE else code
 
 
-def _key(cut: Collection[str]) -> _Key:
+def _key(cut: Cut) -> _Key:
     """Return what failed rows of one cause have in common."""
-    return (items.c.error_code, _prefix(), _cut_by(cut))
+    return (items.c.error_code, _prefix(), _cut_by(cut.reasons), _own_limit(cut))
 
 
 def _prefix() -> sa.ColumnElement[Any]:
@@ -235,9 +238,9 @@ def _cut_by(cut: Collection[str]) -> sa.ColumnElement[Any]:
     return sa.case((is_cut, items.c.finish_reason))
 
 
-def _own_limits() -> sa.ColumnElement[int]:
-    """Count the rows that set max_tokens themselves. A quotation mark within a text has another mark before it."""
-    return sa.func.count(sa.case((sa.func.instr(items.c.metadata, '"max_tokens":') > 0, 1)))
+def _own_limit(cut: Cut) -> sa.ColumnElement[Any]:
+    """Return true for rows that were cut at a limit of their own, which no option changes; NULL for all others."""
+    return sa.case((cut.at_own_limit, sa.true()))
 
 
 _A, _P = "attempts", "prices"

@@ -14,6 +14,32 @@ from runner.store.spending import has_open
 Order: TypeAlias = Literal["input", "finished"]
 
 
+_NUMBERS = ("integer", "real")
+
+
+class Cut(Struct, frozen=True, kw_only=True):
+    """Rows whose answers were cut. codes: of those that failed. reasons: finish reasons as they are stored.
+
+    plain: fields of a row with the name of a setting are the user's own data (``row_settings = false``).
+    """
+
+    codes: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    plain: bool = False
+
+    @property
+    def failed(self) -> sa.ColumnElement[bool]:
+        """Those that failed, in SQL."""
+        coded = (items.c.status == "failed") & items.c.error_code.in_(sorted(self.codes))
+        return coded & items.c.finish_reason.in_(sorted(self.reasons))
+
+    @property
+    def at_own_limit(self) -> sa.ColumnElement[bool]:
+        """Those that set the limit of their answers themselves, done ones too, in SQL."""
+        done = (items.c.status == "done") & items.c.finish_reason.in_(sorted(self.reasons))
+        return sa.or_(done, self.failed) & _sets_limit(plain=self.plain)
+
+
 class Selection(Struct, frozen=True, kw_only=True):
     """Results for which one of the conditions holds, or every result. order: as in the input, or as they were finished."""
 
@@ -25,10 +51,13 @@ class Selection(Struct, frozen=True, kw_only=True):
     # of done rows: finish reasons as they are stored, and the notes on answers
     reasons: frozenset[str] = frozenset()
     notes: frozenset[str] = frozenset()
-    # failed rows with one of these codes whose answers have one of these finish reasons; None: not asked for
-    cut: "tuple[frozenset[str], frozenset[str]] | None" = None
+    # failed rows whose answers were cut, and rows whose answers were cut at a limit of their own; None: not asked for
+    cut: Cut | None = None
+    own_limit: Cut | None = None
     # done rows that have none of these reasons and notes; None: not asked for
     without: "tuple[frozenset[str], frozenset[str]] | None" = None
+    # of all these, results that are left out; None: none are
+    but: "Selection | None" = None
     order: Order = "input"
 
     @property
@@ -41,11 +70,14 @@ class Selection(Struct, frozen=True, kw_only=True):
         if self.reasons or self.notes:
             wanted.append(done & _has(self.reasons, self.notes))
         if self.cut is not None:
-            codes, reasons = self.cut
-            wanted.append(failed & items.c.error_code.in_(sorted(codes)) & items.c.finish_reason.in_(sorted(reasons)))
+            wanted.append(self.cut.failed)
+        if self.own_limit is not None:
+            wanted.append(self.own_limit.at_own_limit)
         if self.without is not None:
             wanted.append(done & ~_has(*self.without))
-        return sa.true() if self.every else sa.or_(sa.false(), *wanted)
+        found: sa.ColumnElement[bool] = sa.true() if self.every else sa.or_(sa.false(), *wanted)
+        # what is compared with NULL is not left out
+        return found if self.but is None else found & ~sa.func.coalesce(self.but.where, sa.false())
 
 
 EVERY = Selection()
@@ -57,6 +89,19 @@ def _has(reasons: frozenset[str], notes: frozenset[str]) -> sa.ColumnElement[boo
     words = sa.literal(",") + sa.func.coalesce(items.c.notes, "") + ","
     reason = sa.func.coalesce(items.c.finish_reason, "").in_(sorted(reasons))
     return sa.or_(reason, *(sa.func.instr(words, f",{note},") > 0 for note in sorted(notes)))
+
+
+def _sets_limit(*, plain: bool) -> sa.ColumnElement[bool]:
+    """Tell whether a row sets the most tokens of its answer, as ``inputs`` reads it: itself, in ``params`` or in what is sent."""
+    places = ("$.params",) if plain else ("$", "$.params")
+    names = ("max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
+    fields = sa.case((sa.func.json_valid(items.c.metadata), items.c.metadata))
+    return sa.or_(*(_is_positive(fields, f"{place}.{name}") for place in places for name in names))
+
+
+def _is_positive(fields: sa.ColumnElement[Any], path: str) -> sa.ColumnElement[bool]:
+    """Tell whether fields have a number above 0 at a path. They have none in an empty cell, and a text is no number."""
+    return sa.func.json_type(fields, path).in_(_NUMBERS) & (sa.func.json_extract(fields, path) > 0)
 
 
 def has_further(run_id: int) -> sa.Exists:

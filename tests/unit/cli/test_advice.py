@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from runner.cli.advice import COLUMNS, Advice, State, advice, lines
+from runner.session.ways import Way
 
 
 def state(**more: Any) -> State:
@@ -100,6 +101,16 @@ def test_failed_rows_and_the_export_of_what_there_is(fields: dict[str, Any], exp
     failed = fields["failed"]
     words = f"writes 10 done and {failed} failed row{'' if failed == 1 else 's'}"
     assert said(**fields) == [expected, ("runner export 1 -o answers.csv", words, None)]
+
+
+def test_failed_rows_that_no_command_sends_are_shown() -> None:
+    ways, causes = [Way((), ("server_error",), 3)], {"server_error": 3, "invalid_output": 2}
+    retry = ("runner retry 1 --class server_error", "sends 3 failed rows again", 3)
+    shows = ("runner errors 1", "shows why 5 rows failed; sends nothing", None)
+    assert said(failed=5, causes=causes, ways=ways)[:-1] == [retry, shows]
+    assert said(failed=5, causes=causes, ways=ways, errors_shown=True)[:-1] == [retry]
+    # lines that are broken are told of elsewhere
+    assert said(failed=5, broken=2, causes={"server_error": 3, "bad_row": 2}, ways=ways)[1:-1] == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from runner.progress import words
 from runner.session.mending import Found
 from runner.session.ways import Ways
 from runner.store.causes import Cause, CauseReader
+from runner.store.selection import Cut
 
 NOTHING = Quantiles(p50=None, p95=None)
 
@@ -151,7 +152,7 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
 
 def causes_of(run: Run, *failed: Cause, db: str = "runner.db") -> str:
     with sa.create_engine("sqlite://").connect() as nothing:
-        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1, ()), 0, Ways(failed)), db)
+        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1, Cut()), 0, Ways(failed)), db)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from runner.store.reader import StoreReader
 from runner.store.retry_tables import IS_PENDING
 from runner.store.runs import FoundRun, answer_fingerprint, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
+from runner.store.selection import Cut
 from runner.store.totals import _sums
 
 pytestmark = pytest.mark.anyio
@@ -1049,7 +1050,7 @@ async def test_errors_by_cause(path: Path) -> None:
         path, failed("c", 3, code="cut"), failed("b", 2), failed("a", 1, code="cut"), done("d", 4), failed("e", 5, code="cut")
     )
     with StoreReader(path) as reader, reader.snapshot() as connection:
-        first, second = CauseReader(connection, 1, 1, ()).failed()
+        first, second = CauseReader(connection, 1, 1, Cut()).failed()
     assert (first.code, first.count, first.example_id, first.example) == ("cut", 3, "a", "cut!")
     assert (second.code, second.count, second.example_id) == ("server_error", 1, "b")
 
@@ -1296,7 +1297,7 @@ async def test_reading_goes_on_while_a_writer_is_in_a_transaction(path: Path) ->
         assert [one.id for one in reader.results(1)] == ["a", "b"]
         assert reader.run().done == 1
         assert reader.totals(1).attempts == 2
-        assert len(failed_rows(reader.fetch, 1, 1, ())) == 1
+        assert len(failed_rows(reader.fetch, 1, 1, Cut())) == 1
         writer.execute("COMMIT")
         assert [one.id for one in reader.results(1)] == ["b"]
 
