@@ -214,7 +214,7 @@ def test_a_job_file_that_somebody_sent_asks_before_answers_leave(desk: Desk) -> 
         'input = "run:1"\nmodel = "m"\nprompt = "{{ answer }}"\nbase_url = "http://192.0.2.1/v1"\n'
     )
     assert "sent.toml wants to send the answers of run:1 to http://192.0.2.1" in refused(desk, "run", "sent.toml")
-    (desk.folder / "sent.toml").write_text('input = ["../*/prompts.jsonl"]\nmodel = "m"\nbase_url = "http://192.0.2.1/v1"\n')
+    (desk.folder / "sent.toml").write_text('input = ["../*side/prompts.jsonl"]\nmodel = "m"\nbase_url = "http://192.0.2.1/v1"\n')
     (desk.folder.parent / "aside").mkdir()
     (desk.folder.parent / "aside" / "prompts.jsonl").write_text('{"prompt": "secret"}\n')
     assert "wants to send the file" in refused(desk, "run", "sent.toml")
