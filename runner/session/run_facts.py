@@ -3,20 +3,21 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from runner import origin
 from runner.exports.report import ledgers
-from runner.exports.report.blocks import Facts, Failure, Tone
+from runner.exports.report.blocks import Facts, Failure, Opened, Tone
 from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
-from runner.session import faster, manifest, mending, spelling
+from runner.session import faster, manifest, mending, perhaps, spelling
 from runner.session.naming import in_full
 from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
-from runner.text import redact
+from runner.text import plural, redact
 
 _TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"`]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"`]+\\)+")
@@ -36,6 +37,7 @@ def facts_of(
         model=str(run.settings.get("model") or "no model"),
         where=_host(run.settings),
         state=_state(run),
+        active=run.active,
         stopped=_stopped(run, db),
         begun=run.created_at,
         answers=run.answers,
@@ -51,11 +53,7 @@ def facts_of(
         output_tokens=totals.output_tokens,
         cached_tokens=totals.cached_tokens,
         reasoning_tokens=totals.reasoning_tokens,
-        cost=totals.cost,
-        cost_failed=totals.cost_failed_attempts,
-        cost_perhaps=totals.cost_perhaps,
-        unpriced=totals.unpriced_attempts,
-        saved_by_cache=totals.cost_saved_by_cache,
+        **_money(run, totals),
         finish_reasons=totals.finish_reasons,
         failures=_failures(failed, run, db),
         time=totals.time,
@@ -63,6 +61,39 @@ def facts_of(
         limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
+    )
+
+
+def _money(run: Run, totals: Totals) -> dict[str, Any]:
+    """Return what is known of the money of a run, and what of it is not known."""
+    return {
+        "cost": totals.cost,
+        "cost_failed": totals.cost_failed_attempts,
+        "cost_perhaps": totals.cost_perhaps,
+        "more": perhaps.more(totals, active=run.active) or perhaps.unpriced(totals),
+        "opened": _opened(run, totals),
+        "unpriced": totals.unpriced_attempts,
+        "saved_by_cache": totals.cost_saved_by_cache,
+    }
+
+
+def _opened(run: Run, of: Totals) -> Opened | None:
+    """Return the requests that have not ended as far as the store knows: those of now, and those that killed sessions left."""
+    killed, single = of.killed_requests, of.open_requests - of.killed_requests
+    # without a budget, nothing is held for those of now
+    noted = sum(lane.in_flight for lane in run.pace.lanes) if run.pace is not None else 0
+    now, left = (max(single, noted), killed) if run.active else (0, of.open_requests)
+    if not now and not left:
+        return None
+    then = f"{'up to ' if killed else ''}{plural(left, 'request')} {'was' if left == 1 else 'were'} open when the process ended"
+    kind = "open now, or when a process ended" if now and left else "open when the process ended" if left else "open now"
+    parts = [*([f"{plural(now, 'request')} {'is' if now == 1 else 'are'} open"] if now else []), *([then] if left else [])]
+    return Opened(
+        requests=now + left,
+        kind=f"{kind} (at most)" if killed else kind,
+        sentence="; ".join(parts),
+        perhaps=of.cost_open_requests,
+        limited=of.cost is None or of.cost_open_requests is not None,
     )
 
 

@@ -161,6 +161,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     model: str
     where: str
     state: tuple[str, Tone]
+    # a session goes on
+    active: bool
     # why it stopped, with commands between backticks
     stopped: str | None
     begun: float
@@ -180,6 +182,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     cost: float | None
     cost_failed: float | None
     cost_perhaps: float | None
+    # what it may have cost beyond that, in a phrase; None: nothing. And what is said of requests that have not ended
+    more: str | None
+    opened: "Opened | None"
     unpriced: int
     saved_by_cache: float | None
     finish_reasons: Mapping[str, int]
@@ -191,6 +196,19 @@ class Facts(Struct, frozen=True, kw_only=True):
     limit: Sequence[float | None]
     settings: Mapping[str, Json]
     versions: Sequence[tuple[str, str]]
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """Requests that have not ended, as far as is known. kind: what they are. sentence: the same in a sentence, without its end.
+
+    perhaps: dollars that they may cost; None: no price is known, or there is no limit (``limited``).
+    """
+
+    requests: int
+    kind: str
+    sentence: str
+    perhaps: float | None
+    limited: bool
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -43,11 +43,7 @@ def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
         numeric=(2,),
         texts=(3,),
     )
-    return [*([Words(_sentence(advice), strong=True)] if advice else []), bar, table]
-
-
-def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+    return [*([Words(words.sentence(advice), strong=True)] if advice else []), bar, table]
 
 
 def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[Moment]]]) -> list[float | None]:

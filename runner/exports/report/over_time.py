@@ -11,13 +11,11 @@ from runner.figures import Course, Slice
 _UNITS = ((1.0, "second"), (60.0, "minute"), (3600.0, "hour"), (86400.0, "day"))
 
 
-def charts(course: Course | None, place: int, limit: Sequence[float | None], *, priced: bool) -> list[Block]:
+def charts(course: Course, place: int, limit: Sequence[float | None], *, priced: bool) -> list[Block]:
     """Return the charts of a run.
 
     place: which run of the report it is, from 0. limit: of requests in flight, in each slice. priced: something has a price.
     """
-    if course is None:
-        return [Words("Nothing was sent.")]
     made = [_ended(course, place), _in_flight(course, place, limit), _tokens(course, place)]
     return [*made, *([_money(course, place)] if priced else []), *_pauses(course)]
 

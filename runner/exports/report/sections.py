@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from runner.exports.report import heads, ledgers, over_time, spreads, tables
-from runner.exports.report.blocks import Block, Facts, Instant, Report, Section
+from runner.exports.report import heads, ledgers, over_time, spreads, tables, words
+from runner.exports.report.blocks import Block, Facts, Instant, Report, Section, Words
 from runner.figures import Figures
 
 
@@ -51,6 +51,8 @@ def report_of(told: Sequence[Told], agreement: Sequence[Block], made: float, by:
 
 
 def _over_time(told: Told, place: int) -> list[Block]:
+    if told.figures.course is None:
+        return [Words(words.none_ended(told.facts))]
     return over_time.charts(told.figures.course, place, told.facts.limit, priced=told.facts.cost is not None)
 
 
