@@ -115,9 +115,15 @@ def test_a_page_has_no_key_and_no_folder_of_this_machine(both: Path) -> None:
     assert str(both.parent) not in text
 
 
-def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
+def test_figures_in_a_page_are_those_of_status(store: Path, one: Path, both: Path) -> None:
     told, totals = api.status(1, db=store)
     text = one.read_text()
+    (cost, perhaps) = re.findall(
+        r"cost +(\$[\d.]+)[;,].*?perhaps up to (\$[\d.]+) more", run("status", "1", cwd=store.parent).out
+    )[0]
+    assert re.search(rf"requests in [\d.a-z ]+, for \{cost}, perhaps up to \{perhaps} more\.</p>", text)
+    assert f'<b>{cost}</b><span class="soft">perhaps up to {perhaps} more</span>' in text
+    assert f'perhaps more</th><td class="number">{perhaps}</td>' in both.read_text()
     assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
     for code, count in told.causes.items():
         assert re.search(rf'<span class="code">{code}</span></th><td [^>]*class="number"[^>]*>{count:,}</td>', text)

@@ -8,6 +8,9 @@ from runner.exports.report.over_time import worked_s
 from runner.figures import Figures, Spread
 from runner.text import plural
 
+_WITHOUT_NONE = ("left", "perhaps more")
+"""Figures that are left out where no run has any."""
+
 
 def head(facts: Facts, figures: Figures) -> Head:
     """Return what is said of a run at the top."""
@@ -45,8 +48,15 @@ def _sentence(facts: Facts, figures: Figures) -> str:
     told += f", {facts.failed:,} failed" if facts.failed else ""
     told += f", {facts.left:,} left" if facts.left else ""
     told += f", with {plural(facts.attempts, 'request')} in {words.seconds(worked)}" if facts.attempts else ""
-    told += f", for {words.money(facts.cost)}" if facts.cost is not None else ""
-    return f"{told}."
+    told += f", for {words.money(facts.cost)}{_perhaps(facts)}" if facts.cost is not None else ""
+    return f"{told}. {words.sentence(facts.opened.sentence)}" if facts.opened is not None else f"{told}."
+
+
+def _perhaps(facts: Facts) -> str:
+    """Return what a run may have cost beyond what is known, behind its cost; nothing where all is known."""
+    if facts.cost_perhaps is None:
+        return ", perhaps more without a limit"
+    return f", perhaps up to {words.money(facts.cost_perhaps)} more" if facts.cost_perhaps else ""
 
 
 def _tiles(facts: Facts, figures: Figures) -> list[Tile]:
@@ -61,7 +71,7 @@ def _tiles(facts: Facts, figures: Figures) -> list[Tile]:
         tiles += [Tile("time", words.seconds(worked), f"{words.rate(answers / worked)}")]
     if facts.cost is not None:
         each = f"{words.money(facts.cost / facts.done)} each" if facts.done else ""
-        tiles += [Tile("cost", words.money(facts.cost), each)]
+        tiles += [Tile("cost", words.money(facts.cost), _perhaps(facts).removeprefix(", ") or each)]
     if facts.output_tokens is not None:
         tiles += [Tile("output tokens", _short(facts.output_tokens), f"{_short(facts.input_tokens or 0)} input tokens")]
     if figures.first_token is not None:
@@ -102,11 +112,12 @@ def comparison(told: Sequence[tuple[Facts, Figures]]) -> Table | None:
         ("input tokens", lambda facts, _: words.count(facts.input_tokens)),
         ("output tokens", lambda facts, _: words.count(facts.output_tokens)),
         ("cost", lambda facts, _: words.money(facts.cost)),
+        ("perhaps more", lambda facts, _: _beyond(facts)),
         ("cost of a row that is done", lambda facts, _: _each(facts)),
         ("cost of failed requests", lambda facts, _: words.money(facts.cost_failed)),
     ]
     rows: list[list[Cell]] = [[name, *(write(facts, figures) for facts, figures in told)] for name, write in lines]
-    rows = [row for row in rows if row[0] != "left" or any(value != "0" for value in row[1:])]
+    rows = [row for row in rows if row[0] not in _WITHOUT_NONE or any(value not in ("0", "") for value in row[1:])]
     return Table(
         caption="The runs side by side",
         head=["", *(f"run {facts.number}" for facts, _ in told)],
@@ -126,6 +137,12 @@ def _rate(figures: Figures) -> str:
 
 def _quantile(spread: Spread | None, share: int) -> str:
     return words.seconds(spread.quantiles[share]) if spread is not None else "none"
+
+
+def _beyond(facts: Facts) -> str:
+    if facts.cost is None:
+        return ""
+    return "no limit known" if facts.cost_perhaps is None else words.money(facts.cost_perhaps) if facts.cost_perhaps else ""
 
 
 def _each(facts: Facts) -> str:
