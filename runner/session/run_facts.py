@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner import origin
-from runner.exports.report import ledgers
 from runner.exports.report.blocks import Facts, Failure, Opened, Tone
+from runner.exports.report.noted import Noted, flight_over
 from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
@@ -58,7 +58,7 @@ def facts_of(
         failures=_failures(failed, run, db),
         time=totals.time,
         faster=faster.advice(totals.time) if totals.time is not None else None,
-        limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
+        flight=flight_over(course, (Noted(one.began_at, one.timeline, one.ended_at is not None) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
     )

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from runner.exports.report.noted import Flight
 from runner.model import Json
 from runner.time_ledger import TimeLedger
 
@@ -192,8 +193,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     time: TimeLedger | None
     # what would make it faster, in a sentence
     faster: str | None
-    # how many requests might be in flight in each slice of the time
-    limit: Sequence[float | None]
+    # requests in flight, and how many might be, in each slice of the time
+    flight: Flight
     settings: Mapping[str, Json]
     versions: Sequence[tuple[str, str]]
 

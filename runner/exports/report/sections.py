@@ -53,7 +53,7 @@ def report_of(told: Sequence[Told], agreement: Sequence[Block], made: float, by:
 def _over_time(told: Told, place: int) -> list[Block]:
     if told.figures.course is None:
         return [Words(words.none_ended(told.facts))]
-    return over_time.charts(told.figures.course, place, told.facts.limit, priced=told.facts.cost is not None)
+    return over_time.charts(told.figures.course, place, told.facts.flight, priced=told.facts.cost is not None)
 
 
 def _latency(told: Told, place: int) -> list[Block]:
