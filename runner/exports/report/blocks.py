@@ -14,9 +14,13 @@ Tone: TypeAlias = Literal["done", "failed", "refused", "left", "one", "two", "th
 
 
 class Instant(Struct, frozen=True):
-    """An instant, which the page shows in the time zone of its reader. at: seconds since the epoch."""
+    """An instant, which the page shows in the time zone of its reader. at: seconds since the epoch.
+
+    step_s: how precise it is: instants that lie so many seconds apart are shown as different ones.
+    """
 
     at: float
+    step_s: float = 1.0
 
 
 class Share(Struct, frozen=True):

@@ -139,7 +139,7 @@ def _chart(
 ) -> Chart:
     write = words.money if unit == "$" else _written
     rows: list[list[Cell]] = [
-        [Instant(one.begin), *(write(values[at]) for *_, values in series)] for at, one in enumerate(course.slices)
+        [Instant(one.begin, course.width), *(write(values[at]) for *_, values in series)] for at, one in enumerate(course.slices)
     ]
     data = {
         "kind": "time",

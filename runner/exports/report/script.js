@@ -15,13 +15,13 @@
 
   // An instant as its parts, in the zone that the reader has chosen.
   function parts(seconds) {
-    const at = new Date(seconds * 1000);
+    const at = new Date(Math.round(seconds * 1000));
     const get = (what) => at[`get${utc ? "UTC" : ""}${what}`]();
     return {
       day: `${get("FullYear")}-${two(get("Month") + 1)}-${two(get("Date"))}`,
       minute: `${two(get("Hours"))}:${two(get("Minutes"))}`,
       second: two(get("Seconds")),
-      part: Math.floor(get("Milliseconds") / 100),
+      part: String(get("Milliseconds")).padStart(3, "0"),
     };
   }
 
@@ -32,11 +32,23 @@
     return found ? found.value : "";
   }
 
+  // How many decimals a second has, so that two instants so many seconds apart are not the same.
+  const decimals = (step) => (step < 0.1 ? 2 : step < 1 ? 1 : 0);
+
+  // An instant as short as it can be said beside an axis.
   function clock(seconds, width) {
     const at = parts(seconds);
     if (width >= 86400) return at.day;
     if (width >= 60) return at.minute;
-    return `${at.minute}:${at.second}${width < 1 && at.part ? `.${at.part}` : ""}`;
+    const part = at.part.slice(0, decimals(width));
+    return `${at.minute}:${at.second}${Number(part) ? `.${part}` : ""}`;
+  }
+
+  // The same in full, as tables and the keyboard tell it.
+  function told(seconds, step) {
+    const at = parts(seconds);
+    const part = decimals(step) ? `.${at.part.slice(0, decimals(step))}` : "";
+    return `${at.day} ${at.minute}${step >= 60 ? "" : `:${at.second}${part}`} ${zoneName(seconds)}`;
   }
 
   function number(value) {
@@ -142,9 +154,9 @@
         behind,
       ),
       read(at) {
-        const told = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
+        const said = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
         const of = chart.unit === "$" || chart.unit === "open" ? "" : ` ${chart.unit}`;
-        return `${parts(axis.begins[at]).day} ${clock(axis.begins[at], axis.width)} ${zoneName(axis.begins[at])}: ${told.join(", ")}${of}`;
+        return `${told(axis.begins[at], axis.width)}: ${said.join(", ")}${of}`;
       },
       sync: `time-${chart.run}`,
       draw(plot) {
@@ -301,9 +313,7 @@
 
   function write() {
     for (const element of document.querySelectorAll("time")) {
-      const seconds = Date.parse(element.dateTime) / 1000;
-      const at = parts(seconds);
-      element.textContent = `${at.day} ${at.minute}:${at.second} ${zoneName(seconds)}`;
+      element.textContent = told(Date.parse(element.dateTime) / 1000, Number(element.dataset.step || 1));
     }
     zone.setAttribute("aria-pressed", String(utc));
     for (const plot of plots) plot.redraw(false, true);

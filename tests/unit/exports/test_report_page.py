@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from counted import Counted
+from msgspec import structs
 from reported import HOSTILE
 
 import runner
@@ -176,6 +177,20 @@ def test_commands_and_options_of_a_sentence_are_code_without_what_follows_them(s
     text = page.render(report((sentence,)), [None])
     assert re.findall("<code>([^<]*)</code>", text)[: len(codes)] == codes
     assert ("<code>" in text) == bool(codes)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2, 0.5, 1.0, 15.0, 60.0, 3600.0])
+def test_slices_of_a_table_are_told_apart(width: float) -> None:
+    begin = 1_796_000_019.4 // width * width
+    slices = course((begin, begin + 9 * width), width=width)
+    shown, *_ = charts(slices, 0, Flight([0.0] * len(slices.slices)), priced=False)
+    assert isinstance(shown, Chart)
+    section = Section(name="a", title="a", words="", blocks=[[shown]])
+    text = page.render(structs.replace(report(("a",)), sections=[section]), [None])
+    times = re.findall(r'<th scope="row"><time [^>]+>([^<]+) UTC</time>', text)
+    assert len(times) == len(set(times)) >= 9
+    # one format
+    assert len({re.sub(r"\d", "0", one) for one in times}) == 1
 
 
 def test_one_and_several_are_told_apart() -> None:
