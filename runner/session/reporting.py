@@ -17,9 +17,9 @@ from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
 from runner.figures import FieldFigures
 from runner.inputs import overwriting
-from runner.model import Run
+from runner.model import Json, Run
 from runner.session import only
-from runner.session.comparing import compared, fields_of
+from runner.session.comparing import OF_ANSWERS, compared, fields_of
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
 from runner.several import unit
@@ -51,10 +51,18 @@ def write(output: str | Path, store: Path, run_ids: Sequence[int]) -> list[int]:
         runs = [reader.run(number) for number in wanted]
         told, agree = [_told(reader, run) for run in runs], _agreement(reader, runs)
     told = _on_the_same_axes(told)
-    made = sections.report_of(told, agree, time.time(), __version__)
+    made = sections.report_of(told, agree, _differing(told), time.time(), __version__)
     with open_output(output) as out:
         out.write(page.render(made, [over_time.axis(one.figures.course) for one in told]))
     return wanted
+
+
+def _differing(told: Sequence[Told]) -> dict[str, tuple[Json, ...]]:
+    """Return the settings that are not the same in all runs, each with its values; those that change answers first."""
+    every = [one.facts.settings for one in told]
+    names = dict.fromkeys([*OF_ANSWERS, *chain.from_iterable(every)])
+    found = {name: tuple(settings.get(name) for settings in every) for name in names}
+    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
 
 
 def _on_the_same_axes(told: Sequence[Told]) -> list[Told]:

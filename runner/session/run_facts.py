@@ -33,6 +33,8 @@ def facts_of(
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
         number=run.id,
+        name=run.name,
+        tags=run.tags,
         input=_input(run),
         model=str(run.settings.get("model") or "no model"),
         where=_host(run.settings),

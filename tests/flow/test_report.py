@@ -19,6 +19,7 @@ from reported import HOSTILE, SETTINGS, entries, stored
 import runner as api
 from runner import event_types
 from runner.model import Outcome, Usage
+from runner.session import called
 
 ROWS = 200
 MOST_BYTES = 300_000
@@ -176,6 +177,27 @@ def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
     assert f'<span class="code">mood</span></th><td class="number">{found.fields["mood"].same}</td>' in both.read_text()
 
 
+def test_runs_side_by_side_are_told_apart_by_their_names_and_by_what_differs(tmp_path: Path) -> None:
+    db, page, long = tmp_path / "runner.db", tmp_path / "report.html", "Judge this review with care. " * 20
+    for number, prompt in enumerate((f"{long}Be brief.", f"{long}Be kind.", f"{long}Be kind.")):
+        stored(db, entries(3), {**SETTINGS, "model": "m", "prompt": prompt, "max_tokens": 60 if number < 2 else 90})
+    called.name(2, "pilot", db=db)
+    called.tag(2, ["lang=de"], db=db)
+    api.report(page, run_ids=["pilot", 1, 3], db=db)
+    text = page.read_text()
+    table = text.partition("<caption>The runs side by side")[2].partition("</table>")[0]
+    found = re.findall(r'<tr><th scope="row"><span class="code">(\w+)</span></th>(.*?)</tr>', table)
+    values = {name: re.findall('<span class="code">([^<]*)</span>', row) for name, row in found}
+    assert values["max_tokens"] == ["60", "60", "90"]
+    # where texts begin alike, the part in which they differ is shown
+    assert [one[-9:] for one in values["prompt"]] == [" Be kind.", "Be brief.", " Be kind."]
+    assert '<th scope="col" class="number">run 2, pilot</th>' in table
+    assert "<span>run 2, <b>pilot</b></span>" in text
+    assert '<span class="code">lang=de</span>' in text
+    assert text.count("<h3>Run 2, pilot: m</h3>") == text.count("<h3>Run 1: m, prompt ") >= 8
+    assert "<title>Report of runs 2 (pilot) and 1 and 3: p.jsonl</title>" in text
+
+
 def test_charts_of_the_same_measure_have_one_scale_and_say_when_it_is_logarithmic(store: Path, tmp_path: Path) -> None:
     usage = Usage(input_tokens=20, output_tokens=5)
     quick = [
@@ -324,6 +346,11 @@ def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path
             opened.page.locator("summary").first.click()
             found = Axe().run(opened.page).response["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
+
+
+def test_runs_side_by_side_fit_a_phone(browser: Any, both: Path) -> None:
+    with Opened(browser, both, viewport={"width": 360, "height": 800}) as opened:
+        assert _too_wide(opened.page, "#side > .card") == []
 
 
 def _too_wide(page: Any, within: str) -> list[str]:

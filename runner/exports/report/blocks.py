@@ -130,10 +130,17 @@ class Tile(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What is said of one run at the top. state: a word and its tone."""
+    """What is said of one run at the top. state: a word and its tone. label: what tells the run from the others, in one line.
+
+    differs: what settings have another value in others, as name and value.
+    """
 
     title: str
     number: int
+    name: str | None
+    tags: Sequence[str]
+    label: str
+    differs: Sequence[tuple[str, str]]
     model: str
     where: str
     state: tuple[str, Tone]
@@ -162,6 +169,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What is known of a run beside its figures, as plain values."""
 
     number: int
+    name: str | None
+    tags: Sequence[str]
     input: str
     model: str
     where: str

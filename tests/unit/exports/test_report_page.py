@@ -127,6 +127,10 @@ def report(texts: tuple[str, ...]) -> Report:
     head = Head(
         title=texts[0],
         number=1,
+        name=texts[0],
+        tags=texts[:2],
+        label=texts[0],
+        differs=[(texts[0], texts[0])],
         model=texts[0],
         where=texts[0],
         state=(texts[0], "done"),
