@@ -57,7 +57,19 @@ def lone(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(one: Path, both: Path, lone: Path) -> Iterator[Any]:
+def cut(store: Path) -> Path:
+    """A page of a run with one row, that failed with a code of many letters, a long word and an option in its advice."""
+    db, path = store.parent / "cut.db", store.parent / "cut.html"
+    one = next(one for one in entries(99) if isinstance(one, Outcome) and one.error_code == "truncated")
+    assert one.attempt is not None
+    why = {"error_code": "unsupported_parameter", "error": "y" * 250}
+    stored(db, [structs.replace(one, **why, attempt=structs.replace(one.attempt, **why))])
+    api.report(path, db=db)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(one: Path, both: Path, lone: Path, cut: Path) -> Iterator[Any]:
     # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
@@ -161,7 +173,7 @@ def test_commands_of_a_report_name_its_run_and_no_folder(tmp_path: Path) -> None
         reason = "the budget of 1 is reached: continue with `runner run /home/somebody/p.jsonl --max-cost 2`."
         connection.execute("UPDATE runs SET stop_reason = ?", (reason,))
     api.report(page, db=db)
-    text = page.read_text()
+    text = re.sub("</?span[^>]*>", "", page.read_text())
     assert "<code>runner run p.jsonl --max-cost 2</code>" in text
     assert "<code>runner retry 1 --db other.db</code>" in text
     assert "somebody" not in text
@@ -417,6 +429,41 @@ def test_print_is_light_and_complete(browser: Any, one: Path, both: Path) -> Non
         assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not opened.page.locator("nav").is_visible()
         assert opened.page.locator("#failures table").first.is_visible()
+
+
+def test_codes_and_options_stay_whole_and_a_long_word_does_not_push_others_out_of_sight(browser: Any, cut: Path) -> None:
+    with Opened(browser, cut) as opened:
+        page = opened.page
+        assert _too_wide(page, "main") == []
+        page.set_viewport_size({"width": 700, "height": 1000})
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert _too_wide(page, "main") == []
+        # each word with the number of lines on which it is
+        lines = """[...document.querySelectorAll('#failures th .code, #failures code')].flatMap((one) => {
+            const texts = document.createTreeWalker(one, NodeFilter.SHOW_TEXT), found = [];
+            for (let text = texts.nextNode(); text; text = texts.nextNode())
+                for (const word of text.data.matchAll(/[^ ]+/g)) {
+                    const range = document.createRange();
+                    range.setStart(text, word.index);
+                    range.setEnd(text, word.index + word[0].length);
+                    found.push([word[0], new Set([...range.getClientRects()].map((rect) => rect.top)).size]);
+                }
+            return found;
+        })"""
+        for width in (700, 400):
+            page.set_viewport_size({"width": width, "height": 1000})
+            found = page.evaluate(lines)
+            assert {"unsupported_parameter", "--no-strict-params"} < {word for word, _ in found}
+            assert [word for word, number in found if number > 1] == []
+
+
+def test_colours_of_legends_stay_where_colours_are_forced(browser: Any, one: Path) -> None:
+    with Opened(browser, one, forced_colors="active") as opened:
+        colours = (
+            "[...document.querySelectorAll('[data-chart=tokens-0] .dot')].map((one) => getComputedStyle(one).backgroundColor)"
+        )
+        assert len(set(opened.page.evaluate(colours))) == 2
 
 
 def test_the_policy_allows_two_scripts_and_nothing_else(one: Path) -> None:

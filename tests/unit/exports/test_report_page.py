@@ -178,7 +178,7 @@ def test_figures_cannot_end_their_element() -> None:
     ],
 )
 def test_commands_and_options_of_a_sentence_are_code_without_what_follows_them(sentence: str, codes: list[str]) -> None:
-    text = page.render(report((sentence,)), [None])
+    text = re.sub("</?span[^>]*>", "", page.render(report((sentence,)), [None]))
     assert re.findall("<code>([^<]*)</code>", text)[: len(codes)] == codes
     assert ("<code>" in text) == bool(codes)
 
