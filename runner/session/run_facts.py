@@ -1,7 +1,7 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,11 +13,11 @@ from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import faster, manifest, mending, perhaps, spelling
-from runner.session.naming import in_full
 from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import plural, redact
+from runner.time_ledger import TimeLedger
 
 _TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"`]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"`]+\\)+")
@@ -27,9 +27,12 @@ _ADVICES = 2
 
 
 def facts_of(
-    run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None, db: Path
+    run: Run, totals: Totals, failed: mending.Found | None, sessions: Iterable[Session], course: Course | None, db: Path
 ) -> Facts:
-    """Return what a report tells of a run beside its figures. course: what happened over its time. db: the store."""
+    """Return what a report tells of a run beside its figures.
+
+    failed: None: no row has failed. course: what happened over its time. db: the store.
+    """
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
         number=run.id,
@@ -57,13 +60,18 @@ def facts_of(
         reasoning_tokens=totals.reasoning_tokens,
         **_money(run, totals),
         finish_reasons=totals.finish_reasons,
-        failures=_failures(failed, run, db),
-        time=totals.time,
-        faster=faster.advice(totals.time) if totals.time is not None else None,
+        failures=_failures(failed, db.name) if failed is not None else [],
+        **_time(totals.time),
         flight=flight_over(course, (Noted(one.began_at, one.timeline, one.ended_at is not None) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
     )
+
+
+def _time(ledger: TimeLedger | None) -> dict[str, Any]:
+    """Return where the time of a run went, and what is said of it."""
+    told = {"brief": faster.too_brief(ledger), "faster": faster.advice(ledger)} if ledger is not None else {}
+    return {"time": ledger, "brief": None, "faster": None, **told}
 
 
 def _money(run: Run, totals: Totals) -> dict[str, Any]:
@@ -99,26 +107,31 @@ def _opened(run: Run, of: Totals) -> Opened | None:
     )
 
 
-def _failures(failed: Sequence[Cause], run: Run, db: Path) -> list[Failure]:
+def _failures(found: mending.Found, db: str) -> list[Failure]:
     """Return the failed rows by error code, most frequent first, with what to do and each kind of message."""
 
-    def advised(cause: Cause) -> str:
-        return in_full(mending.advised(cause, asked=asked), run.id, db.name, asked=asked)
+    def command(cause: Cause) -> str:
+        words = mending.command(cause, found, db)
+        return f"To send them again: `{words}`." if words is not None else ""
 
-    asked = spool.is_asked(run.input)
     by_code: dict[str, list[Cause]] = {}
-    for cause in failed:
+    for cause in found.failed:
         by_code.setdefault(mending.name_of(cause), []).append(cause)
-    found = [
+    failures = [
         Failure(
             code=code,
             count=sum(cause.count for cause in causes),
-            advice=" ".join([*dict.fromkeys(map(advised, causes))][:_ADVICES]),
+            advice=" ".join(
+                [
+                    *[*dict.fromkeys(mending.to_do(cause, found, db) for cause in causes)][:_ADVICES],
+                    *[*dict.fromkeys(map(command, causes))][:_ADVICES],
+                ]
+            ).rstrip(),
             messages=[(redact(cause.example), cause.count, cause.example_id) for cause in causes],
         )
         for code, causes in by_code.items()
     ]
-    return sorted(found, key=lambda one: (-one.count, one.code))
+    return sorted(failures, key=lambda one: (-one.count, one.code))
 
 
 def _input(run: Run) -> str:

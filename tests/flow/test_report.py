@@ -179,6 +179,29 @@ def test_commands_of_a_report_name_its_run_and_no_folder(tmp_path: Path) -> None
     assert "somebody" not in text
 
 
+def test_what_to_do_about_failures_has_the_commands_of_errors(tmp_path: Path) -> None:
+    db, page = stored(tmp_path / "other.db", entries(60)), tmp_path / "report.html"
+    api.report(page, db=db)
+    commands = re.findall(r"command +(runner retry .+)", run("errors", "--db", "other.db", cwd=tmp_path).out)
+    assert len(commands) == 3
+    text = re.sub("</?span[^>]*>", "", page.read_text())
+    assert all(f"To send them again: <code>{command}</code>." in text for command in commands)
+
+
+@pytest.mark.parametrize(("elapsed_s", "requests"), [(9.0, 60), (11.0, 49), (11.0, 60)])
+def test_a_ledger_is_shown_where_status_shows_it(tmp_path: Path, elapsed_s: float, requests: int) -> None:
+    db, page = stored(tmp_path / "runner.db", entries(4)), tmp_path / "report.html"
+    time = {"answering_s": 50.0, "total_s": 50.0, "causes": {"answering": 50.0}, "elapsed_s": elapsed_s, "requests": requests}
+    with closing(sqlite3.connect(db)) as connection, connection:
+        names = "run_id, began_at, noted_at, ended_at, time, timeline"
+        connection.execute(f"INSERT INTO sessions ({names}) VALUES (1, 1.0, 2.0, 2.0, ?, '[]')", (json.dumps(time),))
+    api.report(page, db=db)
+    shown = elapsed_s == 11 and requests == 60
+    assert ("100 % answering" in run("status", cwd=tmp_path).out) == shown
+    assert ("what a slot did" in page.read_text()) == shown
+    assert ("Shares of less than 10 seconds or 50 requests are chance" in page.read_text()) != shown
+
+
 def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
     found = api.compare(1, 2, db=store)
     told = (

@@ -204,7 +204,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     finish_reasons: Mapping[str, int]
     failures: Sequence["Failure"]
     time: TimeLedger | None
-    # what would make it faster, in a sentence
+    # why that is not shown, and what would make it faster, each in a sentence
+    brief: str | None
     faster: str | None
     # requests in flight, and how many might be, in each slice of the time
     flight: Flight

@@ -15,10 +15,15 @@ _TOLD: dict[str, tuple[Tone, str]] = {
 }
 
 
-def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
-    """Return the ledger as a bar and a table. advice: what would make the run faster, in a sentence."""
+def ledger(time: TimeLedger | None, advice: str | None, brief: str | None = None) -> list[Block]:
+    """Return the ledger as a bar and a table.
+
+    advice: what would make the run faster, in a sentence. brief: why it is not shown, in a sentence; None: it is.
+    """
     if time is None or not time.total_s:
         return [Words("No session of this run has noted where its time went.")]
+    if brief is not None:
+        return [Words(brief)]
     parts = [(NAMES[name], *_TOLD[name], getattr(time, name)) for name in PARTS]
     bar = Whole(
         words=", ".join(f"{name} {words.percent(seconds, time.total_s)}" for name, _, _, seconds in parts),

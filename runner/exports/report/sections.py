@@ -76,7 +76,7 @@ _KINDS = (
         "ledger",
         "Where the time went",
         "A slot is one request that may be in flight. At each instant each slot did one of these things.",
-        lambda told, _: ledgers.ledger(told.facts.time, told.facts.faster),
+        lambda told, _: ledgers.ledger(told.facts.time, told.facts.faster, told.facts.brief),
     ),
     _Kind("latency", "Latency", "Times of requests that were answered. Each figure is exact to three digits.", _latency),
     _Kind("spent", "Tokens and money", "Every request counts, also one that failed.", _spent),
