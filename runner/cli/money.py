@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from runner.event_types import Summary
 from runner.model import Json
 from runner.money import PICO, exact, picodollars, shown
+from runner.session import perhaps
 from runner.store.totals import Totals
 from runner.text import plural
 
@@ -23,10 +24,8 @@ def cost(of: Totals | Summary, *, left: int, active: bool = True) -> str | None:
         parts[0] += f" in all, {amount(now)} of it in this session"
     if of.cost_failed_attempts:
         parts[0] += f", {amount(of.cost_failed_attempts)} of it on failed attempts"
-    if of.cost_perhaps is None:
-        parts.append("perhaps more, for attempts whose usage is unknown and whose answers had no limit (--max-tokens sets one)")
-    elif of.cost_perhaps:
-        parts.append(f"perhaps up to {amount(of.cost_perhaps)} more, {_unknown(of, active=active)}")
+    if (more := perhaps.more(of, active=active)) is not None:
+        parts.append(more)
     if of.cost_saved_by_cache:
         parts.append(f"caches saved {amount(of.cost_saved_by_cache)}" if of.cost_saved_by_cache > 0 else _in_vain(of))
     if of.unpriced_attempts:
@@ -57,37 +56,6 @@ def budget_left(of: Totals, settings: Mapping[str, Json], *, rows: int, left: in
         if free < max(known * left / rows if rows else 0, 1):
             return plural(max(0, free), "token")
     return None
-
-
-def _unknown(of: Totals | Summary, *, active: bool) -> str:
-    """Return for what a run may have cost more than is known."""
-    attempts = "for attempts whose usage or service tier is not known in full"
-    if not of.open_requests or not of.cost_open_requests:
-        return attempts
-    requests = _open(of, active=active)
-    # what is left to the others may be a rounding of the sums
-    if of.cost_perhaps is None or of.cost_perhaps - of.cost_open_requests < 1 / PICO:
-        return requests
-    return f"{attempts}, {amount(of.cost_open_requests)} of it {requests}"
-
-
-def _open(of: Totals | Summary, *, active: bool) -> str:
-    """Return for which open requests a run may have cost more."""
-    # those of a session with a budget are attempts in the next one, so that its summary has none of them
-    killed = of.killed_requests if isinstance(of, Totals) else of.open_requests
-    single, parts = of.open_requests - killed, []
-    if single and active:
-        parts.append(f"for {plural(single, 'open request')}")
-    elif single:
-        parts.append(f"for {_that_were_open(single)}")
-    if killed:
-        # they may be of several sessions that were killed
-        parts.append(f"for up to {_that_were_open(killed, 'without a budget ' if single and not active else '')}")
-    return " and ".join(parts)
-
-
-def _that_were_open(number: int, how: str = "") -> str:
-    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open {how}when the process ended"
 
 
 def _in_vain(of: Totals | Summary) -> str:

@@ -14,7 +14,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace
-from runner.session import spelling, unpriced, ways
+from runner.session import perhaps, spelling, unpriced, ways
 from runner.session.naming import in_full, store_path
 from runner.several import unit
 from runner.store.totals import Totals
@@ -167,11 +167,8 @@ def _attempts(books: Totals) -> list[str]:
     lines = [words]
     if books.failed_attempts:
         lines.append(f"                {_failed_attempts(books)}")
-    if books.killed_requests and books.cost is None:
-        # else the cost says it
-        were = "was" if books.killed_requests == 1 else "were"
-        open_ones = plural(books.killed_requests, "request")
-        lines.append(f"                up to {open_ones} {were} open when the process ended, perhaps billed")
+    if (left := perhaps.unpriced(books)) is not None:
+        lines.append(f"                {left}")
     if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
         lines.append(f"  wasted        {_waste(books)}")
     return lines

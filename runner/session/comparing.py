@@ -27,6 +27,8 @@ from runner.store.totals import Totals
 from runner.text import clean, encodable
 
 _EXAMPLES = 5
+OF_ANSWERS = tuple(name for name, setting in BY_NAME.items() if setting.answer)
+"""Settings that change answers."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -199,8 +201,7 @@ def _change(pair: Pair, fields: Mapping[str, Kind]) -> Change:
 
 def _settings(left: Run, right: Run) -> dict[str, tuple[Json, Json]]:
     """Return the answer settings that differ."""
-    named = [name for name, setting in BY_NAME.items() if setting.answer]
-    pairs = {name: (left.settings.get(name), right.settings.get(name)) for name in named}
+    pairs = {name: (left.settings.get(name), right.settings.get(name)) for name in OF_ANSWERS}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

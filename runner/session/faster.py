@@ -32,6 +32,13 @@ def is_telling(time: TimeLedger) -> bool:
     return time.elapsed_s >= LEAST_S and time.requests >= LEAST_REQUESTS and time.total_s > 0
 
 
+def too_brief(time: TimeLedger) -> str | None:
+    """Return why no shares of a ledger are shown, in a sentence; None if they are."""
+    if is_telling(time):
+        return None
+    return f"Shares of less than {LEAST_S:g} seconds or {plural(LEAST_REQUESTS, 'request')} are chance, so none are shown."
+
+
 def with_advice(time: TimeLedger | None) -> TimeLedger | None:
     """Return a ledger with the sentence on what would make its session faster, if there is one."""
     return structs.replace(time, advice=advice(time)) if time is not None else None

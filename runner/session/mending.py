@@ -36,12 +36,16 @@ def found(run_id: int | None, store: str) -> Iterator[Found]:
     """Yield the causes of a run, by default of the newest. Raises UsageError, StoreError."""
     # a run may go on meanwhile: all that is told is of one state of the store
     with StoreReader(naming.store_path(store)) as reader, reader.snapshot() as connection:
-        run = spelling.told(reader.run(run_id), store)
-        (cut, filtered), retry = only.doubtful(reader, run), open_retry(reader.fetch, run.id)
-        causes = CauseReader(connection, run.id, run.answers, cut)
-        failed, answered = causes.failed(), causes.answered(cut.reasons | filtered, EMPTY)
-        its_ways = ways.of(run, failed, answered, causes, reader)
-        yield Found(run, failed, answered, causes, retry.pending if retry else 0, its_ways)
+        yield found_in(spelling.told(reader.run(run_id), store), reader, connection)
+
+
+def found_in(run: Run, reader: StoreReader, connection: Any) -> Found:
+    """Return the causes of a run. connection: that of the snapshot of the reader. Raises StoreError."""
+    (cut, filtered), retry = only.doubtful(reader, run), open_retry(reader.fetch, run.id)
+    causes = CauseReader(connection, run.id, run.answers, cut)
+    failed, answered = causes.failed(), causes.answered(cut.reasons | filtered, EMPTY)
+    its_ways = ways.of(run, failed, answered, causes, reader)
+    return Found(run, failed, answered, causes, retry.pending if retry else 0, its_ways)
 
 
 def command(cause: Cause, found: Found, db: str) -> str | None:

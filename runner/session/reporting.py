@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
@@ -17,13 +18,12 @@ from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
 from runner.figures import FieldFigures
 from runner.inputs import overwriting
-from runner.model import Run
-from runner.session import only
-from runner.session.comparing import compared, fields_of
+from runner.model import Json, Run
+from runner.session import mending
+from runner.session.comparing import OF_ANSWERS, compared, fields_of
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
 from runner.several import unit
-from runner.store.causes import failed_rows
 from runner.store.comparing import PairReader
 from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
@@ -43,18 +43,26 @@ def write(output: str | Path, store: Path, run_ids: Sequence[int]) -> list[int]:
     Raises UsageError for a run that does not exist, and for an output that no export replaces; StoreError.
     """
     # a run may go on meanwhile: all that a page tells is of one state of the store
-    with PairReader(store) as reader, reader.snapshot():
+    with PairReader(store) as reader, reader.snapshot() as connection:
         if not is_standard_output(output):
             overwriting.refuse_own(output, store, files_read(reader))
         wanted = [reader.run(number, counted=False).id for number in run_ids or (None,)]
         _refuse(wanted)
         runs = [reader.run(number) for number in wanted]
-        told, agree = [_told(reader, run) for run in runs], _agreement(reader, runs)
+        told, agree = [_told(reader, connection, run) for run in runs], _agreement(reader, runs)
     told = _on_the_same_axes(told)
-    made = sections.report_of(told, agree, time.time(), __version__)
+    made = sections.report_of(told, agree, _differing(told), time.time(), __version__)
     with open_output(output) as out:
         out.write(page.render(made, [over_time.axis(one.figures.course) for one in told]))
     return wanted
+
+
+def _differing(told: Sequence[Told]) -> dict[str, tuple[Json, ...]]:
+    """Return the settings that are not the same in all runs, each with its values; those that change answers first."""
+    every = [one.facts.settings for one in told]
+    names = dict.fromkeys([*OF_ANSWERS, *chain.from_iterable(every)])
+    found = {name: tuple(settings.get(name) for settings in every) for name in names}
+    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
 
 
 def _on_the_same_axes(told: Sequence[Told]) -> list[Told]:
@@ -102,10 +110,9 @@ def _agreement(reader: PairReader, runs: Sequence[Run]) -> list[Block]:
     return agreement(found.rows, whole, fields, unit(min(found.answers)))
 
 
-def _told(reader: StoreReader, run: Run) -> Told:
+def _told(reader: StoreReader, connection: Any, run: Run) -> Told:
     totals = reader.totals(run.id)
-    cut, _ = only.doubtful(reader, run)
-    failed = failed_rows(reader.fetch, run.id, run.answers, cut)
+    failed = mending.found_in(run, reader, connection) if run.failed else None
     codes = list(run.causes)
     priced = totals.cost is not None
     try:

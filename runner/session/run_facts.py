@@ -1,23 +1,24 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from runner import origin
-from runner.exports.report import ledgers
-from runner.exports.report.blocks import Facts, Failure, Tone
+from runner.exports.report.blocks import Facts, Failure, Opened, Tone
+from runner.exports.report.noted import Noted, flight_over
 from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
-from runner.session import faster, manifest, mending, spelling
-from runner.session.naming import in_full
+from runner.session import faster, manifest, mending, perhaps, spelling
 from runner.session.ways import name_of
 from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
-from runner.text import redact
+from runner.text import plural, redact
+from runner.time_ledger import TimeLedger
 
 _TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
 _ADVICES = 2
@@ -25,16 +26,22 @@ _ADVICES = 2
 
 
 def facts_of(
-    run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None, db: Path
+    run: Run, totals: Totals, failed: mending.Found | None, sessions: Iterable[Session], course: Course | None, db: Path
 ) -> Facts:
-    """Return what a report tells of a run beside its figures. course: what happened over its time. db: the store."""
+    """Return what a report tells of a run beside its figures.
+
+    failed: None: no row has failed. course: what happened over its time. db: the store.
+    """
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
         number=run.id,
+        name=run.name,
+        tags=run.tags,
         input=_input(run),
         model=str(run.settings.get("model") or "no model"),
         where=_host(run.settings),
         state=_state(run),
+        active=run.active,
         stopped=_stopped(run, db),
         begun=run.created_at,
         answers=run.answers,
@@ -50,41 +57,80 @@ def facts_of(
         output_tokens=totals.output_tokens,
         cached_tokens=totals.cached_tokens,
         reasoning_tokens=totals.reasoning_tokens,
-        cost=totals.cost,
-        cost_failed=totals.cost_failed_attempts,
-        cost_perhaps=totals.cost_perhaps,
-        unpriced=totals.unpriced_attempts,
-        saved_by_cache=totals.cost_saved_by_cache,
+        **_money(run, totals),
         finish_reasons=totals.finish_reasons,
-        failures=_failures(failed, run, db),
-        time=totals.time,
-        faster=faster.advice(totals.time) if totals.time is not None else None,
-        limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
+        failures=_failures(failed, db.name) if failed is not None else [],
+        **_time(totals.time),
+        flight=flight_over(course, (Noted(one.began_at, one.timeline, one.ended_at is not None) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
     )
 
 
-def _failures(failed: Sequence[Cause], run: Run, db: Path) -> list[Failure]:
+def _time(ledger: TimeLedger | None) -> dict[str, Any]:
+    """Return where the time of a run went, and what is said of it."""
+    told = {"brief": faster.too_brief(ledger), "faster": faster.advice(ledger)} if ledger is not None else {}
+    return {"time": ledger, "brief": None, "faster": None, **told}
+
+
+def _money(run: Run, totals: Totals) -> dict[str, Any]:
+    """Return what is known of the money of a run, and what of it is not known."""
+    return {
+        "cost": totals.cost,
+        "cost_failed": totals.cost_failed_attempts,
+        "cost_perhaps": totals.cost_perhaps,
+        "more": perhaps.more(totals, active=run.active) or perhaps.unpriced(totals),
+        "opened": _opened(run, totals),
+        "unpriced": totals.unpriced_attempts,
+        "saved_by_cache": totals.cost_saved_by_cache,
+    }
+
+
+def _opened(run: Run, of: Totals) -> Opened | None:
+    """Return the requests that have not ended as far as the store knows: those of now, and those that killed sessions left."""
+    killed, single = of.killed_requests, of.open_requests - of.killed_requests
+    # without a budget, nothing is held for those of now
+    noted = sum(lane.in_flight for lane in run.pace.lanes) if run.pace is not None else 0
+    now, left = (max(single, noted), killed) if run.active else (0, of.open_requests)
+    if not now and not left:
+        return None
+    then = f"{'up to ' if killed else ''}{plural(left, 'request')} {'was' if left == 1 else 'were'} open when the process ended"
+    kind = "open now, or when a process ended" if now and left else "open when the process ended" if left else "open now"
+    parts = [*([f"{plural(now, 'request')} {'is' if now == 1 else 'are'} open"] if now else []), *([then] if left else [])]
+    return Opened(
+        requests=now + left,
+        kind=f"{kind} (at most)" if killed else kind,
+        sentence="; ".join(parts),
+        perhaps=of.cost_open_requests,
+        limited=of.cost is None or of.cost_open_requests is not None,
+    )
+
+
+def _failures(found: mending.Found, db: str) -> list[Failure]:
     """Return the failed rows by error code, most frequent first, with what to do and each kind of message."""
 
-    def advised(cause: Cause) -> str:
-        return in_full(mending.advised(cause, asked=asked), run.id, db.name, asked=asked)
+    def command(cause: Cause) -> str:
+        words = mending.command(cause, found, db)
+        return f"To send them again: `{words}`." if words is not None else ""
 
-    asked = spool.is_asked(run.input)
     by_code: dict[str, list[Cause]] = {}
-    for cause in failed:
+    for cause in found.failed:
         by_code.setdefault(name_of(cause), []).append(cause)
-    found = [
+    failures = [
         Failure(
             code=code,
             count=sum(cause.count for cause in causes),
-            advice=" ".join([*dict.fromkeys(map(advised, causes))][:_ADVICES]),
+            advice=" ".join(
+                [
+                    *[*dict.fromkeys(mending.to_do(cause, found, db) for cause in causes)][:_ADVICES],
+                    *[*dict.fromkeys(map(command, causes))][:_ADVICES],
+                ]
+            ).rstrip(),
             messages=[(redact(cause.example), cause.count, cause.example_id) for cause in causes],
         )
         for code, causes in by_code.items()
     ]
-    return sorted(found, key=lambda one: (-one.count, one.code))
+    return sorted(failures, key=lambda one: (-one.count, one.code))
 
 
 def _input(run: Run) -> str:

@@ -2,8 +2,8 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from runner.figures import Cause, Course, Period, Slice
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, prices, sessions
-from runner.store.sessions import of_clock
+from runner.store.sessions import of_clock, sessions_of
 from runner.store.spending import Fetch, of_run, once
 
 _SLICES = 72
@@ -35,7 +35,7 @@ def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
 
     Raises OverflowError for times that no clock shows: somebody has changed the store.
     """
-    busy = _stretches(fetch, run_id, _begins(fetch, run_id))
+    busy = _stretches(fetch, run_id)
     if not busy:
         return None, []
     width, shown = _shown(busy)
@@ -66,17 +66,28 @@ def _begins(fetch: Fetch, run_id: int) -> list[float]:
     return [instant for (instant,) in fetch(sa.select(began_at).where(of_clock(run_id)).order_by(began_at))]
 
 
-def _stretches(fetch: Fetch, run_id: int, begins: Sequence[float]) -> list[Stretch]:
-    """Return the stretches of time in which requests were under way, without long pauses and what lies between two sessions.
+def _still_open(fetch: Fetch, run_id: int) -> Iterator[Stretch]:
+    """Yield the stretches in which requests were open that have not ended, as sessions that go on or were killed noted them."""
+    for session in sessions_of(fetch, run_id, unended=True):
+        # backwards, as long as something was in flight
+        ends = [session.began_at + one.at for one in takewhile(lambda one: one.in_flight > 0, reversed(session.timeline))]
+        if ends:
+            # in the first of these moments it may have begun at any instant
+            yield min(ends), max(ends)
 
-    begins: when each session began.
-    """
+
+def _stretches(fetch: Fetch, run_id: int) -> list[Stretch]:
+    """Return the stretches of time in which requests were under way, without long pauses and what lies between two sessions."""
+    begins = _begins(fetch, run_id)
     groups: list[Any] = [sa.cast(_BEGUN / 60, sa.Integer).label("minute")]
     if len(begins) > 1:
         of_session = (sessions.c.run_id == run_id) & (sessions.c.began_at <= _BEGUN)
         groups.append(sa.select(sa.func.max(sessions.c.began_at)).where(of_session).scalar_subquery().label("session"))
     edges = sa.select(sa.func.min(_BEGUN), sa.func.max(_ENDED)).where(of_run(run_id)).group_by(*groups)
     found = [(begin, max(begin, end)) for begin, end in fetch(edges)]
+    if found:
+        # else there is nothing to show
+        found += _still_open(fetch, run_id)
     if not all(math.isfinite(end - begin) for begin, end in found):
         raise OverflowError("an attempt has a time that no clock shows")
     stretches = _joined(found, _PAUSE_S, begins)

@@ -43,13 +43,14 @@ class Course(Struct, frozen=True, kw_only=True):
     ended: bool = False
 
 
-def sessions_of(fetch: Fetch, run_id: int) -> Iterator[Session]:
+def sessions_of(fetch: Fetch, run_id: int, *, unended: bool = False) -> Iterator[Session]:
     """Yield the sessions of a run that got as far as sending, oldest first, in constant memory.
 
-    fetch: must read one state of the store.
+    fetch: must read one state of the store. unended: only those that go on or were killed; their numbers are among these alone.
     What cannot be decoded, such as that of another version, is left out: an empty ledger, no moments.
     """
-    every, number = sa.select(sessions).where(of_clock(run_id)).order_by(sessions.c.began_at).limit(_READ), 0
+    chosen = (of_clock(run_id), *([sessions.c.ended_at.is_(None)] if unended else []))
+    every, number = sa.select(sessions).where(*chosen).order_by(sessions.c.began_at).limit(_READ), 0
     found = fetch(every)
     while found:
         for row in found:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from bought import MOST, PRICES, Desk
+from half_answering import Half
 from processes import count, run
 from processes import runner as started
-from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread, whole
+from raw_server import RawServer, in_thread, whole
 
 import runner
 from benchmarks.killed import killed_runs, missed
@@ -36,21 +37,6 @@ def test_after_each_kill_the_books_contain_the_invoice_at_once(tmp_path: Path) -
             break
         looks += asyncio.run(killed_runs([seed], tmp_path, kills=2))
     assert missed(looks) == []
-
-
-class Half(Desk):
-    """Each second request hangs while it is to. first: none hangs before so many have been answered, and then all do."""
-
-    def __init__(self, folder: Path, first: int | None = None) -> None:
-        super().__init__(folder)
-        self.sent, self.hanging, self.hangs, self.first = 0, list[Received](), True, first
-
-    def __call__(self, request: Received) -> Reply:
-        self.sent += 1
-        if self.hangs and (self.sent % 2 == 0 if self.first is None else self.sent > self.first):
-            self.hanging.append(request)
-            return Reply((STREAM, chunk(delta("word")), HANG))
-        return super().__call__(request)
 
 
 def test_what_was_open_is_said_in_each_place_and_counts_for_a_later_budget(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reported import HOSTILE, SETTINGS, entries, stored
 import runner as api
 from runner import event_types
 from runner.model import Outcome, Usage
+from runner.session import called
 
 ROWS = 200
 MOST_BYTES = 300_000
@@ -56,7 +57,19 @@ def lone(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(one: Path, both: Path, lone: Path) -> Iterator[Any]:
+def cut(store: Path) -> Path:
+    """A page of a run with one row, that failed with a code of many letters, a long word and an option in its advice."""
+    db, path = store.parent / "cut.db", store.parent / "cut.html"
+    one = next(one for one in entries(99) if isinstance(one, Outcome) and one.error_code == "truncated")
+    assert one.attempt is not None
+    why = {"error_code": "unsupported_parameter", "error": "y" * 250}
+    stored(db, [structs.replace(one, **why, attempt=structs.replace(one.attempt, **why))])
+    api.report(path, db=db)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(one: Path, both: Path, lone: Path, cut: Path) -> Iterator[Any]:
     # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
@@ -115,9 +128,15 @@ def test_a_page_has_no_key_and_no_folder_of_this_machine(both: Path) -> None:
     assert str(both.parent) not in text
 
 
-def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
+def test_figures_in_a_page_are_those_of_status(store: Path, one: Path, both: Path) -> None:
     told, totals = api.status(1, db=store)
     text = one.read_text()
+    (cost, perhaps) = re.findall(
+        r"cost +(\$[\d.]+)[;,].*?perhaps up to (\$[\d.]+) more", run("status", "1", cwd=store.parent).out
+    )[0]
+    assert re.search(rf"requests in [\d.a-z ]+, for \{cost}, perhaps up to \{perhaps} more\.</p>", text)
+    assert f'<b>{cost}</b><span class="soft">perhaps up to {perhaps} more</span>' in text
+    assert f'perhaps more</th><td class="number">{perhaps}</td>' in both.read_text()
     assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
     for code, count in told.causes.items():
         assert re.search(rf'<span class="code">{code}</span></th><td [^>]*class="number"[^>]*>{count:,}</td>', text)
@@ -156,10 +175,33 @@ def test_commands_of_a_report_name_its_run_and_no_folder(tmp_path: Path) -> None
         reason = "the budget of 1 is reached: continue with `runner run '/home/some body/p.jsonl' --max-cost 2`."
         connection.execute("UPDATE runs SET stop_reason = ?, input = '/home/some body/p.jsonl'", (reason,))
     api.report(page, db=db)
-    text = page.read_text()
+    text = re.sub("</?span[^>]*>", "", page.read_text())
     assert "<code>runner run &#39;p.jsonl&#39; --max-cost 2</code>" in text
     assert "<code>runner retry 1 --db other.db</code>" in text
     assert "some body" not in text
+
+
+def test_what_to_do_about_failures_has_the_commands_of_errors(tmp_path: Path) -> None:
+    db, page = stored(tmp_path / "other.db", entries(60)), tmp_path / "report.html"
+    api.report(page, db=db)
+    commands = re.findall(r"command +(runner retry .+)", run("errors", "--db", "other.db", cwd=tmp_path).out)
+    assert len(commands) == 3
+    text = re.sub("</?span[^>]*>", "", page.read_text())
+    assert all(f"To send them again: <code>{command}</code>." in text for command in commands)
+
+
+@pytest.mark.parametrize(("elapsed_s", "requests"), [(9.0, 60), (11.0, 49), (11.0, 60)])
+def test_a_ledger_is_shown_where_status_shows_it(tmp_path: Path, elapsed_s: float, requests: int) -> None:
+    db, page = stored(tmp_path / "runner.db", entries(4)), tmp_path / "report.html"
+    time = {"answering_s": 50.0, "total_s": 50.0, "causes": {"answering": 50.0}, "elapsed_s": elapsed_s, "requests": requests}
+    with closing(sqlite3.connect(db)) as connection, connection:
+        names = "run_id, began_at, noted_at, ended_at, time, timeline"
+        connection.execute(f"INSERT INTO sessions ({names}) VALUES (1, 1.0, 2.0, 2.0, ?, '[]')", (json.dumps(time),))
+    api.report(page, db=db)
+    shown = elapsed_s == 11 and requests == 60
+    assert ("100 % answering" in run("status", cwd=tmp_path).out) == shown
+    assert ("what a slot did" in page.read_text()) == shown
+    assert ("Shares of less than 10 seconds or 50 requests are chance" in page.read_text()) != shown
 
 
 def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
@@ -170,6 +212,27 @@ def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
     assert told in both.read_text()
     assert found.fields["mood"].same > 0
     assert f'<span class="code">mood</span></th><td class="number">{found.fields["mood"].same}</td>' in both.read_text()
+
+
+def test_runs_side_by_side_are_told_apart_by_their_names_and_by_what_differs(tmp_path: Path) -> None:
+    db, page, long = tmp_path / "runner.db", tmp_path / "report.html", "Judge this review with care. " * 20
+    for number, prompt in enumerate((f"{long}Be brief.", f"{long}Be kind.", f"{long}Be kind.")):
+        stored(db, entries(3), {**SETTINGS, "model": "m", "prompt": prompt, "max_tokens": 60 if number < 2 else 90})
+    called.name(2, "pilot", db=db)
+    called.tag(2, ["lang=de"], db=db)
+    api.report(page, run_ids=["pilot", 1, 3], db=db)
+    text = page.read_text()
+    table = text.partition("<caption>The runs side by side")[2].partition("</table>")[0]
+    found = re.findall(r'<tr><th scope="row"><span class="code">(\w+)</span></th>(.*?)</tr>', table)
+    values = {name: re.findall('<span class="code">([^<]*)</span>', row) for name, row in found}
+    assert values["max_tokens"] == ["60", "60", "90"]
+    # where texts begin alike, the part in which they differ is shown
+    assert [one[-9:] for one in values["prompt"]] == [" Be kind.", "Be brief.", " Be kind."]
+    assert '<th scope="col" class="number">run 2, pilot</th>' in table
+    assert "<span>run 2, <b>pilot</b></span>" in text
+    assert '<span class="code">lang=de</span>' in text
+    assert text.count("<h3>Run 2, pilot: m</h3>") == text.count("<h3>Run 1: m, prompt ") >= 8
+    assert "<title>Report of runs 2 (pilot) and 1 and 3: p.jsonl</title>" in text
 
 
 def test_charts_of_the_same_measure_have_one_scale_and_say_when_it_is_logarithmic(store: Path, tmp_path: Path) -> None:
@@ -237,7 +300,11 @@ def test_a_chart_is_read_with_the_keyboard(browser: Any, one: Path) -> None:
         first = readout.inner_text()
         page.keyboard.press("ArrowRight")
         second = readout.inner_text()
-        assert re.match(r"2026-\d\d-\d\d \d\d:\d\d(:\d\d)?.*: answers ", first)
+        # as the table has it, of which no two rows have the same time
+        times = page.locator("[data-chart=ended-0] time").all_text_contents()
+        assert first.startswith(f"{times[0]}: answers ")
+        assert second.startswith(f"{times[1]}: answers ")
+        assert len(set(times)) == len(times)
         assert first != second
         page.keyboard.press("Escape")
         assert readout.inner_text() == ""
@@ -318,6 +385,11 @@ def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path
         assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
 
 
+def test_runs_side_by_side_fit_a_phone(browser: Any, both: Path) -> None:
+    with Opened(browser, both, viewport={"width": 360, "height": 800}) as opened:
+        assert _too_wide(opened.page, "#side > .card") == []
+
+
 def _too_wide(page: Any, within: str) -> list[str]:
     """Return the tables of which a part is out of sight."""
     found: list[str] = page.evaluate(
@@ -382,6 +454,41 @@ def test_print_is_light_and_complete(browser: Any, one: Path, both: Path) -> Non
         assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not opened.page.locator("nav").is_visible()
         assert opened.page.locator("#failures table").first.is_visible()
+
+
+def test_codes_and_options_stay_whole_and_a_long_word_does_not_push_others_out_of_sight(browser: Any, cut: Path) -> None:
+    with Opened(browser, cut) as opened:
+        page = opened.page
+        assert _too_wide(page, "main") == []
+        page.set_viewport_size({"width": 700, "height": 1000})
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert _too_wide(page, "main") == []
+        # each word with the number of lines on which it is
+        lines = """[...document.querySelectorAll('#failures th .code, #failures code')].flatMap((one) => {
+            const texts = document.createTreeWalker(one, NodeFilter.SHOW_TEXT), found = [];
+            for (let text = texts.nextNode(); text; text = texts.nextNode())
+                for (const word of text.data.matchAll(/[^ ]+/g)) {
+                    const range = document.createRange();
+                    range.setStart(text, word.index);
+                    range.setEnd(text, word.index + word[0].length);
+                    found.push([word[0], new Set([...range.getClientRects()].map((rect) => rect.top)).size]);
+                }
+            return found;
+        })"""
+        for width in (700, 400):
+            page.set_viewport_size({"width": width, "height": 1000})
+            found = page.evaluate(lines)
+            assert {"unsupported_parameter", "--no-strict-params"} < {word for word, _ in found}
+            assert [word for word, number in found if number > 1] == []
+
+
+def test_colours_of_legends_stay_where_colours_are_forced(browser: Any, one: Path) -> None:
+    with Opened(browser, one, forced_colors="active") as opened:
+        colours = (
+            "[...document.querySelectorAll('[data-chart=tokens-0] .dot')].map((one) => getComputedStyle(one).backgroundColor)"
+        )
+        assert len(set(opened.page.evaluate(colours))) == 2
 
 
 def test_the_policy_allows_two_scripts_and_nothing_else(one: Path) -> None:

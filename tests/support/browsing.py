@@ -45,9 +45,12 @@ def chromium() -> Iterator[Any]:
 
 
 class Opened:
-    """A page that was opened, with what it wrote to its console and what it asked the network for."""
+    """A page that was opened, with what it wrote to its console and what it asked the network for.
 
-    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+    before: a script that runs before those of the page.
+    """
+
+    def __init__(self, browser: Any, file: Path, *, before: str = "", **options: Any) -> None:
         self._context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.page = self._context.new_page()
         self.said: list[str] = []
@@ -55,6 +58,8 @@ class Opened:
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
         self.page.on("request", lambda request: self.asked.append(request.url))
+        if before:
+            self.page.add_init_script(before)
         self.page.goto(file.as_uri())
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from runner.exports.report.noted import Flight
 from runner.model import Json
 from runner.time_ledger import TimeLedger
 
@@ -13,9 +14,13 @@ Tone: TypeAlias = Literal["done", "failed", "refused", "left", "one", "two", "th
 
 
 class Instant(Struct, frozen=True):
-    """An instant, which the page shows in the time zone of its reader. at: seconds since the epoch."""
+    """An instant, which the page shows in the time zone of its reader. at: seconds since the epoch.
+
+    step_s: how precise it is: instants that lie so many seconds apart are shown as different ones.
+    """
 
     at: float
+    step_s: float = 1.0
 
 
 class Share(Struct, frozen=True):
@@ -125,10 +130,17 @@ class Tile(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What is said of one run at the top. state: a word and its tone."""
+    """What is said of one run at the top. state: a word and its tone. label: what tells the run from the others, in one line.
+
+    differs: what settings have another value in others, as name and value.
+    """
 
     title: str
     number: int
+    name: str | None
+    tags: Sequence[str]
+    label: str
+    differs: Sequence[tuple[str, str]]
     model: str
     where: str
     state: tuple[str, Tone]
@@ -157,10 +169,14 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What is known of a run beside its figures, as plain values."""
 
     number: int
+    name: str | None
+    tags: Sequence[str]
     input: str
     model: str
     where: str
     state: tuple[str, Tone]
+    # a session goes on
+    active: bool
     # why it stopped, with commands between backticks
     stopped: str | None
     begun: float
@@ -180,17 +196,34 @@ class Facts(Struct, frozen=True, kw_only=True):
     cost: float | None
     cost_failed: float | None
     cost_perhaps: float | None
+    # what it may have cost beyond that, in a phrase; None: nothing. And what is said of requests that have not ended
+    more: str | None
+    opened: "Opened | None"
     unpriced: int
     saved_by_cache: float | None
     finish_reasons: Mapping[str, int]
     failures: Sequence["Failure"]
     time: TimeLedger | None
-    # what would make it faster, in a sentence
+    # why that is not shown, and what would make it faster, each in a sentence
+    brief: str | None
     faster: str | None
-    # how many requests might be in flight in each slice of the time
-    limit: Sequence[float | None]
+    # requests in flight, and how many might be, in each slice of the time
+    flight: Flight
     settings: Mapping[str, Json]
     versions: Sequence[tuple[str, str]]
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """Requests that have not ended, as far as is known. kind: what they are. sentence: the same in a sentence, without its end.
+
+    perhaps: dollars that they may cost; None: no price is known, or there is no limit (``limited``).
+    """
+
+    requests: int
+    kind: str
+    sentence: str
+    perhaps: float | None
+    limited: bool
 
 
 class Failure(Struct, frozen=True, kw_only=True):

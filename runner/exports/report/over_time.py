@@ -6,19 +6,18 @@ from typing import Any
 
 from runner.exports.report import words
 from runner.exports.report.blocks import Block, Cell, Chart, Instant, Table, Tone, Words
+from runner.exports.report.noted import Flight
 from runner.figures import Course, Slice
 
 _UNITS = ((1.0, "second"), (60.0, "minute"), (3600.0, "hour"), (86400.0, "day"))
 
 
-def charts(course: Course | None, place: int, limit: Sequence[float | None], *, priced: bool) -> list[Block]:
+def charts(course: Course, place: int, flight: Flight, *, priced: bool) -> list[Block]:
     """Return the charts of a run.
 
-    place: which run of the report it is, from 0. limit: of requests in flight, in each slice. priced: something has a price.
+    place: which run of the report it is, from 0. flight: requests in flight, in each slice. priced: something has a price.
     """
-    if course is None:
-        return [Words("Nothing was sent.")]
-    made = [_ended(course, place), _in_flight(course, place, limit), _tokens(course, place)]
+    made = [_ended(course, place), _in_flight(course, place, flight), _tokens(course, place)]
     return [*made, *([_money(course, place)] if priced else []), *_pauses(course)]
 
 
@@ -75,19 +74,19 @@ def _ended(course: Course, place: int) -> Chart:
     )
 
 
-def _in_flight(course: Course, place: int, limit: Sequence[float | None]) -> Chart:
-    known = any(value is not None for value in limit)
+def _in_flight(course: Course, place: int, flight: Flight) -> Chart:
+    known = any(value is not None for value in flight.limit)
+    told = "How many requests were open at once, in the mean of each slice of the time"
+    told += ", and how many might be." if known else "."
+    told += " Where some of them have not ended, it is what the session noted." if flight.noted else ""
+    told += " Of the last moments nothing is noted." if flight.unknown else ""
     return _chart(
         course,
         place,
         name="flight",
         title="Requests in flight",
-        sentence="How many requests were open at once, in the mean of each slice of the time"
-        + (", and how many might be." if known else "."),
-        series=[
-            ("in flight", "one", [one.in_flight for one in course.slices]),
-            *([_limit(limit)] if known else []),
-        ],
+        sentence=told,
+        series=[("in flight", "one", flight.in_flight), *([_limit(flight.limit)] if known else [])],
         style="area",
         unit="open",
     )
@@ -140,7 +139,7 @@ def _chart(
 ) -> Chart:
     write = words.money if unit == "$" else _written
     rows: list[list[Cell]] = [
-        [Instant(one.begin), *(write(values[at]) for *_, values in series)] for at, one in enumerate(course.slices)
+        [Instant(one.begin, course.width), *(write(values[at]) for *_, values in series)] for at, one in enumerate(course.slices)
     ]
     data = {
         "kind": "time",
@@ -165,4 +164,4 @@ def _chart(
 
 
 def _written(number: float | None) -> str:
-    return "" if number is None else words.figure(float(f"{number:.3g}"))
+    return "unknown" if number is None else words.figure(float(f"{number:.3g}"))

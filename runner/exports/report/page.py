@@ -98,7 +98,10 @@ def _iso(instant: Instant) -> str:
 
 
 def _utc(instant: Instant) -> str:
-    return f"{_moment(instant):%Y-%m-%d %H:%M:%S} UTC"
+    """Return an instant as precisely as is told of it. The script of the page writes it in the same way."""
+    at, places = _moment(instant), 2 if instant.step_s < 0.1 else 1 if instant.step_s < 1 else 0
+    part = f".{at.microsecond // 10 ** (6 - places):0{places}}" if places else ""
+    return f"{at:%Y-%m-%d %H:%M}{'' if instant.step_s >= 60 else f'{at::%S}{part}'} UTC"
 
 
 def _moment(instant: Instant) -> datetime:

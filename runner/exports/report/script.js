@@ -15,13 +15,13 @@
 
   // An instant as its parts, in the zone that the reader has chosen.
   function parts(seconds) {
-    const at = new Date(seconds * 1000);
+    const at = new Date(Math.round(seconds * 1000));
     const get = (what) => at[`get${utc ? "UTC" : ""}${what}`]();
     return {
       day: `${get("FullYear")}-${two(get("Month") + 1)}-${two(get("Date"))}`,
       minute: `${two(get("Hours"))}:${two(get("Minutes"))}`,
       second: two(get("Seconds")),
-      part: Math.floor(get("Milliseconds") / 100),
+      part: String(get("Milliseconds")).padStart(3, "0"),
     };
   }
 
@@ -32,11 +32,23 @@
     return found ? found.value : "";
   }
 
+  // How many decimals a second has, so that two instants so many seconds apart are not the same.
+  const decimals = (step) => (step < 0.1 ? 2 : step < 1 ? 1 : 0);
+
+  // An instant as short as it can be said beside an axis.
   function clock(seconds, width) {
     const at = parts(seconds);
     if (width >= 86400) return at.day;
     if (width >= 60) return at.minute;
-    return `${at.minute}:${at.second}${width < 1 && at.part ? `.${at.part}` : ""}`;
+    const part = at.part.slice(0, decimals(width));
+    return `${at.minute}:${at.second}${Number(part) ? `.${part}` : ""}`;
+  }
+
+  // The same in full, as tables and the keyboard tell it.
+  function told(seconds, step) {
+    const at = parts(seconds);
+    const part = decimals(step) ? `.${at.part.slice(0, decimals(step))}` : "";
+    return `${at.day} ${at.minute}${step >= 60 ? "" : `:${at.second}${part}`} ${zoneName(seconds)}`;
   }
 
   function number(value) {
@@ -60,13 +72,42 @@
     return short(value);
   }
 
-  function axes(unit, labels, splits) {
+  const FONT = "12px system-ui, sans-serif";
+  const RIGHT = 12;
+  const ruler = document.createElement("canvas").getContext("2d");
+
+  // The pixels that a label takes.
+  function widthOf(text) {
+    ruler.font = FONT;
+    return ruler.measureText(text).width;
+  }
+
+  // Labels without those for which there is no room beside others, or before the end of the chart. Those at first places come first.
+  function apart(plot, places, texts, first) {
+    const end = plot.bbox.width / devicePixelRatio + RIGHT;
+    const taken = [];
+    const shown = texts.map(() => null);
+    const order = texts.map((_, at) => at).sort((one, two) => first.includes(places[two]) - first.includes(places[one]) || one - two);
+    for (const at of order) {
+      const half = widthOf(texts[at]) / 2;
+      const middle = plot.valToPos(places[at], "x");
+      const [left, right] = [middle - half, middle + half];
+      if (right > end || taken.some((other) => left < other.right + 8 && other.left < right + 8)) continue;
+      taken.push({ left, right });
+      shown[at] = texts[at];
+    }
+    return shown;
+  }
+
+  function axes(unit, labels, splits, first) {
     const ink = () => color("soft");
-    const font = "12px system-ui, sans-serif";
     const lines = { stroke: () => color("line"), width: 1 };
+    const values = (plot, places) => apart(plot, places, labels(places), first);
+    const numbers = (_, ticks) => ticks.map((tick) => amount(tick, unit));
+    const wide = (_, texts) => Math.max(52, 12 + Math.max(0, ...(texts || []).map(widthOf)));
     return [
-      { stroke: ink, font, values: labels, splits, grid: { show: false }, ticks: { ...lines, size: 5 }, size: 32, gap: 4 },
-      { stroke: ink, font, values: (_, ticks) => ticks.map((tick) => amount(tick, unit)), grid: lines, ticks: { show: false }, size: 52, gap: 6 },
+      { stroke: ink, font: FONT, values, splits, grid: { show: false }, ticks: { ...lines, size: 5 }, size: 32, gap: 4 },
+      { stroke: ink, font: FONT, values: numbers, grid: lines, ticks: { show: false }, size: wide, gap: 6 },
     ];
   }
 
@@ -87,6 +128,7 @@
     const axis = figures.axes[chart.run];
     const shown = chart.values.map((values) => values.slice());
     const stack = chart.style === "stack";
+    const behind = axis.first.slice(1);
     if (stack) for (let at = 1; at < shown.length; at++) shown[at] = shown[at].map((value, place) => value + shown[at - 1][place]);
     const bars = uPlot.paths.bars({ size: [0.86, 40] });
     const series = chart.series.map(([name, tone], at) => ({
@@ -106,13 +148,15 @@
       range: [-0.6, axis.begins.length - 0.4],
       axes: axes(
         chart.unit,
-        (_, places) => places.map((at) => (axis.begins[at] === undefined ? "" : clock(axis.begins[at], axis.width))),
-        (plot) => labelled(axis, plot.width),
+        (places) => places.map((at) => (axis.begins[at] === undefined ? "" : clock(axis.begins[at], axis.width))),
+        // where time was left out, the label of the first slice says so
+        (plot) => [...new Set([...labelled(axis, plot.width), ...behind])].sort((one, two) => one - two),
+        behind,
       ),
       read(at) {
-        const told = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
+        const said = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
         const of = chart.unit === "$" || chart.unit === "open" ? "" : ` ${chart.unit}`;
-        return `${parts(axis.begins[at]).day} ${clock(axis.begins[at], axis.width)} ${zoneName(axis.begins[at])}: ${told.join(", ")}${of}`;
+        return `${told(axis.begins[at], axis.width)}: ${said.join(", ")}${of}`;
       },
       sync: `time-${chart.run}`,
       draw(plot) {
@@ -120,7 +164,7 @@
         ctx.save();
         ctx.strokeStyle = color("soft");
         ctx.setLineDash([4, 4]);
-        for (const first of axis.first.slice(1)) {
+        for (const first of behind) {
           const x = Math.round(plot.valToPos(first - 0.5, "x", true)) + 0.5;
           ctx.beginPath();
           ctx.moveTo(x, bbox.top);
@@ -163,12 +207,13 @@
       range,
       axes: axes(
         "%",
-        (_, at) => at.map((each) => amount(edges[Math.round(each + shift)] ?? 0, chart.unit)),
+        (places) => places.map((each) => amount(edges[Math.round(each + shift)] ?? 0, chart.unit)),
         (plot) => {
           const labels = chart.single ? places.length : edges.length;
           const every = Math.ceil(labels / Math.max(2, Math.floor((plot.width - 64) / 64)));
           return edges.slice(0, labels).map((_, at) => at - shift).filter((_, at) => at % every === 0);
         },
+        [],
       ),
       read: (at) =>
         `${amount(edges[at], chart.unit)}${chart.single ? "" : ` to ${amount(edges[at + 1], chart.unit)}`}: ${number(chart.values[0][at])} answers (${number((100 * chart.values[0][at]) / all)} %)`,
@@ -192,7 +237,7 @@
           const from = left ? x + 4 * scale : x - ctx.measureText(name).width - 4 * scale;
           if (from > free) {
             ctx.fillText(name, from, bbox.top - 14 * scale);
-            free = from + ctx.measureText(name).width;
+            free = from + ctx.measureText(name).width + 4 * scale;
           }
         }
         ctx.restore();
@@ -220,7 +265,7 @@
       {
         width: Math.max(200, place.clientWidth),
         height: 230,
-        padding: [18, 12, 0, 0],
+        padding: [18, RIGHT, 0, 0],
         legend: { show: false },
         scales: { x: { time: false, range: made.range }, y: { range: (_, __, most) => [0, 1.06 * Math.max(most, top) || 1] } },
         cursor: { drag: { x: false, y: false }, y: false, points: { show: chart.kind === "time" && chart.style !== "stack" }, sync: made.sync ? { key: made.sync } : undefined },
@@ -268,9 +313,7 @@
 
   function write() {
     for (const element of document.querySelectorAll("time")) {
-      const seconds = Date.parse(element.dateTime) / 1000;
-      const at = parts(seconds);
-      element.textContent = `${at.day} ${at.minute}:${at.second} ${zoneName(seconds)}`;
+      element.textContent = told(Date.parse(element.dateTime) / 1000, Number(element.dataset.step || 1));
     }
     zone.setAttribute("aria-pressed", String(utc));
     for (const plot of plots) plot.redraw(false, true);

@@ -1,11 +1,12 @@
 """The sections of a report, in their order, and the report as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from runner.exports.report import heads, ledgers, over_time, spreads, tables
-from runner.exports.report.blocks import Block, Facts, Instant, Report, Section
+from runner.exports.report import heads, ledgers, over_time, spreads, tables, words
+from runner.exports.report.blocks import Block, Facts, Instant, Report, Section, Words
 from runner.figures import Figures
+from runner.model import Json
 
 
 class Told(NamedTuple):
@@ -25,18 +26,21 @@ class _Kind(NamedTuple):
     make: Callable[[Told, int], Sequence[Block]]
 
 
-def report_of(told: Sequence[Told], agreement: Sequence[Block], made: float, by: str) -> Report:
+def report_of(
+    told: Sequence[Told], agreement: Sequence[Block], differing: Mapping[str, Sequence[Json]], made: float, by: str
+) -> Report:
     """Return a report of runs, side by side if there are several.
 
-    agreement: of two runs. made: when, seconds since the epoch. by: version of runner.
+    agreement: of two runs. differing: settings with their values in each run, where these are not the same. made: when, seconds
+    since the epoch. by: version of runner.
     """
-    numbers = " and ".join(str(one.facts.number) for one in told)
+    numbers = " and ".join(f"{one.facts.number} ({one.facts.name})" if one.facts.name else str(one.facts.number) for one in told)
     return Report(
         title=f"Report of {'run' if len(told) == 1 else 'runs'} {numbers}: {told[0].facts.input}",
         made=Instant(made),
         by=by,
-        heads=[heads.head(one.facts, one.figures) for one in told],
-        comparison=heads.comparison([(one.facts, one.figures) for one in told]),
+        heads=heads.heads([(one.facts, one.figures) for one in told], differing),
+        comparison=heads.comparison([(one.facts, one.figures) for one in told], differing),
         agreement=agreement,
         sections=[
             Section(
@@ -51,7 +55,9 @@ def report_of(told: Sequence[Told], agreement: Sequence[Block], made: float, by:
 
 
 def _over_time(told: Told, place: int) -> list[Block]:
-    return over_time.charts(told.figures.course, place, told.facts.limit, priced=told.facts.cost is not None)
+    if told.figures.course is None:
+        return [Words(words.none_ended(told.facts))]
+    return over_time.charts(told.figures.course, place, told.facts.flight, priced=told.facts.cost is not None)
 
 
 def _latency(told: Told, place: int) -> list[Block]:
@@ -70,7 +76,7 @@ _KINDS = (
         "ledger",
         "Where the time went",
         "A slot is one request that may be in flight. At each instant each slot did one of these things.",
-        lambda told, _: ledgers.ledger(told.facts.time, told.facts.faster),
+        lambda told, _: ledgers.ledger(told.facts.time, told.facts.faster, told.facts.brief),
     ),
     _Kind("latency", "Latency", "Times of requests that were answered. Each figure is exact to three digits.", _latency),
     _Kind("spent", "Tokens and money", "Every request counts, also one that failed.", _spent),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from runner.exports.report import words
-from runner.exports.report.blocks import Block, Cell, Code, Facts, Fold, Prose, Share, Table, Tone, Words
+from runner.exports.report.blocks import Block, Cell, Code, Facts, Fold, Opened, Prose, Share, Table, Tone, Words
 from runner.exports.report.spreads import CHARACTERS, Measure, bars
 from runner.figures import Cause, Extreme, FieldFigures, Figures
 from runner.several import spoken
@@ -26,8 +26,8 @@ _LONGEST_SETTING = 4000
 def by_cause(facts: Facts, figures: Figures) -> list[Block]:
     """Return what was spent, by how requests ended."""
     every = sum(cause.attempts for cause in figures.causes)
-    if not every:
-        return [Words("Nothing was sent.")]
+    if not every and facts.opened is None:
+        return [Words(words.none_ended(facts))]
     priced = facts.cost is not None
     head = [
         "how requests ended",
@@ -50,19 +50,24 @@ def by_cause(facts: Facts, figures: Figures) -> list[Block]:
         ]
         for cause in figures.causes
     ]
+    if facts.opened is not None:
+        rows.append(_of_opened(facts.opened, priced=priced))
     numeric = [place for place in range(1, len(head)) if place != 2]
     table = Table(caption="Requests, tokens and money by how requests ended", head=head, rows=rows, numeric=numeric)
     return [table, *_about_money(facts)]
+
+
+def _of_opened(opened: Opened, *, priced: bool) -> list[Cell]:
+    beyond = "no limit known" if not opened.limited else words.money(opened.perhaps) if opened.perhaps else ""
+    return [opened.kind, words.count(opened.requests), "", "", "", *(["", beyond] if priced else []), ""]
 
 
 def _about_money(facts: Facts) -> list[Block]:
     told = []
     if facts.cost is not None:
         told.append(f"In all {words.money(facts.cost)}, {words.money(facts.cost_failed)} of it on failed requests.")
-        if facts.cost_perhaps is None:
-            told.append("Some requests had no limit of tokens, so the most that they may have cost is not known.")
-        elif facts.cost_perhaps:
-            told.append(f"Perhaps up to {words.money(facts.cost_perhaps)} more, for requests whose usage is not known.")
+    if facts.more is not None:
+        told.append(words.sentence(facts.more))
     if facts.saved_by_cache:
         saved = facts.saved_by_cache
         told.append(f"Caches {'saved' if saved > 0 else 'cost'} {words.money(abs(saved))}.")

@@ -1,5 +1,6 @@
 """Numbers as a report writes them."""
 
+from runner.exports.report.blocks import Facts
 from runner.money import PICO
 from runner.money import shown as _money
 
@@ -57,3 +58,15 @@ def rate(number: float) -> str:
         if number * factor >= 1:
             return f"{figure(float(f'{number * factor:.3g}'))} per {unit}"
     return f"{figure(float(f'{number * 3600:.3g}'))} per hour"
+
+
+def sentence(phrase: str) -> str:
+    """Return a phrase as a sentence."""
+    return f"{phrase[0].upper()}{phrase[1:]}."
+
+
+def none_ended(facts: Facts) -> str:
+    """Return what is said in the place of figures of requests, where none has ended."""
+    if facts.opened is not None:
+        return f"No request has ended{' yet' if facts.active else ''}: {facts.opened.sentence}."
+    return "No request has ended yet." if facts.active else "Nothing was sent."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from counted import Counted
+from msgspec import structs
 from reported import HOSTILE
 
 import runner
@@ -27,7 +28,8 @@ from runner.exports.report.blocks import (
     Whole,
     Words,
 )
-from runner.exports.report.ledgers import ledger, limit_over
+from runner.exports.report.ledgers import ledger
+from runner.exports.report.noted import Flight, Noted, flight_over
 from runner.exports.report.over_time import charts, worked_s
 from runner.figures import Course, Period, Slice
 from runner.time_ledger import NAMES, Moment, ledger_of
@@ -125,6 +127,10 @@ def report(texts: tuple[str, ...]) -> Report:
     head = Head(
         title=texts[0],
         number=1,
+        name=texts[0],
+        tags=texts[:2],
+        label=texts[0],
+        differs=[(texts[0], texts[0])],
         model=texts[0],
         where=texts[0],
         state=(texts[0], "done"),
@@ -172,14 +178,28 @@ def test_figures_cannot_end_their_element() -> None:
     ],
 )
 def test_commands_and_options_of_a_sentence_are_code_without_what_follows_them(sentence: str, codes: list[str]) -> None:
-    text = page.render(report((sentence,)), [None])
+    text = re.sub("</?span[^>]*>", "", page.render(report((sentence,)), [None]))
     assert re.findall("<code>([^<]*)</code>", text)[: len(codes)] == codes
     assert ("<code>" in text) == bool(codes)
 
 
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2, 0.5, 1.0, 15.0, 60.0, 3600.0])
+def test_slices_of_a_table_are_told_apart(width: float) -> None:
+    begin = 1_796_000_019.4 // width * width
+    slices = course((begin, begin + 9 * width), width=width)
+    shown, *_ = charts(slices, 0, Flight([0.0] * len(slices.slices)), priced=False)
+    assert isinstance(shown, Chart)
+    section = Section(name="a", title="a", words="", blocks=[[shown]])
+    text = page.render(structs.replace(report(("a",)), sections=[section]), [None])
+    times = re.findall(r'<th scope="row"><time [^>]+>([^<]+) UTC</time>', text)
+    assert len(times) == len(set(times)) >= 9
+    # one format
+    assert len({re.sub(r"\d", "0", one) for one in times}) == 1
+
+
 def test_one_and_several_are_told_apart() -> None:
     one, several = course((0.0, 10.0), (100.0, 110.0)), course((0.0, 10.0), (100.0, 110.0), (200.0, 210.0))
-    told = [charts(each, 0, [], priced=False)[-1] for each in (one, several)]
+    told = [charts(each, 0, Flight([0.0] * 9), priced=False)[-1] for each in (one, several)]
     assert told == [
         Words("A pause of 90 s, with nothing under way, is left out; a dashed line shows where."),
         Words("2 pauses of 3 min in all, with nothing under way, are left out; dashed lines show where."),
@@ -201,25 +221,47 @@ def course(*periods: tuple[float, float], width: float = 10.0) -> Course:
 
 def test_the_limit_of_a_slice_is_its_mean() -> None:
     both = course((1000.0, 1030.0), (5000.0, 5020.0))
-    sessions = [(995.0, [Moment(10.0, 1, 8.0), Moment(20.0, 1, 4.0)]), (5010.0, [Moment(15.0, 1, 2.0)])]
-    assert limit_over(both, sessions) == [pytest.approx(6.0), pytest.approx(4.0), None, None, pytest.approx(2.0)]
-    assert limit_over(None, sessions) == []
+    sessions = [Noted(995.0, [Moment(10.0, 1, 8.0), Moment(20.0, 1, 4.0)]), Noted(5010.0, [Moment(15.0, 1, 2.0)])]
+    assert flight_over(both, sessions).limit == [pytest.approx(6.0), pytest.approx(4.0), None, None, pytest.approx(2.0)]
+    assert flight_over(None, sessions).limit == ()
     assert worked_s(both) == 50.0
 
 
 def test_a_moment_of_a_session_counts_in_all_periods_that_it_overlaps() -> None:
     both = course((1000.0, 1030.0), (5000.0, 5020.0), (9000.0, 9010.0))
-    assert limit_over(both, [(1015.0, [Moment(4000.0, 1, 3.0)])]) == [None, *[pytest.approx(3.0)] * 4, None]
-    assert limit_over(both, [(2000.0, [Moment(10.0, 1, 3.0)]), (9500.0, [Moment(10.0, 1, 3.0)])]) == [None] * 6
+    assert flight_over(both, [Noted(1015.0, [Moment(4000.0, 1, 3.0)])]).limit == [None, *[pytest.approx(3.0)] * 4, None]
+    beside = [Noted(2000.0, [Moment(10.0, 1, 3.0)]), Noted(9500.0, [Moment(10.0, 1, 3.0)])]
+    assert flight_over(both, beside).limit == [None] * 6
 
 
 def test_what_limits_take_grows_with_the_moments_and_not_with_the_periods_beside_them() -> None:
     number, moments = 50, [Moment(1.0 + at, 1, 8.0) for at in range(20)]
     both = course(*((Counted(place * 1000.0), Counted(place * 1000.0 + 20.0)) for place in range(number)))
     Counted.subtracted = 0
-    found = limit_over(both, ((place * 1000.0, moments) for place in range(number)))
-    assert found == [8.0] * 2 * number
+    found = flight_over(both, (Noted(place * 1000.0, moments) for place in range(number)))
+    assert found.limit == [8.0] * 2 * number
     assert 0 < Counted.subtracted <= 2 * number * len(moments)
+
+
+def test_requests_that_have_not_ended_are_in_flight_as_the_session_noted_them() -> None:
+    told = course((1000.0, 1060.0), (5000.0, 5020.0))
+    for one, exact in zip(told.slices, (4.9, 4.95, 3.0, 0.5, 0.0, 0.0, 2.0, 1.0), strict=True):
+        one.in_flight = exact
+    moments = [Moment(10.0 * (1 + at), 5.0, 5.0) for at in range(5)]
+    resumed = Noted(5000.0, [Moment(20.0, 2.0, 5.0)])
+    killed = flight_over(told, [Noted(1000.0, moments, ended=False), resumed])
+    # what is known in full stays exact, and of what comes behind the last moment nothing is known
+    assert killed.in_flight == [4.9, 4.95, 5.0, 5.0, 5.0, None, 2.0, 1.0]
+    assert (killed.noted, killed.unknown) == (True, True)
+    stopped = flight_over(told, [Noted(1000.0, moments), resumed])
+    assert stopped.in_flight == [one.in_flight for one in told.slices]
+    assert (stopped.noted, stopped.unknown) == (False, False)
+    _, shown, *_ = charts(told, 0, killed, priced=False)
+    assert isinstance(shown, Chart)
+    assert [row[1] for row in shown.table.rows[3:7]] == ["5", "5", "unknown", "2"]
+    assert shown.words.endswith(
+        "Where some of them have not ended, it is what the session noted. Of the last moments nothing is noted."
+    )
 
 
 def test_a_ledger_has_the_words_of_the_terminal_and_of_the_reference() -> None:

@@ -173,6 +173,24 @@ def test_one_attempt_is_enough(tmp_path: Path) -> None:
     assert found.whole_answer.count == 1
 
 
+@pytest.mark.parametrize("ended", [None, BEGIN + 300.0])
+def test_a_course_goes_on_as_long_as_requests_are_open(tmp_path: Path, ended: float | None) -> None:
+    one = next(entry for entry in entries(20) if isinstance(entry, Outcome) and entry.status == "done")
+    assert one.attempt is not None
+    path = stored(tmp_path / "runner.db", [one])
+    last = one.attempt.started_at + one.attempt.duration_s
+    # nothing was in flight at first; from 200 s on, something was until the process was killed
+    moments = json.dumps([[100.0, 1.0, 5.0], [200.0, 0.0, 5.0], [250.0, 2.0, 5.0], [300.0, 2.0, 5.0]])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        values = (BEGIN, BEGIN + 300.0, ended, moments)
+        names = "run_id, began_at, noted_at, ended_at, time, timeline"
+        connection.execute(f"INSERT INTO sessions ({names}) VALUES (1, ?, ?, ?, '{{}}', ?)", values)
+    course = figures(path).course
+    assert course is not None
+    assert course.periods[-1].end == (last if ended else BEGIN + 300.0)
+    assert course.worked_s == pytest.approx(one.attempt.duration_s + (0.0 if ended else 50.0))
+
+
 def test_an_answer_that_is_no_json_is_one_without_the_field(tmp_path: Path) -> None:
     path = stored(tmp_path / "runner.db", entries(20))
     with closing(sqlite3.connect(path)) as connection, connection:
