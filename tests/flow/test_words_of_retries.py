@@ -1,5 +1,6 @@
 """What ``runner retry`` and its neighbours say: counts that are true, commands that are right, no empty wish taken for all."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,17 +76,25 @@ def test_the_limit_that_is_advised_is_above_all_that_were_tried(bench: Bench) ->
     assert "runner retry 1 --class length --max-tokens 800\n" in run("errors", cwd=bench.folder).out
 
 
-@pytest.mark.parametrize("empty", ["", " ", ","])
-def test_an_empty_name_is_no_wish_for_everything(bench: Bench, empty: str) -> None:
+@pytest.mark.parametrize("empty", ["", " ", ",", [], (), [""], (" ", "")], ids=repr)
+def test_an_empty_name_is_no_wish_for_everything(bench: Bench, empty: str | list[str] | tuple[str, ...]) -> None:
+    bench.run(new=True)
     sent = bench.asked.total()
     commands = {
-        "--class": lambda: runner.retry(db=bench.store, classes=empty),
-        "--only": lambda: runner.export(bench.folder / "x.csv", db=bench.store, only=empty),
-        "--columns": lambda: runner.export(bench.folder / "x.csv", db=bench.store, columns=empty),
+        "--class": [
+            lambda: runner.retry(db=bench.store, classes=empty),
+            lambda: asyncio.run(runner.aretry(db=bench.store, classes=empty)),
+        ],
+        "--only": [lambda: runner.export(bench.folder / "x.csv", db=bench.store, only=empty)],
+        "--columns": [lambda: runner.export(bench.folder / "x.csv", db=bench.store, columns=empty)],
+        "--on": [lambda: runner.compare(1, 2, db=bench.store, on=empty)],
     }
-    for option, command in commands.items():
-        with pytest.raises(UsageError, match=f"^{option} names nothing; name what you want, or leave {option} out"):
-            command()
+    for option, of in commands.items():
+        for command in of:
+            with pytest.raises(UsageError, match=f"^{option} names nothing; name what you want, or leave {option} out"):
+                command()
+    # no row is what an empty list of them names
+    assert bench.sent(ids=[]) == []
     assert bench.asked.total() == sent
     assert not (bench.folder / "x.csv").exists()
 
