@@ -1,11 +1,13 @@
 """What ``runner retry`` and its neighbours say: counts that are true, commands that are right, no empty wish taken for all."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import run
+from processes import rows, run
 from raw_server import RawServer, in_thread
 from retried import Answering, Bench
 
@@ -143,3 +145,45 @@ def test_the_summary_names_answers_of_doubtful_shape(bench: Bench) -> None:
     ended = run("retry", "--class", "length,empty", cwd=bench.folder)
     assert "  of doubtful shape: 2 length; `runner errors 1` shows these answers\n" in ended.out
     assert "doubtful" not in run("retry", "--class", "empty", cwd=bench.folder).out
+
+
+def interrupted(bench: Bench, **more: Any) -> list[str]:
+    """Begin a retry, end it behind its first outcome, and return the rows that it has left."""
+    handle = runner.StopHandle()
+
+    def stop(event: object) -> None:
+        if isinstance(event, Saved):
+            handle.request()
+
+    assert bench.retry(concurrency=1, stop=handle, observe=stop, **more).retry_left
+    left = rows(bench.store, "SELECT item_key FROM retried WHERE outcome IS NULL ORDER BY item_key")
+    return [key for (key,) in left]
+
+
+@pytest.mark.parametrize("more", [{}, {"where": "id != 'r7'"}], ids=["all", "its own condition"])
+@pytest.mark.parametrize("part", [{"where": "lang == 'de'"}, {"sample": 4}], ids=["where", "sample"])
+def test_a_resume_that_chooses_leaves_the_others_of_its_retry(bench: Bench, more: dict[str, Any], part: dict[str, Any]) -> None:
+    left = interrupted(bench, all_rows=True, **more)
+    before, begun = Counter(bench.asked), list[Any]()
+    ended = runner.resume(db=bench.store, observe=begun.append, **part)
+    sent = sorted((bench.asked - before).elements())
+    assert 0 < len(sent) < len(left)
+    assert set(sent) < set(left)
+    (note,) = (note for note in begun[0].notes if "chosen now" in note)
+    assert note.startswith(f"{len(sent)} of these rows {'is' if len(sent) == 1 else 'are'} chosen now; `runner resume 1 ")
+    others = len(left) - len(sent)
+    assert (ended.finished, ended.retry_left, runner.status(db=bench.store)[1].retry_left) == (False, others, others)
+    assert runner.runs(db=bench.store)[0].finished_at is None
+    # none of them is lost, and none is asked twice
+    assert runner.resume(db=bench.store).finished
+    assert sorted((bench.asked - before).elements()) == left
+
+
+def test_a_resume_gives_up_only_rows_that_are_no_longer_in_the_file(bench: Bench) -> None:
+    left = interrupted(bench, all_rows=True)
+    bench.write([{"id": one, "prompt": one, "lang": "en"} for one in (f"r{number}" for number in range(8)) if one != left[0]])
+    assert runner.resume(db=bench.store, where="lang == 'xx'").retry_left == len(left)
+    before = Counter(bench.asked)
+    ended = runner.resume(db=bench.store)
+    assert (ended.finished, ended.retry_left) == (True, 0)
+    assert sorted((bench.asked - before).elements()) == left[1:]
