@@ -1,6 +1,7 @@
 """What ``runner retry`` and its neighbours say: counts that are true, commands that are right, no empty wish taken for all."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,3 +188,20 @@ def test_a_resume_gives_up_only_rows_that_are_no_longer_in_the_file(bench: Bench
     ended = runner.resume(db=bench.store)
     assert (ended.finished, ended.retry_left) == (True, 0)
     assert sorted((bench.asked - before).elements()) == left[1:]
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_session_beside_an_interrupted_retry_ends_with_the_way_on(bench: Bench, command: str) -> None:
+    """It is told to ask what the retry has left first: another retry would take its place, and lose its answered rows."""
+    left = len(interrupted(bench, classes=["length", "empty", "failed"]))
+    job = ("p.jsonl", "--model", "m", "--base-url", bench.job["base_url"], "--attempts", "1", "--max-tokens", "50")
+    words = [command, *(job if command == "run" else ("--where", "lang == 'xx'"))]
+    said = run(*words, cwd=bench.folder)
+    assert "finished:" not in said.out.replace("not finished:", ""), said.out
+    assert f"{left} rows of an interrupted retry are still to be asked again: `runner resume 1` does that" in said.out
+    assert f"  {left} rows of the retry are still to be asked again, and keep their results until then\n" in said.out
+    assert re.search(rf"^next: runner resume 1 +\(sends {left} rows that the retry has left\)$", said.out, re.MULTILINE)
+    ended = bench.run() if command == "run" else bench.retry(where="lang == 'xx'")
+    assert (ended.finished, ended.retry_left, ended.left) == (False, left, 0)
+    assert runner.resume(db=bench.store).finished
+    assert bench.asked.total() == 8 + 5
