@@ -29,7 +29,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     """How a session of a run ended."""
 
     run: int
-    # every row of the input has an outcome
+    # every row of the input has an outcome, and no retry has rows left
     finished: bool
     # rows of the input
     rows: int

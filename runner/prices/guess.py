@@ -28,7 +28,7 @@ class Size(NamedTuple):
     """The size of a request. text: bytes of its texts. body: bytes of the body. files: tokens that its files may have.
 
     most: the limit of its answer in tokens; None: it has none. hour: it may ask for a cache that is kept for an hour.
-    tier: the service tier that it asks for; None: no special one.
+    tier: the service tier that it asks for; None: no special one. cut: tokens at which its last answer was cut; 0: it was not.
     """
 
     model: str
@@ -38,6 +38,7 @@ class Size(NamedTuple):
     most: int | None = None
     hour: bool = False
     tier: str | None = None
+    cut: int = 0
 
     @property
     def measure(self) -> int:
@@ -46,7 +47,11 @@ class Size(NamedTuple):
 
     def longer(self, by: int) -> "Size":
         """Return the size with so many more bytes of text."""
-        return Size(self.model, self.text + by, self.body + by, self.files, self.most, self.hour, self.tier)
+        return Size(self.model, self.text + by, self.body + by, self.files, self.most, self.hour, self.tier, self.cut)
+
+    def cut_at(self, tokens: int) -> "Size":
+        """Return the size of a request whose last answer was cut at so many tokens."""
+        return Size(self.model, self.text, self.body, self.files, self.most, self.hour, self.tier, tokens)
 
 
 class Guess(Struct):
@@ -82,9 +87,13 @@ def input_tokens(size: Size) -> Interval:
 
 
 def output_tokens(size: Size, limit: int | None) -> Interval:
-    """Return the tokens that the answer to a request may have: 1 to its limit, or that of the model."""
+    """Return the tokens that the answer to a request may have: 1 to its limit, or that of the model.
+
+    One that was cut before has more than it had then: twice as many in the middle, as far as the limit allows.
+    """
     most = size.most if size.most is not None else limit if limit is not None else math.inf
-    return Interval(low=1.0, mid=min(float(OUTPUT_TOKENS), most), high=most)
+    usual = max(2 * size.cut, OUTPUT_TOKENS if size.cut == 0 else 0)
+    return Interval(low=min(float(max(1, size.cut)), most), mid=min(float(usual), most), high=most)
 
 
 def plus(one: Interval, other: Interval) -> Interval:

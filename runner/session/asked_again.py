@@ -65,7 +65,10 @@ def sentences(plan: Plan, chosen: Chosen, found: int) -> list[str]:
         text.append(
             f"{plural(chosen.instead_of, one)} that an earlier retry has left {_is(chosen.instead_of)} not asked again by it"
         )
-    if (gone := chosen.count - found) > 0:
+    gone = chosen.count - found
+    if gone > 0 and plan.options.narrowed:
+        text.append(f"{found:,} of these {one}s {_is(found)} chosen now; {_resume(plan)} sends the others")
+    elif gone > 0:
         text.append(f"{gone:,} of these {one}s {_is(gone)} no longer in the file, and not sent")
     return text
 
@@ -73,10 +76,13 @@ def sentences(plan: Plan, chosen: Chosen, found: int) -> list[str]:
 def left(plan: Plan, pending: int) -> list[str]:
     """Say that a session leaves rows which an interrupted retry is still to ask again. pending: how many."""
     rows = plural(pending, unit(plan.answers))
-    resume = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
     # among them may be rows that have changed
     does = "asks for what this session leaves of them" if plan.options.accept_changes else "does that"
-    return [f"{rows} of an interrupted retry {_is(pending)} still to be asked again: {resume} {does}"]
+    return [f"{rows} of an interrupted retry {_is(pending)} still to be asked again: {_resume(plan)} {does}"]
+
+
+def _resume(plan: Plan) -> str:
+    return f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
 
 
 def _causes(chosen: Chosen) -> str:

@@ -5,7 +5,7 @@ retry sends, which is noted with each attempt; or for the whole run, as long as 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -109,9 +109,9 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
     return Chosen(about=tuple(about), newest=newest, alike=tuple(_not_taken_over(job, given, alike)))
 
 
-def chooses_otherwise(job: Job, run: KnownRun) -> bool:
-    """Return True if a job chooses its rows (``where``, ``sample``) in another way than the run that it continues."""
-    then, now = run.settings, job.settings()
+def chooses_otherwise(job: Job, then: Mapping[str, Json]) -> bool:
+    """Return True if a job chooses its rows (``where``, ``sample``) in another way than what it continues. then: its settings."""
+    now = job.settings()
     names = ("where", "sample", "sample_seed") if job.sample is not None else ("where", "sample")
     return any(then.get(name) != now.get(name) for name in names)
 

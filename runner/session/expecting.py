@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
+from runner.providers.finish import is_cut
 from runner.session import like_sample, rest
 from runner.session.learned import Now
 from runner.session.prepare import Plan
@@ -17,6 +18,7 @@ from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sizing import Sizer
 from runner.session.to_send import ToSend
 from runner.several import unit
+from runner.store import made_with
 from runner.text import plural
 
 _FIRST = 256
@@ -53,13 +55,19 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int
         # its share is one of the rows that count as left, as it is while the session goes on
         found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
         found = found or (like_sample.of_run(of, run.id, settled, now, sent)[1] if not options.retry_failed else None)
-        found = found or rest.answered(store, run.id, plan.job.model or "", sent, now, again=options.retry_failed)
+        found = found or _like_answered(plan, of, sent, now)
     if sent > 0 and (found is None or found.cost is None):
-        found = _by_sizes(plan, of, book, sent, settled=settled > 0)
+        by_sizes = _asked_again if options.retry_failed else _by_sizes
+        found = by_sizes(plan, of, book, sent, settled=settled > 0)
     if found is not None and found.unknown:
         # as an estimate counts them: those of all rows, not of those from which it was learned
         found = structs.replace(found, unknown=of.so_far(run.id).unknown)
     return said(found, counted(plan)) if found is not None else None
+
+
+def _like_answered(plan: Plan, of: ToSend, left: int, now: Now) -> Rest | None:
+    again = plan.options.retry_failed
+    return rest.answered(of.store, plan.run.id, plan.job.model or "", left, now, again=again, variant=of.variant)
 
 
 def counted(plan: Plan) -> str:
@@ -115,13 +123,27 @@ def basis(kind: Basis, number: int, one: str) -> str:
             return "by sizes alone"
 
 
+def _asked_again(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bool) -> Rest | None:
+    """Return what the rows of a retry will cost by their sizes. An answer that was cut needs more than it had."""
+    asked = made_with.asked_again(of.store, plan.run.id, _FIRST) if settled else {}
+    sizer, guesses, looked, measured = Sizer(plan.job), Guesses(book, time.time()), 0, 0
+    for looked, (key, row) in enumerate(of.rows_of(asked), 1):  # noqa: B007 - their number
+        if (size := sizer.size(row)) is not None:
+            old, measured = asked[key], measured + 1
+            guesses.add(size.cut_at(old.output_tokens or 0) if is_cut(old.finish_reason or "") else size)
+    if not measured:
+        return None
+    sent = round(left * measured / looked)
+    return guesses.rest(sent, sent / measured)
+
+
 def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bool) -> Rest | None:
     scanned, sizer = plan.scanned, Sizer(plan.job)
     guesses = Guesses(book, time.time())
     if of.same is not None:
         # rows that make the same request may be larger or smaller than others
         return rest.examples(sizer, (row for _, row in of.open()), guesses, 0.0, left)
-    if settled and not plan.options.retry_failed:
+    if settled:
         # those with an outcome tell nothing: broken ones are not sent again
         found = rest.examples(sizer, (row for _, row in islice(of.open(), _FIRST)), guesses, 0.0, left)
         if found is not None:

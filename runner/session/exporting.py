@@ -93,8 +93,9 @@ class _Rows:
 
     def __init__(self, reader: StoreReader, run: Run, flags: ExportFlags) -> None:
         self.reader, self.run, self.flags = reader, run, flags
+        order = flags.get("order")
         self.chosen: Selection = only.selection(
-            only.listed(flags.get("only"), "--only"), flags.get("order") or "input", reader, run
+            only.listed(flags.get("only"), "--only"), "input" if order is None else order, reader, run
         )
         self.parts, self.prompt = parts_of(reader, run), flags.get("prompt", True)
         self.files, self.fields = origin.files_in(run.settings), fields_in(run.settings)

@@ -75,12 +75,13 @@ def _named(words: Sequence[str], reader: StoreReader, run: Run, option: str) -> 
 def listed(words: str | Sequence[str] | None, option: str) -> list[str]:
     """Return the names that were given: a list of them, or a text in which commas are between them.
 
-    Raises UsageError for a text without any, such as that of a shell variable that is not set: it is no wish for everything.
+    Raises UsageError where none has a letter, such as the text of a shell variable that is not set, or a list that a program has
+    left empty: it is no wish for everything.
     """
-    if not isinstance(words, str):
-        return [*(words or ())]
-    names = [word.strip() for word in words.split(",") if word.strip()]
-    if not names:
+    if words is None:
+        return []
+    names = [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*words]
+    if not any(map(str.strip, names)):
         raise UsageError(f"{option} names nothing; name what you want, or leave {option} out")
     return names
 

@@ -34,7 +34,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
 
     run_id: continue this run; None finds the run by input and settings. new: start a new run in any case.
     retry_failed: send rows again that have an outcome, and no others. choice: which; None: those that the last retry of the run,
-    which was interrupted, has left. accept_changes: send rows again whose prompt has changed since they were answered.
+    which was interrupted, has left. narrowed: of those, only what ``where`` or ``sample`` of this session choose; others stay.
+    accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
     name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
@@ -45,6 +46,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     new: bool = False
     retry_failed: bool = False
     choice: Choice | None = None
+    narrowed: bool = False
     accept_changes: bool = False
     limit: int | None = None
     strict: bool = False

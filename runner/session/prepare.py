@@ -77,7 +77,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     def narrowed(self) -> bool:
         """Return True if this session alone uses other rows than its run: ``where`` or ``sample`` of a resume or a retry."""
         run = self.chosen.run
-        return self.options.run_id is not None and run is not None and continuing.chooses_otherwise(self.job, run)
+        return self.options.run_id is not None and run is not None and continuing.chooses_otherwise(self.job, run.settings)
 
     @property
     def answers(self) -> int:
@@ -155,7 +155,7 @@ def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) ->
     """
     prompts = given.prompts
     to_read, scanned = reading.scan_input(given, chosen.run, options, whole=job.dedupe)
-    if not scanned.rows and job.where is not None and options.choice is not None:
+    if not scanned.rows and job.where is not None and options.retry_failed:
         # a retry says that there are no such rows
         return to_read, scanned
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)

@@ -11,8 +11,8 @@ from runner.prices.sample import together
 from runner.session.again import Raising, plain
 from runner.store.reader import REACHED
 
-_OPTIONS = {"max_cost": "--max-cost", "max_tokens_total": "--max-tokens-total"}
-"""The options with which a run is continued that has reached its budget."""
+_OF_RUN, _SESSION = ("max_cost", "max_tokens_total"), "max_cost_session"
+"""The settings of the budget of a run, and that of each session."""
 
 
 class Likely(NamedTuple):
@@ -56,21 +56,26 @@ def reached(budget: Budget, need: Amounts, progress: Progress, raising: Raising 
     short = next((pot for pot in budget.pots if not pot.fits(need)), budget.pots[0])
     known = progress.known(short)
     used = f"{amount(short, known)} {'is spent' if short.counts == 'cost' else 'are used'}"
-    if short.setting == "max_cost_session":
+    if short.setting == _SESSION:
         used = f"this session has spent {amount(short, short.used)}"
     elif short.used > known:
         used += f", perhaps {amount(short, short.used - known)} more"
     next_row = f"the next row may {'cost' if short.counts == 'cost' else 'use'} up to {amount(short, short.of(need))}"
     option = f"--{short.setting.replace('_', '-')}"
     sentence = f"{REACHED}{_limit(short)} ({option}) is reached: {used}, and {next_row}"
-    wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
+    wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OF_RUN}
     raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
-    alone = short.setting == "max_cost_session" and all(pot is short or pot.fits(need) for pot in budget.pots)
-    if alone or not raised:
+    if short.setting == _SESSION and all(pot is short or pot.fits(need) for pot in budget.pots):
+        raised = {}
+    # nothing would go out in any further session either
+    never = (pot for pot in budget.pots if pot.setting == _SESSION and pot.of(need) > pot.limit)
+    raised |= {pot.setting: _rounded(pot.of(budget.largest)) for pot in never}
+    if not raised:
         return f"{sentence}. The next session may spend as much again: {raising('')}."
-    to = " and ".join(shown(amount) if name == "max_cost" else f"{amount:,} tokens" for name, amount in raised.items())
-    words = " ".join(f"{_OPTIONS[name]} {_typed(name, amount)}" for name, amount in raised.items())
-    why = "to finish" if progress.rows and progress.left and progress.likely is not None else "to go on"
+    to = " and ".join(f"{amount:,} tokens" if name == "max_tokens_total" else shown(amount) for name, amount in raised.items())
+    words = " ".join(f"--{name.replace('_', '-')} {_typed(name, amount)}" for name, amount in raised.items())
+    finishes = progress.rows and progress.left and progress.likely is not None and _SESSION not in raised
+    why = "to finish" if finishes else "to go on"
     return f"{sentence}. Raise it to {to} {why}: {raising(words)}."
 
 
@@ -87,8 +92,11 @@ def _wanted(pot: Pot, largest: Amounts, progress: Progress) -> int:
     if (likely := progress.likely) is not None and progress.rows:
         others = _most_likely(pot, by_rows, pot.of(largest), progress, likely)
     wanted = pot.used + others + pot.of(largest)
-    if pot.counts == "tokens":
-        return wanted
+    return wanted if pot.counts == "tokens" else _rounded(wanted)
+
+
+def _rounded(wanted: int) -> int:
+    """Return picodollars that are easy to type, and not less."""
     value = dollars(wanted)
     # to the cent, and of a small amount two digits
     step = Decimal(1).scaleb(min(-2, value.adjusted() - 1))
@@ -112,7 +120,7 @@ def _most_likely(pot: Pot, by_rows: int, largest: int, progress: Progress, likel
 
 
 def _typed(name: str, amount: int) -> str:
-    return f"{dollars(amount).normalize():f}" if name == "max_cost" else str(amount)
+    return f"{dollars(amount).normalize():f}" if name != "max_tokens_total" else str(amount)
 
 
 def _limit(pot: Pot) -> str:

@@ -18,7 +18,7 @@ from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn, Most, Stratum, together
-from runner.session import learned
+from runner.session import learned, like_now
 from runner.session.learned import Now
 from runner.session.sizing import Sizer
 from runner.store import samples
@@ -137,14 +137,23 @@ def sampled(store: Path, run_id: int, drawn: Drawn, so_far: RunSpent, left: int,
 
 
 def answered(
-    store: Path, run_id: int, model: str, left: int, now: Now, *, again: bool = False, most: Mapping[str, Most] | None = None
+    store: Path,
+    run_id: int,
+    model: str,
+    left: int,
+    now: Now,
+    *,
+    again: bool = False,
+    most: Mapping[str, Most] | None = None,
+    variant: int | None = None,
 ) -> Rest | None:
-    """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
+    """Return what is left if it is like the newest answered rows; None if these are too few, or were asked in another way.
 
-    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing.
-    most: what the rows that are left can take; None: not known.
+    model: that of most rows. now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing.
+    most: what the rows that are left can take; None: not known. variant: as in ``ToSend``.
     """
-    rows = {key: row for key, row in like_the_rest(store, run_id).items() if row.done or not again}
+    newest = {key: row for key, row in like_the_rest(store, run_id).items() if row.done or not again}
+    rows = like_now.as_now(store, run_id, newest, variant, now)
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (learned.rest_like(rows, name, left) for name in ("input_tokens", "output_tokens"))

@@ -11,8 +11,8 @@ from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.inputs import spool
 from runner.model import Run
+from runner.session import continuing, only, refusing
 from runner.session import ids as found_ids
-from runner.session import only, refusing
 from runner.session.again import KEPT
 from runner.session.called import number_of
 from runner.session.naming import command, store_option
@@ -50,7 +50,8 @@ def resumed(
     run = structs.replace(run, settings={**run.settings, **own})
     job = _restored(run, settings)
     refusing.other_retry(job, db, run, retry.pending)
-    return job, SessionOptions(run_id=run.id, retry_failed=True)
+    narrowed = continuing.chooses_otherwise(job, run.settings)
+    return job, SessionOptions(run_id=run.id, retry_failed=True, narrowed=narrowed)
 
 
 def retried(

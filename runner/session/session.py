@@ -154,9 +154,9 @@ class _Session(Foreseen):
     @property
     def _retrying(self) -> list[str]:
         """Return what is said of the rows that a retry asks again."""
-        if self._plan.options.retry_failed:
-            return asked_again.sentences(self._plan, self._chosen, self._look.again)
-        return asked_again.left(self._plan, self._others_pending) if self._others_pending else []
+        plan, others = self._plan, self._others_pending
+        said = asked_again.sentences(plan, self._chosen, self._look.again) if plan.options.retry_failed else []
+        return [*said, *(asked_again.left(plan, others) if others else [])]
 
     @property
     def _as_asked(self) -> str | None:
@@ -220,23 +220,32 @@ class _Session(Foreseen):
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        if self._chosen.count and passed.complete and not self._stop.requested:
-            await self._store.forget_pending()
+        pending = await self._pending(settled=finished)
         finished = finished and (plan.run.finished or self._chosen.was_finished or not plan.narrowed)
         if self._drawing is not None:
             await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
-        reason = stop_reason or (None if finished else self._as_asked)
-        # the session may have asked for some of them: rows that have changed, or were broken
-        whole = finished and not (self._others_pending and await self._store.pending())
+        whole = finished and not pending
+        reason = stop_reason or (None if whole else self._as_asked)
         await self._store.finish(complete=whole, stop_reason=reason, pace=self._meter.last_pace())
         summary = self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
         return structs.replace(
             summary,
+            finished=whole,
+            retry_left=pending,
             ok_failed=nothing_left.allowed(plan.job, summary.failed + summary.kept, of=summary.wanted),
             dedupe=plan.job.dedupe,
             requests_left=await self._requests(summary.left),
             requests_failed=await self._requests(now.failed, again=True),
         )
+
+    async def _pending(self, *, settled: bool) -> int:
+        """Return how many rows a retry is still to ask again. settled: the session has read all of its rows to their outcomes."""
+        read = self._passed.complete and (settled or not self._stop.requested)
+        if self._chosen.count and read and not self._plan.options.narrowed:
+            # what was not found is no longer in the input
+            await self._store.forget_pending()
+        # a session that is no retry may have asked for some: rows that have changed, or were broken
+        return await self._store.pending() if self._chosen.count or self._others_pending else 0
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
@@ -256,7 +265,6 @@ class _Session(Foreseen):
             stop_reason=stop_reason,
             same_command=not options.new and not self._in_part and not passed.left and not plan.narrowed,
             left=0 if finished else self._left(now, stop_reason),
-            retry_left=max(0, self._chosen.count - stats.done - stats.failed) if stop_reason is not None else 0,
             limit=options.limit,
             chosen=not plan.narrowed and (plan.job.where is not None or plan.job.sample is not None),
             narrowed=plan.narrowed,

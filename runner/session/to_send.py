@@ -4,7 +4,7 @@ In an estimate, each answer of a row counts as a row: of three answers of a row,
 the same request and of which one is sent (``--dedupe``), the first that is open stands for all: the others cost nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -52,6 +52,14 @@ class ToSend(Struct, frozen=True, kw_only=True):
         rows = keyed(self.prompts.read(), self.scanned.repeated, self.scanned.before.identical)
         number = self.job.answers or 1
         return ((one, row) for key, row in islice(rows, self.options.limit) for one in keys_of([key], number))
+
+    def rows_of(self, keys: Collection[str]) -> Iterator[tuple[str, Row]]:
+        """Yield the answers with these keys that are wanted, each with its row. The input is read as far as the last of them."""
+        sought, answers = set(keys), self.answers()
+        while sought and (one := next(answers, None)) is not None:
+            if one[0] in sought:
+                sought.discard(one[0])
+                yield one
 
     def open(self) -> Iterator[tuple[int, Row]]:
         """Yield what is to be sent: the place of an answer among all, and its row."""

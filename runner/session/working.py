@@ -222,7 +222,7 @@ class Working:
         progress = self._meter.used()
         # without it, the advice is less exact
         with suppress(StoreError):
-            progress = to_finish.learnt(self._store.path, self._store.run_id, progress)
+            progress = to_finish.learnt(self._store.path, self._store.run_id, progress, self._store.variant)
         return progress
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:

@@ -135,6 +135,30 @@ def test_events_say_that_the_budget_is_reached(desk: Desk) -> None:
     assert events["finished"]["cost"] == pytest.approx(desk.billed)
 
 
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_limit_of_a_session_that_no_request_fits_is_advised_to_be_raised(desk: Desk, command: str) -> None:
+    desk.write(2)
+    if command == "retry":
+        desk.run()
+        billed = desk.billed
+        _, err = desk.command("retry", "--all", "--max-cost-session", "0.000001", code=5)
+    else:
+        billed = 0.0
+        _, err = desk.run("--max-cost-session", "0.000001", code=5)
+    assert (desk.billed, "this session has spent $0.00, and the next row may cost up to $0.0" in err) == (billed, True), err
+    words = advised(err)
+    assert words[2] == "--max-cost-session"
+    # a request goes out in each session: with the same limit again, the run comes to its end
+    for _ in range(2):
+        before = desk.billed
+        ended = run(*words, cwd=desk.folder)
+        assert desk.billed > before
+        if ended.code == 0:
+            break
+        words = advised(ended.err)
+    assert ended.code == 0
+
+
 def test_a_session_has_a_budget_of_its_own_and_the_next_one_spends_as_much_again(desk: Desk) -> None:
     out, err = desk.run("--max-cost-session", "0.0004", code=5)
     assert "this session has spent $0.000" in err

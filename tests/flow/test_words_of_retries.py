@@ -1,10 +1,14 @@
 """What ``runner retry`` and its neighbours say: counts that are true, commands that are right, no empty wish taken for all."""
 
+import asyncio
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import run
+from processes import rows, run
 from raw_server import RawServer, in_thread
 from retried import Answering, Bench
 
@@ -75,17 +79,25 @@ def test_the_limit_that_is_advised_is_above_all_that_were_tried(bench: Bench) ->
     assert "runner retry 1 --class length --max-tokens 800\n" in run("errors", cwd=bench.folder).out
 
 
-@pytest.mark.parametrize("empty", ["", " ", ","])
-def test_an_empty_name_is_no_wish_for_everything(bench: Bench, empty: str) -> None:
+@pytest.mark.parametrize("empty", ["", " ", ",", [], (), [""], (" ", "")], ids=repr)
+def test_an_empty_name_is_no_wish_for_everything(bench: Bench, empty: str | list[str] | tuple[str, ...]) -> None:
+    bench.run(new=True)
     sent = bench.asked.total()
     commands = {
-        "--class": lambda: runner.retry(db=bench.store, classes=empty),
-        "--only": lambda: runner.export(bench.folder / "x.csv", db=bench.store, only=empty),
-        "--columns": lambda: runner.export(bench.folder / "x.csv", db=bench.store, columns=empty),
+        "--class": [
+            lambda: runner.retry(db=bench.store, classes=empty),
+            lambda: asyncio.run(runner.aretry(db=bench.store, classes=empty)),
+        ],
+        "--only": [lambda: runner.export(bench.folder / "x.csv", db=bench.store, only=empty)],
+        "--columns": [lambda: runner.export(bench.folder / "x.csv", db=bench.store, columns=empty)],
+        "--on": [lambda: runner.compare(1, 2, db=bench.store, on=empty)],
     }
-    for option, command in commands.items():
-        with pytest.raises(UsageError, match=f"^{option} names nothing; name what you want, or leave {option} out"):
-            command()
+    for option, of in commands.items():
+        for command in of:
+            with pytest.raises(UsageError, match=f"^{option} names nothing; name what you want, or leave {option} out"):
+                command()
+    # no row is what an empty list of them names
+    assert bench.sent(ids=[]) == []
     assert bench.asked.total() == sent
     assert not (bench.folder / "x.csv").exists()
 
@@ -134,3 +146,62 @@ def test_the_summary_names_answers_of_doubtful_shape(bench: Bench) -> None:
     ended = run("retry", "--class", "length,empty", cwd=bench.folder)
     assert "  of doubtful shape: 2 length; `runner errors 1` shows these answers\n" in ended.out
     assert "doubtful" not in run("retry", "--class", "empty", cwd=bench.folder).out
+
+
+def interrupted(bench: Bench, **more: Any) -> list[str]:
+    """Begin a retry, end it behind its first outcome, and return the rows that it has left."""
+    handle = runner.StopHandle()
+
+    def stop(event: object) -> None:
+        if isinstance(event, Saved):
+            handle.request()
+
+    assert bench.retry(concurrency=1, stop=handle, observe=stop, **more).retry_left
+    left = rows(bench.store, "SELECT item_key FROM retried WHERE outcome IS NULL ORDER BY item_key")
+    return [key for (key,) in left]
+
+
+@pytest.mark.parametrize("more", [{}, {"where": "id != 'r7'"}], ids=["all", "its own condition"])
+@pytest.mark.parametrize("part", [{"where": "lang == 'de'"}, {"sample": 4}], ids=["where", "sample"])
+def test_a_resume_that_chooses_leaves_the_others_of_its_retry(bench: Bench, more: dict[str, Any], part: dict[str, Any]) -> None:
+    left = interrupted(bench, all_rows=True, **more)
+    before, begun = Counter(bench.asked), list[Any]()
+    ended = runner.resume(db=bench.store, observe=begun.append, **part)
+    sent = sorted((bench.asked - before).elements())
+    assert 0 < len(sent) < len(left)
+    assert set(sent) < set(left)
+    (note,) = (note for note in begun[0].notes if "chosen now" in note)
+    assert note.startswith(f"{len(sent)} of these rows {'is' if len(sent) == 1 else 'are'} chosen now; `runner resume 1 ")
+    others = len(left) - len(sent)
+    assert (ended.finished, ended.retry_left, runner.status(db=bench.store)[1].retry_left) == (False, others, others)
+    assert runner.runs(db=bench.store)[0].finished_at is None
+    # none of them is lost, and none is asked twice
+    assert runner.resume(db=bench.store).finished
+    assert sorted((bench.asked - before).elements()) == left
+
+
+def test_a_resume_gives_up_only_rows_that_are_no_longer_in_the_file(bench: Bench) -> None:
+    left = interrupted(bench, all_rows=True)
+    bench.write([{"id": one, "prompt": one, "lang": "en"} for one in (f"r{number}" for number in range(8)) if one != left[0]])
+    assert runner.resume(db=bench.store, where="lang == 'xx'").retry_left == len(left)
+    before = Counter(bench.asked)
+    ended = runner.resume(db=bench.store)
+    assert (ended.finished, ended.retry_left) == (True, 0)
+    assert sorted((bench.asked - before).elements()) == left[1:]
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_session_beside_an_interrupted_retry_ends_with_the_way_on(bench: Bench, command: str) -> None:
+    """It is told to ask what the retry has left first: another retry would take its place, and lose its answered rows."""
+    left = len(interrupted(bench, classes=["length", "empty", "failed"]))
+    job = ("p.jsonl", "--model", "m", "--base-url", bench.job["base_url"], "--attempts", "1", "--max-tokens", "50")
+    words = [command, *(job if command == "run" else ("--where", "lang == 'xx'"))]
+    said = run(*words, cwd=bench.folder)
+    assert "finished:" not in said.out.replace("not finished:", ""), said.out
+    assert f"{left} rows of an interrupted retry are still to be asked again: `runner resume 1` does that" in said.out
+    assert f"  {left} rows of the retry are still to be asked again, and keep their results until then\n" in said.out
+    assert re.search(rf"^next: runner resume 1 +\(sends {left} rows that the retry has left\)$", said.out, re.MULTILINE)
+    ended = bench.run() if command == "run" else bench.retry(where="lang == 'xx'")
+    assert (ended.finished, ended.retry_left, ended.left) == (False, left, 0)
+    assert runner.resume(db=bench.store).finished
+    assert bench.asked.total() == 8 + 5
