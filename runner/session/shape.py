@@ -61,7 +61,7 @@ def _asks(row: Row, asked: frozenset[str] | None) -> bool:
 def refuse_one(path: Path, row: Row) -> None:
     """Raise UsageError if the only row of a file holds rows itself, or columns."""
     texts = [name for name, value in (row.fields or {}).items() if _are_texts(value)]
-    if row.fields is not None and list(row.fields) == texts[:1] and spool.MEMORY not in path.name:
+    if texts and row.fields is not None and list(row.fields) == texts[:1] and spool.MEMORY not in path.name:
         way = f"`jq {shell_word(_step(texts[0]))}` takes that list out"
         raise UsageError(f"{spool.display_name(path)} is one JSON object, and its prompts are in {_step(texts[0])}: {way}")
     where = _place_of_rows(row)

@@ -82,6 +82,12 @@ def test_prompts_inside_of_one_object(tmp_path: Path) -> None:
     assert refusal(path) == "a.json is one JSON object, and its prompts are in .data: `jq .data` takes that list out"
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_an_empty_object_is_a_row_without_fields(tmp_path: Path, name: str) -> None:
+    (row,) = open_input(written(tmp_path, {}, name)).read()
+    assert (row.fields, row.fault) == ({}, None)
+
+
 def test_an_object_that_is_cut_off_is_a_broken_row(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"data": [{"text": "a"},')
