@@ -14,7 +14,7 @@ from runner.errors import RunnerError, StoreError
 from runner.inputs import source
 from runner.money import Money, Projection
 from runner.prices.sample import Drawn
-from runner.session import asked_again, budgeting, called, rest, reuse, unpriced
+from runner.session import asked_again, budgeting, called, own_settings, rest, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -74,6 +74,8 @@ class Foreseen(Working):
         self._taken: Mapping[int, int] = {}
         self._look, self._restored, self._chosen = source.SettledRows(), 0, Chosen()
         self._cost = tuple[str, ...]()
+        # what is said of rows that keep settings of their own
+        self._own = tuple[str, ...]()
         # rows that an interrupted retry has left, and that this session leaves
         self._others_pending = 0
 
@@ -109,6 +111,8 @@ class Foreseen(Working):
         if self._plan.options.retry_failed:
             self._chosen = await asked_again.choose(self._plan, self._store)
             self._others_pending = self._others_pending if not self._chosen.count else 0
+            of = self._open(settled=True)
+            self._own = tuple(await in_thread(lambda: own_settings.kept(self._plan, of))) if self._chosen.count else ()
         # also what another session asks anew, because it has changed or was broken, is done with: nobody is to buy it again
         self._store.marks = self._plan.options.retry_failed or self._others_pending > 0
         self._restored = await self._count_restored()
