@@ -203,12 +203,14 @@ class Projection(Struct, frozen=True, kw_only=True):
         return 2 * left > self.left
 
 
-def projected(money: Money, rows: int, left: int, expected: Projection | None = None, *, answered: bool = True) -> int | None:
+def projected(
+    money: Money, rows: int, left: int, expected: Projection | None = None, *, answered: bool = True, again: int = 0
+) -> int | None:
     """Return what a run will have cost, in picodollars, if the rows that are left cost what the others did; None if unknown.
 
     rows: those with an outcome for which something was sent. left: those without one. expected: by a sample, in which long rows
     are more frequent than in the rest; it counts until half of what was left then has an outcome. answered: a row is done; that
-    refusals cost nothing tells of no answer.
+    refusals cost nothing tells of no answer. again: what of the money newer answers of rows cost, which no row needs.
     """
     if not left:
         return money.spent
@@ -216,7 +218,7 @@ def projected(money: Money, rows: int, left: int, expected: Projection | None = 
         return money.spent + expected.cost * left // expected.left
     # where some were billed at unknown prices, their share of the rows is not known
     known = money.known and not money.unpriced and (answered or money.spent > 0)
-    return money.spent + money.spent * left // rows if rows >= LEAST_ROWS and known else None
+    return money.spent + max(0, money.spent - again) * left // rows if rows >= LEAST_ROWS and known else None
 
 
 class Costs(TypedDict):

@@ -14,7 +14,7 @@ from runner.errors import RunnerError, StoreError
 from runner.inputs import source
 from runner.money import Money, Projection
 from runner.prices.sample import Drawn
-from runner.session import asked_again, budgeting, called, rest, reuse, unpriced
+from runner.session import asked_again, budgeting, called, own_settings, rest, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -26,6 +26,7 @@ from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
 from runner.session.to_send import ToSend, of_plan
 from runner.session.working import Working
+from runner.store import former
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
@@ -73,6 +74,8 @@ class Foreseen(Working):
         self._taken: Mapping[int, int] = {}
         self._look, self._restored, self._chosen = source.SettledRows(), 0, Chosen()
         self._cost = tuple[str, ...]()
+        # what is said of rows that keep settings of their own
+        self._own = tuple[str, ...]()
         # rows that an interrupted retry has left, and that this session leaves
         self._others_pending = 0
 
@@ -108,6 +111,8 @@ class Foreseen(Working):
         if self._plan.options.retry_failed:
             self._chosen = await asked_again.choose(self._plan, self._store)
             self._others_pending = self._others_pending if not self._chosen.count else 0
+            of = self._open(settled=True)
+            self._own = tuple(await in_thread(lambda: own_settings.kept(self._plan, of))) if self._chosen.count else ()
         # also what another session asks anew, because it has changed or was broken, is done with: nobody is to buy it again
         self._store.marks = self._plan.options.retry_failed or self._others_pending > 0
         self._restored = await self._count_restored()
@@ -201,6 +206,7 @@ class Foreseen(Working):
             return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
+        self._meter.again = await in_thread(self._on_newer)
         of, broken = self._open(settled=settled > 0), self._still_broken
         cost = await in_thread(lambda: expected(plan, of, book, left=left, settled=settled, broken=broken))
         own = cost.projection if cost is not None and not self._in_part else None
@@ -271,4 +277,13 @@ class Foreseen(Working):
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         # how many of the rows that others will send get the answers of others, only a look at them can tell
         in_part = left > 0 and self._plan.job.dedupe and (self._in_part or self._plan.narrowed)
-        return None if in_part else super()._projected(money, now, self._meter.bought(left))
+        return (
+            None if in_part else self._meter.projected(money, now.paid, self._meter.bought(left), self._on_newer() if left else 0)
+        )
+
+    def _on_newer(self) -> int:
+        """Return what the run has cost for answers of rows that had one already. Blocks."""
+        with suppress(StoreError):
+            return former.spent_on_newer(self._store.path, self._store.run_id)
+        # without it, the sentence says more
+        return 0

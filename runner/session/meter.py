@@ -38,6 +38,8 @@ class Meter:
         self.retries = False
         # why requests wait, if it is for the budget
         self.waiting: Callable[[], str | None] = lambda: None
+        # what answers cost of rows that had one before the session already
+        self.again = 0
         # what a sample says of the rows that were left when the session began
         self.expected: Projection | None = None
 
@@ -116,14 +118,19 @@ class Meter:
         """Return how many requests go out for what is left: nothing is sent for rows that get the answers of others."""
         return max(0, left - max(0, self.copies - self._stats.shared))
 
-    def projected(self, money: Money, rows: int, left: int) -> int | None:
+    def projected(self, money: Money, rows: int, left: int, again: int = 0) -> int | None:
         """Return what the run will have cost, as ``money.projected`` does."""
         answered = self._stats.done + self._restored > self._restored_failed
-        return projected(money, rows, left, self.expected, answered=answered)
+        return projected(money, rows, left, self.expected, answered=answered, again=again)
 
     def _costs(self) -> dict[str, float | None]:
-        money = self.books.money
-        of = costs(money, self.projected(money, self._paid_now, self.bought(self._left)))
+        money, left = self.books.money, self.bought(self._left)
+        if self.retries:
+            # its rows may be asked in another way than all before: they alone tell of each other
+            whole = projected(money, self._paid_now - self._paid, left, again=money.spent - self.books.now.spent)
+        else:
+            whole = self.projected(money, self._paid_now, left, self.again)
+        of = costs(money, whole)
         return {"cost": of["cost"] if money.priced else None, "cost_projected": of["cost_projected"] if money.priced else None}
 
     def pace(self) -> Pace:

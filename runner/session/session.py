@@ -156,7 +156,7 @@ class _Session(Foreseen):
         """Return what is said of the rows that a retry asks again."""
         plan, others = self._plan, self._others_pending
         said = asked_again.sentences(plan, self._chosen, self._look.again) if plan.options.retry_failed else []
-        return [*said, *(asked_again.left(plan, others) if others else [])]
+        return [*said, *self._own, *(asked_again.left(plan, others) if others else [])]
 
     @property
     def _as_asked(self) -> str | None:

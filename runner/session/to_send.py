@@ -61,6 +61,12 @@ class ToSend(Struct, frozen=True, kw_only=True):
                 sought.discard(one[0])
                 yield one
 
+    def asked_again(self) -> Iterator[tuple[str, Row]]:
+        """Yield what a retry has chosen and not asked again yet: keys of answers, each with its row."""
+        for _, batch in self._batches():
+            known = samples.stored(self.store, self.run, [key for key, _ in batch]) if self.run is not None else {}
+            yield from ((key, row) for key, row in batch if key in known and known[key].again)
+
     def open(self) -> Iterator[tuple[int, Row]]:
         """Yield what is to be sent: the place of an answer among all, and its row."""
         return self._without_outcome() if self.same is None else self._sent_once(self.same)

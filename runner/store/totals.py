@@ -14,6 +14,7 @@ from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_
 from runner.several import answers_in
 from runner.store import database, early
 from runner.store.counts import further
+from runner.store.former import on_newer
 from runner.store.retrying import number_pending
 from runner.store.schema import attempts, items, prices, runs, samples
 from runner.store.sessions import time_of
@@ -189,7 +190,8 @@ def _costs(fetch: Fetch, run_id: int, money: Money, rows: _Rows, *, answered: bo
     if rows.left is None:
         return costs(money, None)
     expected = _expected(fetch, run_id) if rows.left else None
-    return costs(money, projected(money, rows.sent, rows.left, expected, answered=answered))
+    again = on_newer(fetch, run_id) if rows.left else 0
+    return costs(money, projected(money, rows.sent, rows.left, expected, answered=answered, again=again))
 
 
 def _expected(fetch: Fetch, run_id: int) -> Projection | None:

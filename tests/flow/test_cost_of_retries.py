@@ -96,3 +96,24 @@ def test_a_dear_retry_is_asked_about(tmp_path: Path) -> None:
         # the price of before would not be asked about, and is not
         code, said = desk.asked("retry", "--all", "--confirm-above", "1", answer=b"")
         assert (code, len(desk.server.requests), "Start?" in said) == (0, 40, False), said
+
+
+def test_answers_that_newer_ones_replaced_cost_the_rows_that_are_left_nothing(tmp_path: Path) -> None:
+    with in_thread(RawServer(Answering({}))) as server:
+        bench = Bench(tmp_path, server, Answering({}), rows=ROWS)
+        bench.run(prices={"m": CHEAP}, limit=12)
+        progress: list[runner.Progress] = []
+        for _ in range(2):
+            ended = bench.retry(
+                all_rows=True,
+                model="big",
+                prices={"big": DEAR},
+                observe=lambda event: progress.append(event) if isinstance(event, runner.Progress) else None,
+            )
+        # 12 rows at 10 tokens, and 24 answers at a thousand times as much
+        every = 24 * 10e-6 + 24 * 10e-3
+        assert ended.cost_projected == pytest.approx(every)
+        assert runner.status(db=bench.store)[1].cost_projected == pytest.approx(every)
+        # so far, a retry tells of its own rows alone
+        assert {one.cost_projected is None or one.cost_projected > 0.1 for one in progress} == {True}
+        assert runner.resume(db=bench.store).cost == pytest.approx(every)

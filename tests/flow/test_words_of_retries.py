@@ -205,3 +205,20 @@ def test_a_session_beside_an_interrupted_retry_ends_with_the_way_on(bench: Bench
     assert (ended.finished, ended.retry_left, ended.left) == (False, left, 0)
     assert runner.resume(db=bench.store).finished
     assert bench.asked.total() == 8 + 5
+
+
+def test_rows_that_set_it_themselves_keep_it_and_that_is_told(bench: Bench) -> None:
+    bench.write([{"id": f"r{one}", "prompt": f"r{one}", **({"max_tokens": 6} if one % 2 else {})} for one in range(6)])
+    bench.run(new=True)
+    begun, sent = list[Any](), bench.asked.total()
+    # r1 has a limit of its own, and r4 has not
+    bench.retry(classes="length", max_tokens=90, observe=begun.append)
+    assert "1 of these 2 rows sets max_tokens itself, and it keeps that" in begun[0].notes
+    assert [body["max_tokens"] for body in sorted(bench.asked.bodies[sent:], key=lambda body: body["max_tokens"])] == [6, 90]
+    sent = bench.asked.total()
+    words = "all 3 rows that are chosen set max_tokens themselves, so --max-tokens would change nothing"
+    with pytest.raises(UsageError, match=words):
+        bench.retry(ids=["r1", "r3", "r5"], max_tokens=400)
+    assert bench.asked.total() == sent
+    # what else is changed is sent
+    assert bench.sent(ids=["r1", "r3"], max_tokens=400, model="other") == ["r1", "r3"]
