@@ -29,6 +29,16 @@ class LaneState(Struct, frozen=True, kw_only=True):
     outage_s: float = 0.0
 
 
+class WorkerCounts(Struct, frozen=True, kw_only=True):
+    """The workers of a session, by state (``workers.member``)."""
+
+    # those that get requests; those that are not ready yet; those of which nothing is heard; those that are lost or have failed
+    live: int = 0
+    starting: int = 0
+    silent: int = 0
+    lost: int = 0
+
+
 class Pace(Struct, frozen=True, kw_only=True):
     """What a session is doing at one instant; stored so that another process can show it."""
 
@@ -41,6 +51,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     left_s: float | None = None
     # with --dedupe: requests that all rows of the run take, those of earlier sessions included; None: not known
     requests: int | None = None
+    # None: the requests are made by this process itself
+    workers: WorkerCounts | None = None
 
     @property
     def blocked(self) -> dict[str, str]:

@@ -26,11 +26,11 @@ class Engine(Protocol):
     """Places workers and ends them. Whether a worker is alive is for the driver to decide, not for the engine."""
 
     async def start(self, count: int, invitation: Invitation) -> None:
-        """Place so many workers. Returns when they are asked for, not when they are there. Raises UsageError with one sentence."""
+        """Place so many workers. Returns when they are asked for, before they are there. Raises UsageError, one sentence."""
         ...
 
-    async def watch(self) -> AsyncIterator[str]:
-        """Yield notices, one sentence each: a worker's death, a job that waits in the queue. They are shown and decide nothing."""
+    def watch(self) -> AsyncIterator[str]:
+        """Yield notices, one sentence each: a worker's death, a job that waits in a queue. They are shown, and decide nothing."""
         ...
 
     async def end(self) -> None:

@@ -75,7 +75,6 @@ _OPTIONS = {
     "-i": "the prompt file is an argument: `runner run FILE`",
     "--api-key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
     "--key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
-    "--workers": "--concurrency N",
     "--threads": "--concurrency N",
     "--parallel": "--concurrency N",
     "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",

@@ -156,7 +156,7 @@ class Session:
             failure: RunnerError | None = None
             try:
                 await asks.begin(notes)
-                async with wiring.open_provider(job, endpoint) as (provider, client):
+                async with wiring.open_provider(job, endpoint, asks.note) as (provider, client):
                     self._asks = asks
                     ready.set()
                     await asks.run(provider, client)

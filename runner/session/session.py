@@ -63,7 +63,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
+            async with wiring.open_provider(plan.job, plan.endpoint, session.note) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
         except anyio.get_cancelled_exc_class():

@@ -1,0 +1,259 @@
+"""The workers of a session: who gets the next request, who is silent, and who takes the place of one that is lost."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+import anyio
+
+from runner.errors import AttemptError, UsageError
+from runner.pace import WorkerCounts
+from runner.text import plural
+from runner.workers.link import join
+from runner.workers.local import LocalProcess
+from runner.workers.member import ENDED, Member, State, Work
+from runner.workers.protocol import BEAT_S
+
+TICK_S = 0.25
+"""Seconds between two looks at all workers."""
+LATE_S = 1.0
+"""A look that comes so many seconds late shows that this process has stood still: what the workers have said is read first."""
+RESTARTS, WITHIN_S = 3, 600.0
+"""A worker is started anew so many times within so many seconds."""
+END_S = 2.0
+"""Seconds that the processes have to end."""
+LAST_WORDS_S = 0.5
+"""Seconds that a process whose end of the pair is closed has to say why."""
+POLL_S = 0.01
+NONE_LEFT = "no_workers"
+"""Error code of a run that stops because no worker is left."""
+
+
+class Place:
+    """The place of one local worker: who has it now, and when it was started anew."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lived = False
+        self._starts: deque[float] = deque(maxlen=RESTARTS)
+
+    def may_start(self, now: float) -> bool:
+        """Record a new start, and return True; False if there were too many, or none has ever come to work."""
+        if not self.lived or (len(self._starts) == RESTARTS and now - self._starts[0] < WITHIN_S):
+            return False
+        self._starts.append(now)
+        return True
+
+
+class Crew:
+    """The workers of a session. count: local ones. tell: tells the user a sentence. invites: workers may come by themselves."""
+
+    def __init__(self, work: Work, count: int, tell: Callable[[str], None], *, invites: bool = False) -> None:
+        self.work, self._tell, self._invites = work, tell, invites
+        self._places = [Place(number) for number in range(1, count + 1)]
+        self._members: list[Member] = []
+        self._processes: dict[Member, tuple[LocalProcess, Place]] = {}
+        self._lost = 0
+        # set, and replaced, when there may be room at a worker, or when none is left
+        self._changed = anyio.Event()
+        self._timer: asyncio.Handle | None = None
+        self._due = self._beat_at = 0.0
+        self._starting: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    @property
+    def counts(self) -> WorkerCounts:
+        """How many workers there are, by state."""
+        states = [member.state for member in self._members]
+        return WorkerCounts(
+            live=states.count(State.LIVE),
+            starting=states.count(State.STARTING),
+            silent=states.count(State.SUSPECT),
+            lost=self._lost,
+        )
+
+    # -- who gets the next request
+
+    def free(self) -> Member | None:
+        """Return the worker with the fewest requests that may have another one; None if there is none now."""
+        return min((member for member in self._members if member.free), key=_load, default=None)
+
+    async def freed(self) -> Member:
+        """Wait for such a worker. Raises AttemptError, which stops the run, if none is left."""
+        while (member := self.free()) is None:
+            if not self._hopeful:
+                raise AttemptError(f"no worker is left{self._reason}", code=NONE_LEFT, verdict="stop", sent=False)
+            await self._changed.wait()
+        return member
+
+    @property
+    def _hopeful(self) -> bool:
+        return self._hopeful_without(0)
+
+    def _hopeful_without(self, starting: int) -> bool:
+        """Return True if a worker may still come to work. starting: replacements that do not count."""
+        coming = len(self._starting) > starting
+        return self._invites or coming or any(member.state not in ENDED for member in self._members)
+
+    @property
+    def _reason(self) -> str:
+        """Return why the last worker has ended, in words that follow others."""
+        ended = [member for member in self._members if member.why]
+        return f": {ended[-1].name}: {ended[-1].why}" if ended else ""
+
+    # -- begin and end
+
+    async def begin(self) -> None:
+        """Start the local workers, and wait until one is ready. Raises UsageError if none comes to work."""
+        self._due = asyncio.get_running_loop().time() + TICK_S
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        for place in self._places:
+            await self._start(place)
+        try:
+            await self._ready()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.end()
+            raise
+
+    async def _ready(self) -> None:
+        while self._places and not any(member.state is State.LIVE for member in self._members):
+            if not self._hopeful:
+                raise UsageError(f"no worker could start{self._reason}")
+            await self._changed.wait()
+
+    async def end(self) -> None:
+        """End all workers, in bounded time."""
+        self._ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for member in self._members:
+            member.drain()
+        for task in list(self._starting):
+            task.cancel()
+        until = monotonic() + END_S
+        for process, _ in self._processes.values():
+            await _ended_by(process, until)
+        for member in self._members:
+            member.link.abort()
+        for process, _ in self._processes.values():
+            process.kill()
+        self._processes.clear()
+
+    async def _start(self, place: Place) -> None:
+        try:
+            process = LocalProcess(self.work.secrets)
+        except OSError as error:
+            raise UsageError(f"a worker cannot be started: {error.strerror or error}; use a smaller --workers") from error
+        member = Member(place.number, f"worker {place.number}", self.work, self)
+        self._members.append(member)
+        self._processes[member] = process, place
+        await join(member.link, process.own)
+        member.welcome()
+
+    def add(self, member: Member) -> None:
+        """Take a worker that has come by itself."""
+        self._members.append(member)
+        member.welcome()
+
+    # -- what the workers tell
+
+    def room(self) -> None:
+        """A worker may take another request."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def changed(self, member: Member, before: State) -> None:
+        """A worker has another state."""
+        if member.state is State.LIVE and before is State.STARTING and member in self._processes:
+            self._processes[member][1].lived = True
+        if member.state is State.LIVE and before is State.STARTING and member not in self._processes:
+            self._tell(f"{member.name} has joined")
+        if member.state in (State.LOST, State.FAILED) and not self._ending:
+            self._lost += 1
+            self._ended(member)
+        self.room()
+
+    def _ended(self, member: Member) -> None:
+        """See to it that a worker which has ended is told of, and replaced."""
+        task = asyncio.get_running_loop().create_task(self._replace(member, member.out))
+        self._starting.add(task)
+        task.add_done_callback(self._replaced)
+
+    async def _replace(self, member: Member, out: int) -> None:
+        """Tell of a worker that has ended, and start another one in the place of a local one, unless that happened too often.
+
+        out: requests that were with it.
+        """
+        process, place = self._processes.get(member, (None, None))
+        if process is not None and place is not None:
+            member.why = await _with_last_words(process, member.why)
+        words = f"{member.name} {'was lost' if member.state is State.LOST else 'could not start'}: {member.why}"
+        if out:
+            words += f"; its {plural(out, 'open request')} {'goes' if out == 1 else 'go'} out again"
+        again = place is not None and place.may_start(monotonic()) and not self._ending
+        if place is not None and not again:
+            left = sum(one.state not in ENDED for one in self._members)
+            words += f"; {plural(left, 'worker')} left"
+        # what ends the session is told with it
+        if again or self._hopeful_without(1):
+            self._tell(words)
+        if again and place is not None:
+            await self._start(place)
+
+    def _replaced(self, task: asyncio.Task[None]) -> None:
+        self._starting.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._tell(str(error))
+        self.room()
+
+    # -- time
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._due > LATE_S:
+            # behind what is read in this turn of the loop, and in the next one
+            for member in self._active():
+                member.excuse(loop.time())
+        self._due = loop.time() + TICK_S
+        self._timer = loop.call_later(TICK_S, self._tick)
+        now = loop.time()
+        for member in list(self._active()):
+            member.look(now)
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_S
+            for member in self._members:
+                member.beat()
+        for member in [member for member in self._members if member.state in ENDED and member.link.ended]:
+            self._forget(member)
+
+    def _active(self) -> Iterator[Member]:
+        return (member for member in self._members if member.state not in ENDED)
+
+    def _forget(self, member: Member) -> None:
+        """Forget a worker that has ended, and its process; the last one stays, for what it says."""
+        entry = self._processes.get(member)
+        if entry is not None and entry[0].ended:
+            del self._processes[member]
+            entry[0].kill()
+        if entry is None and member is not self._members[-1]:
+            self._members.remove(member)
+
+
+async def _with_last_words(process: LocalProcess, why: str) -> str:
+    """Return why a process has ended, with the last line that it has written."""
+    await _ended_by(process, monotonic() + LAST_WORDS_S)
+    said = process.last_words() if process.ended else None
+    return why if said is None or said in why else f"{why} ({said})"
+
+
+async def _ended_by(process: LocalProcess, until: float) -> None:
+    """Wait for the end of a process, but not beyond ``until``, by the monotonic clock."""
+    while not process.ended and monotonic() < until:  # noqa: ASYNC110 - not every event loop can wait for a process
+        await anyio.sleep(POLL_S)
+
+
+def _load(member: Member) -> int:
+    return member.out
