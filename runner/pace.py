@@ -39,6 +39,14 @@ class WorkerCounts(Struct, frozen=True, kw_only=True):
     lost: int = 0
 
 
+def worker_words(workers: WorkerCounts) -> str:
+    """Return how many workers there are, a phrase."""
+    parts = [f"{workers.live:,} at work"]
+    for number, words in ((workers.starting, "starting"), (workers.silent, "silent"), (workers.lost, "lost so far")):
+        parts += [f"{number:,} {words}"] if number else []
+    return ", ".join(parts)
+
+
 class Pace(Struct, frozen=True, kw_only=True):
     """What a session is doing at one instant; stored so that another process can show it."""
 

@@ -1,21 +1,35 @@
 """``runner worker``: a process that sends requests for a run elsewhere."""
 
+import os
+
 import click
 
+from runner.cli.completing import complete_file
 from runner.errors import UsageError
 
 
 @click.command()
+@click.option("--connect", metavar="HOST:PORT", help="Where the run listens, as it says when it starts.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="File with the token of the run. Default: the variable RUNNER_WORKER_TOKEN holds it.",
+    shell_complete=complete_file,
+)
+@click.option("--base-url", metavar="URL", help="Send there, and not to the base URL of the run: a server beside this worker.")
 @click.option("--fd", type=int, hidden=True, help="The open socket of the run that has started this process.")
-def worker(fd: int | None) -> None:
-    """Send requests for a run that listens (`runner run FILE --listen HOST`).
+def worker(connect: str | None, token_file: str | None, base_url: str | None, fd: int | None) -> None:
+    """Send requests for a run elsewhere, which was started with --listen.
 
-    Its keys come from its own environment.
+    Its keys come from its own environment. It ends with the run, and when the run is gone.
     """
     # no other command needs a worker
     from runner.session.blocking import blocking
-    from runner.workers.process import serve_pair
+    from runner.workers import joining, process
 
-    if fd is None:
-        raise UsageError("a worker needs a run to work for")
-    blocking(lambda: serve_pair(fd))
+    if fd is not None:
+        blocking(lambda: process.serve_pair(fd))
+    if connect is None:
+        raise UsageError("a worker needs a run to work for: --connect HOST:PORT, as a run with --listen says")
+    token = joining.token_of(token_file, os.environ)
+    blocking(lambda: joining.serve(connect, token, base_url))

@@ -1,17 +1,20 @@
 """The workers of a session: job -> what they need to know, and the client that gives them the requests."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from runner.config.endpoint import Endpoint, provider_of
 from runner.config.job import Job
+from runner.errors import UsageError
 from runner.providers.http import Timeouts
+from runner.session.options import Told
 from runner.workers.client import RemoteClient
 from runner.workers.crew import Crew
-from runner.workers.local import processors
-from runner.workers.member import Work
+from runner.workers.hosting import Hosting
+from runner.workers.local import MOST, processors
 from runner.workers.protocol import Setup
+from runner.workers.work import Work
 
 SECRET = "RUNNER_WORKER_SECRET_"  # noqa: S105 - the beginning of a name
 """Variables of local workers for secrets that are in no variable here: headers that a program or a job file spells out."""
@@ -23,11 +26,11 @@ def remote_client(
     base_url: str,
     options: Mapping[str, Any],
     timeouts: tuple[Timeouts, Timeouts],
-    tell: Callable[[str], None],
+    told: Told,
 ) -> RemoteClient:
-    """Return the client of a job with workers. options: arguments of the provider's ``make``. tell: tells the user a sentence.
+    """Return the client of a job with workers. options: arguments of the provider's ``make``.
 
-    timeouts: those of the job, and those of rows that fell back from flex.
+    timeouts: those of the job, and those of rows that fell back from flex. Raises UsageError.
     """
     local = job.local_server
     setup = Setup(
@@ -37,8 +40,15 @@ def remote_client(
         *timeouts,
         local is not None,
     )
-    count = processors() if job.workers is None else job.workers
-    return RemoteClient(Crew(Work(setup, secrets_of(job, endpoint)), count, tell))
+    count, secrets = processors() if job.workers is None else job.workers, secrets_of(job, endpoint)
+    if count > MOST:
+        raise UsageError(f"workers must be {MOST} or fewer, not {count:,}; each is a process of this machine")
+    crew = Crew(Work(setup, secrets), count, told.tell, invites=job.listen is not None)
+    if job.listen is None:
+        return RemoteClient(crew)
+    if any(name.startswith(SECRET) for name in secrets):
+        raise UsageError("workers elsewhere find secrets in their environment alone; write the header as ${NAME}, a variable")
+    return RemoteClient(crew, Hosting(crew, job.listen, told.store, told.tell))
 
 
 def secrets_of(job: Job, endpoint: Endpoint) -> dict[str, str]:

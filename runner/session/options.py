@@ -1,6 +1,8 @@
 """The options of one session of a run."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -53,3 +55,10 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     sample: int | None = None
     db: str | None = None
     outputs: tuple[str, ...] = ()
+
+
+class Told(NamedTuple):
+    """What workers need of a session. tell: tells the user a sentence. store: the file beside which a token is written."""
+
+    tell: Callable[[str], None]
+    store: Path

@@ -23,7 +23,7 @@ from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
 from runner.session.foreseen import Foreseen, owned
-from runner.session.options import SessionOptions
+from runner.session.options import SessionOptions, Told
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.sending_once import SendingOnce
@@ -63,7 +63,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            async with wiring.open_provider(plan.job, plan.endpoint, session.note) as (provider, client):
+            async with wiring.open_provider(plan.job, plan.endpoint, Told(session.note, store_path)) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
         except anyio.get_cancelled_exc_class():

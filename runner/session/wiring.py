@@ -27,6 +27,7 @@ from runner.providers.http import HttpClient, Timeouts
 from runner.providers.informed import Informed, Rules
 from runner.session import ending_early
 from runner.session.additions import with_additions
+from runner.session.options import Told
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -44,7 +45,9 @@ def limits(job: Job) -> tuple[Limits, str | None]:
     """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
     wanted = job.max_concurrency if job.concurrency is None else job.concurrency
     # workers open the connections, each within its own limit
-    most = _connections(wanted, ends=2 if job.local_server is not None else 1) if job.workers == 0 else wanted
+    most = (
+        _connections(wanted, ends=2 if job.local_server is not None else 1) if job.workers == 0 and job.listen is None else wanted
+    )
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
@@ -154,19 +157,17 @@ def _bearer(job: Job) -> str | None:
 
 
 @asynccontextmanager
-async def open_provider(
-    job: Job, endpoint: Endpoint, tell: Callable[[str], None] | None = None
-) -> AsyncIterator[tuple[Provider, Client[Any]]]:
+async def open_provider(job: Job, endpoint: Endpoint, told: Told | None = None) -> AsyncIterator[tuple[Provider, Client[Any]]]:
     """Yield the provider and the client of a session, with a local server and with workers if the job asks for them.
 
-    tell: tells the user a sentence about workers; None: the session has none, whatever the job asks for. Raises UsageError.
+    told: what workers need; None: the session has none, whatever the job asks for. Raises UsageError.
     """
     module = dialect_of(job)
     options: dict[str, Any] = _shape(job, module)
     if job.local_server is None:
         assert endpoint.base_url is not None
         options |= _codes(job)
-        async with _client(job, endpoint, endpoint.base_url, options, tell) as (client, held):
+        async with _client(job, endpoint, endpoint.base_url, options, told) as (client, held):
             key = endpoint.key.reveal() if endpoint.key is not None else None
             secrets = _secrets(module.make, endpoint)
             provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options, **secrets))
@@ -174,17 +175,17 @@ async def open_provider(
         return
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
-    async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, options, tell) as (client, held):
+    async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, options, told) as (client, held):
         yield held(cast("Provider", module.make(base_url, None, version=__version__, **options))), client
 
 
 @asynccontextmanager
 async def _client(
-    job: Job, endpoint: Endpoint, base_url: str, options: dict[str, Any], tell: Callable[[str], None] | None
+    job: Job, endpoint: Endpoint, base_url: str, options: dict[str, Any], told: Told | None
 ) -> AsyncIterator[tuple[Client[Any], Callable[[Provider], Provider]]]:
     """Yield the client of a session, and what its provider is wrapped in."""
     timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
-    if tell is None or job.workers == 0:
+    if told is None or (job.workers == 0 and job.listen is None):
         async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
             yield client, lambda provider: provider
         return
@@ -192,7 +193,7 @@ async def _client(
     from runner.session.crewing import remote_client
     from runner.workers.held import HeldProvider
 
-    async with remote_client(job, endpoint, base_url, options, (timeouts, usual), tell) as remote:
+    async with remote_client(job, endpoint, base_url, options, (timeouts, usual), told) as remote:
         yield remote, HeldProvider
 
 

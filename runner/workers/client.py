@@ -9,6 +9,7 @@ from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.pace import WorkerCounts
 from runner.workers.crew import Crew
+from runner.workers.hosting import Hosting
 from runner.workers.trial import Refuse, RemoteExchange, Trial
 
 LAST_S = 7.0
@@ -16,18 +17,29 @@ LAST_S = 7.0
 
 
 class RemoteClient:
-    """A client whose exchanges are made by workers. An asynchronous context manager."""
+    """A client whose exchanges are made by workers. An asynchronous context manager.
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    hosting: lets workers of other machines join; None: there are local ones alone.
+    """
+
+    def __init__(self, crew: Crew, hosting: Hosting | None = None) -> None:
+        self._crew, self._hosting = crew, hosting
 
     async def __aenter__(self) -> Self:
-        await self._crew.begin()
+        try:
+            await self._crew.begin()
+            if self._hosting is not None:
+                await self._hosting.begin()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with anyio.CancelScope(shield=True):
             await self._crew.end()
+            if self._hosting is not None:
+                await self._hosting.end()
 
     @property
     def workers(self) -> WorkerCounts:

@@ -12,8 +12,10 @@ from runner.pace import WorkerCounts
 from runner.text import plural
 from runner.workers.link import join
 from runner.workers.local import LocalProcess
-from runner.workers.member import ENDED, Member, State, Work
+from runner.workers.member import Member
 from runner.workers.protocol import BEAT_S
+from runner.workers.states import ENDED, State
+from runner.workers.work import Work
 
 TICK_S = 0.25
 """Seconds between two looks at all workers."""
@@ -26,8 +28,6 @@ END_S = 2.0
 LAST_WORDS_S = 0.5
 """Seconds that a process whose end of the pair is closed has to say why."""
 POLL_S = 0.01
-NONE_LEFT = "no_workers"
-"""Error code of a run that stops because no worker is left."""
 
 
 class Place:
@@ -54,7 +54,7 @@ class Crew:
         self._places = [Place(number) for number in range(1, count + 1)]
         self._members: list[Member] = []
         self._processes: dict[Member, tuple[LocalProcess, Place]] = {}
-        self._lost = 0
+        self._lost, self._numbers = 0, count
         # set, and replaced, when there may be room at a worker, or when none is left
         self._changed = anyio.Event()
         self._timer: asyncio.Handle | None = None
@@ -83,7 +83,7 @@ class Crew:
         """Wait for such a worker. Raises AttemptError, which stops the run, if none is left."""
         while (member := self.free()) is None:
             if not self._hopeful:
-                raise AttemptError(f"no worker is left{self._reason}", code=NONE_LEFT, verdict="stop", sent=False)
+                raise AttemptError(f"no worker is left{self._reason}", code="no_workers", verdict="stop", sent=False)
             await self._changed.wait()
         return member
 
@@ -105,17 +105,12 @@ class Crew:
     # -- begin and end
 
     async def begin(self) -> None:
-        """Start the local workers, and wait until one is ready. Raises UsageError if none comes to work."""
+        """Start the local workers, and wait until one is ready. Raises UsageError if none comes to work; ``end`` is due then."""
         self._due = asyncio.get_running_loop().time() + TICK_S
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         for place in self._places:
             await self._start(place)
-        try:
-            await self._ready()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.end()
-            raise
+        await self._ready()
 
     async def _ready(self) -> None:
         while self._places and not any(member.state is State.LIVE for member in self._members):
@@ -151,6 +146,11 @@ class Crew:
         self._processes[member] = process, place
         await join(member.link, process.own)
         member.welcome()
+
+    def next_number(self) -> int:
+        """Return a number for a worker that comes by itself: the local ones have the first."""
+        self._numbers += 1
+        return self._numbers
 
     def add(self, member: Member) -> None:
         """Take a worker that has come by itself."""

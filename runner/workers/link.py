@@ -17,8 +17,8 @@ class Link(asyncio.Protocol):
     here; None if the other side did. most: bytes of a frame that is taken.
     """
 
-    def __init__(self, take: Callable[[memoryview], None], lost: Callable[[str | None], None], *, most: int = MOST_BYTES) -> None:
-        self._take, self._lost, self.most = take, lost, most
+    def __init__(self, take: Callable[[bytes], None], lost: Callable[[str | None], None], *, most: int = MOST_BYTES) -> None:
+        self.take, self.lost, self.most = take, lost, most
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._why: str | None = None
@@ -44,7 +44,7 @@ class Link(asyncio.Protocol):
                 at += _HEAD
                 frame = bytes(buffer[at : at + length])
                 at += length
-                self._take(memoryview(frame))
+                self.take(frame)
         except Exception as error:  # noqa: BLE001 - whatever the other side sends must not end this one
             self.end(f"it sent what cannot be read ({type(error).__name__}: {error})")
         del buffer[:at]
@@ -61,6 +61,17 @@ class Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    def certificate(self) -> bytes | None:
+        """Return the certificate of the other side, in DER; None if there is none."""
+        spoken = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        found: bytes | None = spoken.getpeercert(binary_form=True) if spoken is not None else None
+        return found
+
+    def renew(self) -> None:
+        """Be ready for another stream, after one that has ended."""
+        self._buffer.clear()
+        self._transport, self._why, self.ended = None, None, False
+
     def abort(self) -> None:
         """End the stream at once."""
         self.ended = True
@@ -71,7 +82,7 @@ class Link(asyncio.Protocol):
         """Tell that the stream has ended."""
         self.ended = True
         self._buffer.clear()
-        self._lost(self._why)
+        self.lost(self._why)
 
 
 async def join(link: Link, end: socket.socket) -> None:

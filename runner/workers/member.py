@@ -1,21 +1,8 @@
-"""One worker, as its driver sees it.
-
-    STARTING --Hello--> LIVE --2.5 s without a frame--> SUSPECT --a frame--> LIVE
-       |                 |                                |
-       | 30 s, the end   | the end of its stream          | 5 s without a frame, or the end of its stream
-       v                 v                                v
-     FAILED             LOST <----------------------------+           DRAINING --Bye, or nothing is out--> GONE
-
-STARTING: it has said nothing yet. LIVE: it gets requests. SUSPECT: it gets no new ones, and what it has stays with it. LOST: what
-was out on it has failed with ``worker_lost``; if it was only silent, it may still tell what that has used. FAILED: it never came
-to work, and ``why`` says the reason. DRAINING: it gets no more, and gives back what it has. GONE: it has ended as it was told to.
-Times are seconds of the monotonic clock of the driver's event loop.
-"""
+"""One worker, as its driver sees it. ``states`` draws how it goes from one state to another."""
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
-from enum import Enum
+from collections.abc import Callable
 from typing import Protocol
 
 from runner.text import clean
@@ -23,6 +10,7 @@ from runner.version import __version__
 from runner.workers.link import Batch, Link
 from runner.workers.protocol import (
     FULL_BYTES,
+    MOST_BYTES,
     PROTOCOL,
     Back,
     Beat,
@@ -30,7 +18,6 @@ from runner.workers.protocol import (
     Cancel,
     Hello,
     Route,
-    Setup,
     Tries,
     Try,
     Welcome,
@@ -38,41 +25,10 @@ from runner.workers.protocol import (
     encode,
     fingerprint,
 )
-from runner.workers.routes import MOST_ROUTES, Routes
+from runner.workers.routes import MOST_ROUTES
+from runner.workers.states import ENDED, LOST_S, START_S, SUSPECT_S, State
 from runner.workers.trial import Trial
-
-START_S = 30.0
-SUSPECT_S = 2.5
-LOST_S = 5.0
-
-
-class State(Enum):
-    """The states of the diagram above."""
-
-    STARTING = "starting"
-    LIVE = "live"
-    SUSPECT = "suspect"
-    LOST = "lost"
-    FAILED = "failed"
-    DRAINING = "draining"
-    GONE = "gone"
-
-
-ENDED = (State.LOST, State.FAILED, State.GONE)
-
-
-class Work:
-    """What all workers of a session share. secrets: the values that requests need, by variable."""
-
-    def __init__(self, setup: Setup, secrets: Mapping[str, str]) -> None:
-        self.setup, self.secrets = setup, dict(secrets)
-        self.routes = Routes(secrets)
-        self._last = 0
-
-    def number(self) -> int:
-        """Return a number that no request of the session has had."""
-        self._last += 1
-        return self._last
+from runner.workers.work import Work
 
 
 class Watcher(Protocol):
@@ -90,13 +46,15 @@ class Watcher(Protocol):
 class Member:
     """One worker. name: as it is told to a person. why: it was lost or has failed, a sentence."""
 
-    def __init__(self, number: int, name: str, work: Work, watcher: Watcher) -> None:
+    def __init__(self, number: int, name: str, work: Work, watcher: Watcher, link: Link | None = None) -> None:
+        """link: one that is there already."""
         self.number, self.name, self._work, self._watcher = number, name, work, watcher
         self.state, self.why = State.STARTING, ""
         self.pid = 0
         self._loop = asyncio.get_running_loop()
         self.began = self._heard_at = self._loop.time()
-        self.link = Link(self._take, self._gone)
+        self.link = link or Link(self._take, self._gone)
+        self.link.take, self.link.lost, self.link.most = self._take, self._gone, MOST_BYTES
         # what is with the worker, by number; and what was, and was given up because nothing was heard of it
         self._out: dict[int, Trial] = {}
         self._given_up: dict[int, Trial] = {}
@@ -175,7 +133,7 @@ class Member:
         variables = tuple(self._work.secrets)
         self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, self._work.setup)))
 
-    def _take(self, frame: memoryview) -> None:
+    def _take(self, frame: bytes) -> None:
         self._heard_at = self._loop.time()
         message = decode_for_driver(frame)
         if self.state is State.SUSPECT:
@@ -305,7 +263,3 @@ class Member:
         if state is State.LIVE:
             self._watcher.room()
         self._watcher.changed(self, before)
-
-
-Tell = Callable[[str], None]
-"""Tells the user a sentence."""

@@ -81,7 +81,7 @@ class Worker:
         if not self._ended.done():
             self._ended.set_result(reason)
 
-    def _take(self, frame: memoryview) -> None:
+    def _take(self, frame: bytes) -> None:
         self._heard_at = now = monotonic()
         if now - self._beat_at > STILL_S:
             # what has come meanwhile was given to others

@@ -12,9 +12,6 @@ from runner.workers.protocol import Done, Piece
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 
-LOST = "worker_lost"
-"""Error code of a request that was out on a worker that was lost."""
-
 
 class RemoteExchange:
     """The state of one exchange that a worker makes. The attributes are those of ``interfaces.Exchange``."""
@@ -115,7 +112,7 @@ class Trial:
 
     def lost(self, words: str, *, sent: bool = True) -> None:
         """Record that nobody knows what comes of it: its worker is lost. It may have been billed if it was sent."""
-        error = AttemptError(words, code=LOST, sent=sent)
+        error = AttemptError(words, code="worker_lost", sent=sent)
         # it goes out again at once, and counts against nothing
         error.mended = True
         self._failure = self._failure or error

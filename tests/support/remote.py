@@ -12,7 +12,8 @@ from runner.workers import process
 from runner.workers.client import RemoteClient
 from runner.workers.crew import Crew
 from runner.workers.link import join
-from runner.workers.member import Member, State, Work
+from runner.workers.member import Member
+from runner.workers.work import Work
 from runner.workers.protocol import Setup
 from runner.workers.trial import Refuse, RemoteExchange
 
@@ -38,8 +39,7 @@ class OneWorker:
         self.member = Member(1, "worker 1", crew.work, crew)
         await join(self.member.link, here)
         crew.add(self.member)
-        while self.member.state is State.STARTING:
-            await asyncio.sleep(0)
+        await self._client._crew.freed()
         if self._caps is not None and self._worker.http is not None:
             self._worker.http._caps = self._caps
         return self
