@@ -13,9 +13,9 @@ from runner.workers.client import RemoteClient
 from runner.workers.crew import Crew
 from runner.workers.link import join
 from runner.workers.member import Member
-from runner.workers.work import Work
 from runner.workers.protocol import Setup
 from runner.workers.trial import Refuse, RemoteExchange
+from runner.workers.work import Work
 
 KEY = "a-test-key"
 """The key of ``asking.provider``."""
