@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from typing import Protocol
 
 from runner.text import clean
@@ -139,8 +138,8 @@ class Member:
         if self.state is State.SUSPECT:
             self._become(State.LIVE)
         elif self.state is State.LOST:
-            # it was given up: it gives back what it has, and ends
-            self.link.send(encode(Bye()))
+            # it gives back what it has, and ends
+            self.link.send(encode(Bye("the run has given it up, as nothing was heard of it")))
         if isinstance(message, Back):
             self._back(message)
         elif isinstance(message, Hello):
@@ -163,15 +162,15 @@ class Member:
     def _trouble(self, hello: Hello) -> str | None:
         """Return why a worker cannot work here, a sentence; None if it can."""
         if (hello.protocol, hello.version) != (PROTOCOL, __version__):
-            return f"it is runner {clean(hello.version, 30)}, and this is {__version__}; install the same version there"
+            return f"the worker is runner {clean(hello.version, 30)}, and the run is {__version__}; install the same version"
         if hello.trouble:
             return clean(hello.trouble, 500)
         for name, value in self._work.secrets.items():
             found = hello.keys.get(name)
             if found is None:
-                return f"{name} is not set in its environment; set it there to the key that is used here"
+                return f"{name} is not set in the environment of the worker; set it there to the key of the run"
             if found != fingerprint(self._session, value):
-                return f"{name} holds another key in its environment than here; set it there to the same key"
+                return f"{name} holds another key in the environment of the worker than the run has; set it there to the same"
         return None
 
     def _back(self, back: Back) -> None:
@@ -237,7 +236,7 @@ class Member:
     def fail(self, why: str) -> None:
         """Record that it never came to work. why: a sentence."""
         self.why = why
-        self.link.send(encode(Bye()))
+        self.link.send(encode(Bye(why)))
         self.link.end()
         self._lose(State.FAILED)
 

@@ -15,6 +15,7 @@ from runner.config import endpoint, plugins
 from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.providers.http import HttpClient
+from runner.text import clean
 from runner.version import __version__
 from runner.workers.hands import Hands, Place
 from runner.workers.link import Link
@@ -94,7 +95,7 @@ class Worker:
         elif isinstance(message, Welcome):
             self._greet(message)
         elif isinstance(message, Bye):
-            self._end("")
+            self._end(f"the run has ended this worker: {clean(message.reason, 500)}" if message.reason else "")
 
     def _greet(self, welcome: Welcome) -> None:
         trouble = ""

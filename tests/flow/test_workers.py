@@ -161,8 +161,8 @@ def test_the_python_api_has_workers_and_a_secret_that_is_in_no_variable(folder: 
     assert (summary.done, summary.failed, notes) == (10, 0, [])
 
 
-def test_a_session_hears_the_pieces_of_answers_that_a_worker_brings(tmp_path: Path, server: Simulated) -> None:
-    with api.Session(db=tmp_path / "runner.db", model="m", base_url=server.openai, workers=1) as session:
+def test_a_session_hears_the_pieces_of_answers_that_a_worker_brings(tmp_path: Path, slow: Simulated) -> None:
+    with api.Session(db=tmp_path / "runner.db", model="m", base_url=slow.openai, workers=1) as session:
         answer = session.stream("Tell me a story")
         pieces = list(answer)
         assert "".join(piece.text for piece in pieces) == answer.result.text
