@@ -18,7 +18,7 @@ from benchmarks.streams import Streams, text
 from benchmarks.table import Figure, missed, render
 
 _ITEMS, _CHUNKS, _SLOTS, _PAIRS = 20_000, 20, 256, 5
-_PACED, _PACED_CHUNKS, _PACED_SLOTS, _FIRST_S, _GAP_S = 2_000, 50, 1_000, 0.2, 0.04
+_PACED, _PACED_CHUNKS, _PACED_SLOTS, _FIRST_S, _GAP_S = 6_000, 50, 1_000, 0.2, 0.04
 _LIMIT_S = 600.0
 _LOOK_S = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")

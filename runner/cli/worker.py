@@ -17,18 +17,15 @@ from runner.errors import UsageError
     shell_complete=complete_file,
 )
 @click.option("--base-url", metavar="URL", help="Send there, and not to the base URL of the run: a server beside this worker.")
-@click.option("--fd", type=int, hidden=True, help="The open socket of the run that has started this process.")
-def worker(connect: str | None, token_file: str | None, base_url: str | None, fd: int | None) -> None:
-    """Send requests for a run elsewhere, which was started with --listen.
+def worker(connect: str | None, token_file: str | None, base_url: str | None) -> None:
+    """Send requests for a run that was started with --listen.
 
     Its keys come from its own environment. It ends with the run, and when the run is gone.
     """
     # no other command needs a worker
     from runner.session.blocking import blocking
-    from runner.workers import joining, process
+    from runner.workers import joining
 
-    if fd is not None:
-        blocking(lambda: process.serve_pair(fd))
     if connect is None:
         raise UsageError("a worker needs a run to work for: --connect HOST:PORT, as a run with --listen says")
     token = joining.token_of(token_file, os.environ)

@@ -15,7 +15,8 @@ from runner.text import clean, redact
 PATH_VARIABLE = "RUNNER_WORKER_PATH"
 """Holds the module search path for the process; it removes the variable before it does anything else."""
 _PROGRAM = (
-    f"import os, sys; sys.path[:] = os.environ.pop({PATH_VARIABLE!r}).split('\\n'); from runner.__main__ import main; main()"
+    f"import os, sys; sys.path[:] = os.environ.pop({PATH_VARIABLE!r}).split('\\n'); "
+    "from runner.workers.process import main; main(int(sys.argv[1]))"
 )
 """Not ``-m``: with that, a file of the current folder could hide a module of Python or of ours."""
 MOST = 512
@@ -32,7 +33,7 @@ class LocalProcess:
         path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this, and our own program
-                (sys.executable, "-c", _PROGRAM, "worker", "--fd", str(other.fileno())),
+                (sys.executable, "-c", _PROGRAM, str(other.fileno())),
                 env={**os.environ, **environment, PATH_VARIABLE: path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

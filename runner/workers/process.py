@@ -1,6 +1,7 @@
 """The process of a worker: says who it is, does what its driver asks for, and ends with it."""
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -11,6 +12,8 @@ from inspect import Parameter, signature
 from time import monotonic, process_time
 from typing import Any, NoReturn, cast
 
+import uvloop
+
 from runner.config import endpoint, plugins
 from runner.errors import UsageError
 from runner.interfaces import Provider
@@ -18,7 +21,7 @@ from runner.providers.http import HttpClient
 from runner.text import clean
 from runner.version import __version__
 from runner.workers.hands import Hands, Place
-from runner.workers.link import Link
+from runner.workers.link import Link, join
 from runner.workers.protocol import (
     BEAT_S,
     DIE_S,
@@ -158,17 +161,19 @@ def connections() -> int:
     return 1_000_000 if soft == resource.RLIM_INFINITY else max(1, soft - OWN_FILES)
 
 
-async def serve_pair(number: int) -> None:
-    """Work for the driver that has started this process, over an open socket. Raises UsageError if there is none."""
-    from runner.workers.link import join
+def main(number: int) -> NoReturn:
+    """Work for the driver that has started this process. number: of an open socket."""
+    # as the command: objects of imports live until the end
+    gc.set_threshold(500_000, 20, 20)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        reason = loop.run(_serve(socket.socket(fileno=number)))
+        leave(reason)
 
-    try:
-        end = socket.socket(fileno=number)
-    except OSError as error:
-        raise UsageError(f"--fd {number} is no socket: runner starts such a worker itself") from error
+
+async def _serve(end: socket.socket) -> str:
     worker = Worker(dict(os.environ), None, "")
     await join(worker.link, end)
-    leave(await worker.work())
+    return await worker.work()
 
 
 def leave(reason: str) -> NoReturn:

@@ -132,7 +132,7 @@ def test_ctrl_c_lets_open_requests_finish(tmp_path: Path, slow: Simulated) -> No
 def test_workers_that_cannot_start_are_one_sentence(folder: Path, server: Simulated) -> None:
     # it works here, and in no other process
     (folder / "mine.py").write_text(
-        "import sys\nif 'worker' in sys.argv: raise RuntimeError('not here')\nfrom runner.providers.dialects.openai import *\n"
+        "import sys\nif sys.argv[0] == '-c': raise RuntimeError('not here')\nfrom runner.providers.dialects.openai import *\n"
     )
     ended = run(*at(server, "--provider", "mine", "--workers", "2"), cwd=folder)
     assert ended.code == 2

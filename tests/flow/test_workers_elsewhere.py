@@ -86,7 +86,6 @@ def test_a_worker_sends_to_a_server_beside_it(folder: Path, server: Simulated) -
         (("--connect", "127.0.0.1:8410"), {"RUNNER_WORKER_TOKEN": "rw1.abc.def"}, "the token of the worker is none"),
         (("--connect", "127.0.0.1:8410", "--token-file", "missing"), {}, "the token file missing cannot be read"),
         (("--connect", "127.0.0.1"), {"RUNNER_WORKER_TOKEN": tokens.Token(b"a" * 32, b"b" * 32).text}, "must be HOST:PORT"),
-        (("--fd", "77"), {}, "is no socket"),
     ],
 )
 def test_what_a_worker_cannot_use_is_one_sentence(
