@@ -11,7 +11,7 @@ from runner.engine.limits import Lanes
 from runner.event_types import Progress, Started
 from runner.interfaces import Client
 from runner.money import Money, Projection, costs, projected
-from runner.pace import Pace
+from runner.pace import Pace, WorkerCounts
 from runner.session import reached
 from runner.session.books import Books
 from runner.session.forecast import Forecast
@@ -135,7 +135,9 @@ class Meter:
         lanes, words = self._lanes.states(), self.waiting()
         if words is not None:
             lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
-        workers = getattr(self.client, "workers", None)
+        workers: WorkerCounts | None = getattr(self.client, "workers", None)
+        if workers is not None and not workers.live:
+            lanes = tuple(structs.replace(lane, waiting="no worker is at work") for lane in lanes)
         left_s = self._left_s()
         return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=left_s, requests=self.requests, workers=workers)
 

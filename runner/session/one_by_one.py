@@ -157,7 +157,7 @@ class Session:
             failure: RunnerError | None = None
             try:
                 await asks.begin(notes)
-                async with wiring.open_provider(job, endpoint, Told(asks.note, path)) as (provider, client):
+                async with wiring.open_provider(job, endpoint, Told(stop, asks.note, path)) as (provider, client):
                     self._asks = asks
                     ready.set()
                     await asks.run(provider, client)

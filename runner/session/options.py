@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from runner.engine.stop import Stop
+
 
 class Asked(Struct, frozen=True, kw_only=True):
     """What a retry was asked to send again, as ``Choice``, with ids as they were given, or the file in which they are."""
@@ -60,5 +62,6 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
 class Told(NamedTuple):
     """What workers need of a session. tell: tells the user a sentence. store: the file beside which a token is written."""
 
+    stop: Stop
     tell: Callable[[str], None]
     store: Path

@@ -63,7 +63,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            async with wiring.open_provider(plan.job, plan.endpoint, Told(session.note, store_path)) as (provider, client):
+            async with wiring.open_provider(plan.job, plan.endpoint, Told(stop, session.note, store_path)) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
         except anyio.get_cancelled_exc_class():

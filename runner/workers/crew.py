@@ -7,6 +7,7 @@ from time import monotonic
 
 import anyio
 
+from runner.engine.stop import Stop
 from runner.errors import AttemptError, UsageError
 from runner.pace import WorkerCounts
 from runner.text import plural
@@ -47,9 +48,12 @@ class Place:
 
 
 class Crew:
-    """The workers of a session. count: local ones. tell: tells the user a sentence. invites: workers may come by themselves."""
+    """The workers of a session. count: local ones. tell: tells the user a sentence. invites: workers may come by themselves.
 
-    def __init__(self, work: Work, count: int, tell: Callable[[str], None], *, invites: bool = False) -> None:
+    stop: ends the session.
+    """
+
+    def __init__(self, work: Work, count: int, tell: Callable[[str], None], stop: Stop, *, invites: bool = False) -> None:
         self.work, self._tell, self._invites = work, tell, invites
         self._places = [Place(number) for number in range(1, count + 1)]
         self._members: list[Member] = []
@@ -61,6 +65,8 @@ class Crew:
         self._due = self._beat_at = 0.0
         self._starting: set[asyncio.Task[None]] = set()
         self._ending = False
+        self._stop = stop
+        self._stopping: asyncio.Task[None] | None = None
 
     @property
     def counts(self) -> WorkerCounts:
@@ -80,8 +86,13 @@ class Crew:
         return min((member for member in self._members if member.free), key=_load, default=None)
 
     async def freed(self) -> Member:
-        """Wait for such a worker. Raises AttemptError, which stops the run, if none is left."""
+        """Wait for such a worker. Raises AttemptError if the run stops meanwhile, or has to because no worker is left."""
         while (member := self.free()) is None:
+            if self._stop.requested:
+                unsent = AttemptError("the run was stopped", code="cancelled", sent=False)
+                # it counts against nothing, and the row stays open
+                unsent.mended = True
+                raise unsent
             if not self._hopeful:
                 raise AttemptError(f"no worker is left{self._reason}", code="no_workers", verdict="stop", sent=False)
             await self._changed.wait()
@@ -108,6 +119,7 @@ class Crew:
         """Start the local workers, and wait until one is ready. Raises UsageError if none comes to work; ``end`` is due then."""
         self._due = asyncio.get_running_loop().time() + TICK_S
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._stopping = asyncio.get_running_loop().create_task(self._wake_at_stop())
         for place in self._places:
             await self._start(place)
         await self._ready()
@@ -123,6 +135,8 @@ class Crew:
         self._ending = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._stopping is not None:
+            self._stopping.cancel()
         for member in self._members:
             member.drain()
         for task in list(self._starting):
@@ -135,6 +149,10 @@ class Crew:
         for process, _ in self._processes.values():
             process.kill()
         self._processes.clear()
+
+    async def _wake_at_stop(self) -> None:
+        await self._stop.wait()
+        self.room()
 
     async def _start(self, place: Place) -> None:
         try:

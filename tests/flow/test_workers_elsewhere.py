@@ -68,6 +68,16 @@ def test_workers_join_and_leave_while_the_run_goes(folder: Path) -> None:
     assert not list(folder.glob("*.token"))
 
 
+def test_a_run_that_waits_for_workers_ends_at_once_when_it_is_stopped(folder: Path, server: Simulated) -> None:
+    with runner(*at(server, "--listen", "127.0.0.1", "--json"), cwd=folder) as process:
+        process.until(lambda: "no worker is at work" in process.out, "rows that wait")
+        process.signal(signal.SIGINT)
+        ended = process.ended(20)
+    assert_clean(ended)
+    assert (ended.code, count(folder / "runner.db", "attempts", "sent")) == (130, 0), ended
+    assert not list(folder.glob("*.token"))
+
+
 def test_a_worker_sends_to_a_server_beside_it(folder: Path, server: Simulated) -> None:
     """The run itself could not reach its base URL."""
     command = ("run", "prompts.jsonl", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--listen", "127.0.0.1")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runner.engine.stop import Stop
 from runner.model import HttpCall
 from runner.providers.http import Timeouts
 from runner.version import __version__
@@ -65,7 +66,7 @@ class Peer:
 async def paired() -> AsyncIterator[Peer]:
     """Yield the other end of a worker that has been welcomed."""
     told: list[str] = []
-    crew = Crew(Work(SETUP, SECRETS), 0, told.append, invites=True)
+    crew = Crew(Work(SETUP, SECRETS), 0, told.append, Stop(), invites=True)
     await crew.begin()
     here, there = socket.socketpair()
     reader, writer = await asyncio.open_unix_connection(sock=there)

@@ -5,6 +5,7 @@ import socket
 from contextlib import suppress
 from typing import Self
 
+from runner.engine.stop import Stop
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.providers.http import Caps, Timeouts
@@ -30,7 +31,7 @@ class OneWorker:
 
     async def __aenter__(self) -> Self:
         setup = Setup(self._dialect, "http://127.0.0.1", {}, self._timeouts, self._timeouts, direct=True)
-        crew = Crew(Work(setup, {"TEST_KEY": KEY}), 0, self._told.append, invites=True)
+        crew = Crew(Work(setup, {"TEST_KEY": KEY}), 0, self._told.append, Stop(), invites=True)
         self._client = await RemoteClient(crew).__aenter__()
         here, there = socket.socketpair()
         self._worker = process.Worker({"TEST_KEY": KEY}, None, "")
