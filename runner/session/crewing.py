@@ -43,7 +43,7 @@ def remote_client(
     count, secrets = processors() if job.workers is None else job.workers, secrets_of(job, endpoint)
     if count > MOST:
         raise UsageError(f"workers must be {MOST} or fewer, not {count:,}; each is a process of this machine")
-    crew = Crew(Work(setup, secrets), count, told.tell, told.stop, invites=job.listen is not None)
+    crew = Crew(Work(setup, secrets), count, told.tell, told.stop, told.book, invites=job.listen is not None)
     if job.listen is None:
         return RemoteClient(crew)
     if any(name.startswith(SECRET) for name in secrets):

@@ -157,7 +157,8 @@ class Session:
             failure: RunnerError | None = None
             try:
                 await asks.begin(notes)
-                async with wiring.open_provider(job, endpoint, Told(stop, asks.note, path)) as (provider, client):
+                told = Told(stop, asks.note, store.book_late, path)
+                async with wiring.open_provider(job, endpoint, told) as (provider, client):
                     self._asks = asks
                     ready.set()
                     await asks.run(provider, client)

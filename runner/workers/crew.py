@@ -1,59 +1,45 @@
 """The workers of a session: who gets the next request, who is silent, and who takes the place of one that is lost."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from time import monotonic
+from typing import TypeAlias
 
 import anyio
 
 from runner.engine.stop import Stop
-from runner.errors import AttemptError, UsageError
+from runner.entries import LateUsage
+from runner.errors import AttemptError, StoreError, UsageError
 from runner.pace import WorkerCounts
 from runner.text import plural
 from runner.workers.link import join
-from runner.workers.local import LocalProcess
+from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
 from runner.workers.member import Member
-from runner.workers.protocol import BEAT_S
+from runner.workers.protocol import BEAT_S, Done
 from runner.workers.states import ENDED, State
+from runner.workers.trial import Trial
 from runner.workers.work import Work
+
+BookLate: TypeAlias = Callable[[Sequence[LateUsage]], Awaitable[None]]
 
 TICK_S = 0.25
 """Seconds between two looks at all workers."""
 LATE_S = 1.0
 """A look that comes so many seconds late shows that this process has stood still: what the workers have said is read first."""
-RESTARTS, WITHIN_S = 3, 600.0
-"""A worker is started anew so many times within so many seconds."""
 END_S = 2.0
 """Seconds that the processes have to end."""
-LAST_WORDS_S = 0.5
-"""Seconds that a process whose end of the pair is closed has to say why."""
-POLL_S = 0.01
-
-
-class Place:
-    """The place of one local worker: who has it now, and when it was started anew."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.lived = False
-        self._starts: deque[float] = deque(maxlen=RESTARTS)
-
-    def may_start(self, now: float) -> bool:
-        """Record a new start, and return True; False if there were too many, or none has ever come to work."""
-        if not self.lived or (len(self._starts) == RESTARTS and now - self._starts[0] < WITHIN_S):
-            return False
-        self._starts.append(now)
-        return True
 
 
 class Crew:
     """The workers of a session. count: local ones. tell: tells the user a sentence. invites: workers may come by themselves.
 
-    stop: ends the session.
+    stop: ends the session. book: writes down what attempts have used, when that is known late.
     """
 
-    def __init__(self, work: Work, count: int, tell: Callable[[str], None], stop: Stop, *, invites: bool = False) -> None:
+    def __init__(
+        self, work: Work, count: int, tell: Callable[[str], None], stop: Stop, book: BookLate, *, invites: bool = False
+    ) -> None:
         self.work, self._tell, self._invites = work, tell, invites
         self._places = [Place(number) for number in range(1, count + 1)]
         self._members: list[Member] = []
@@ -65,7 +51,9 @@ class Crew:
         self._due = self._beat_at = 0.0
         self._starting: set[asyncio.Task[None]] = set()
         self._ending = False
-        self._stop = stop
+        self._stop, self._book_late = stop, book
+        self._late: list[LateUsage] = []
+        self._beside: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
 
     @property
@@ -143,9 +131,13 @@ class Crew:
             task.cancel()
         until = monotonic() + END_S
         for process, _ in self._processes.values():
-            await _ended_by(process, until)
+            await ended_by(process, until)
         for member in self._members:
             member.link.abort()
+        if self._late:
+            await self._book()
+        while self._beside:
+            await asyncio.wait(self._beside)
         for process, _ in self._processes.values():
             process.kill()
         self._processes.clear()
@@ -199,6 +191,12 @@ class Crew:
         self._starting.add(task)
         task.add_done_callback(self._replaced)
 
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside, and wait for it at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
     async def _replace(self, member: Member, out: int) -> None:
         """Tell of a worker that has ended, and start another one in the place of a local one, unless that happened too often.
 
@@ -206,7 +204,7 @@ class Crew:
         """
         process, place = self._processes.get(member, (None, None))
         if process is not None and place is not None:
-            member.why = await _with_last_words(process, member.why)
+            member.why = await with_last_words(process, member.why)
         words = f"{member.name} {'was lost' if member.state is State.LOST else 'could not start'}: {member.why}"
         if out:
             words += f"; its {plural(out, 'open request')} {'goes' if out == 1 else 'go'} out again"
@@ -227,6 +225,21 @@ class Crew:
             self._tell(str(error))
         self.room()
 
+    def late(self, trial: Trial, done: Done) -> None:
+        """Take the answer of a worker that was given up where the row is still open; else book what it has used."""
+        if not done.whole or done.answer is None:
+            return
+        if not trial.watched and any(member.settle(trial, done) for member in self._members):
+            return
+        if trial.of is not None and done.answer.usage is not None:
+            self._late.append(LateUsage(*trial.of, done.answer.usage))
+
+    async def _book(self) -> None:
+        """Write down what has come late. A store that cannot be written is told by the session itself."""
+        late, self._late = self._late, []
+        with suppress(StoreError):
+            await self._book_late(late)
+
     # -- time
 
     def _tick(self) -> None:
@@ -237,6 +250,9 @@ class Crew:
                 member.excuse(loop.time())
         self._due = loop.time() + TICK_S
         self._timer = loop.call_later(TICK_S, self._tick)
+        if self._late:
+            # by now the attempts are in the store
+            self._run(self._book())
         now = loop.time()
         for member in list(self._active()):
             member.look(now)
@@ -258,19 +274,6 @@ class Crew:
             entry[0].kill()
         if entry is None and member is not self._members[-1]:
             self._members.remove(member)
-
-
-async def _with_last_words(process: LocalProcess, why: str) -> str:
-    """Return why a process has ended, with the last line that it has written."""
-    await _ended_by(process, monotonic() + LAST_WORDS_S)
-    said = process.last_words() if process.ended else None
-    return why if said is None or said in why else f"{why} ({said})"
-
-
-async def _ended_by(process: LocalProcess, until: float) -> None:
-    """Wait for the end of a process, but not beyond ``until``, by the monotonic clock."""
-    while not process.ended and monotonic() < until:  # noqa: ASYNC110 - not every event loop can wait for a process
-        await anyio.sleep(POLL_S)
 
 
 def _load(member: Member) -> int:

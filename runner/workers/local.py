@@ -5,10 +5,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import IO
+
+import anyio
 
 from runner.text import clean, redact
 
@@ -21,6 +25,11 @@ _PROGRAM = (
 """Not ``-m``: with that, a file of the current folder could hide a module of Python or of ours."""
 MOST = 512
 """Workers on one machine, at most."""
+RESTARTS, WITHIN_S = 3, 600.0
+"""A worker is started anew so many times within so many seconds."""
+LAST_WORDS_S = 0.5
+"""Seconds that a process whose end of the pair is closed has to say why."""
+POLL_S = 0.01
 
 
 class LocalProcess:
@@ -68,6 +77,35 @@ class LocalProcess:
         self._process.kill()
         self._process.wait()
         self._said.close()
+
+
+class Place:
+    """The place of one local worker: who has it now, and when it was started anew."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lived = False
+        self._starts: deque[float] = deque(maxlen=RESTARTS)
+
+    def may_start(self, now: float) -> bool:
+        """Record a new start, and return True; False if there were too many, or none has ever come to work."""
+        if not self.lived or (len(self._starts) == RESTARTS and now - self._starts[0] < WITHIN_S):
+            return False
+        self._starts.append(now)
+        return True
+
+
+async def with_last_words(process: LocalProcess, why: str) -> str:
+    """Return why a process has ended, with the last line that it has written."""
+    await ended_by(process, monotonic() + LAST_WORDS_S)
+    said = process.last_words() if process.ended else None
+    return why if said is None or said in why else f"{why} ({said})"
+
+
+async def ended_by(process: LocalProcess, until: float) -> None:
+    """Wait for the end of a process, but not beyond ``until``, by the monotonic clock."""
+    while not process.ended and monotonic() < until:  # noqa: ASYNC110 - not every event loop can wait for a process
+        await anyio.sleep(POLL_S)
 
 
 def processors() -> int:

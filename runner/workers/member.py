@@ -15,6 +15,7 @@ from runner.workers.protocol import (
     Beat,
     Bye,
     Cancel,
+    Done,
     Hello,
     Route,
     Tries,
@@ -39,6 +40,10 @@ class Watcher(Protocol):
 
     def room(self) -> None:
         """A worker may take another request."""
+        ...
+
+    def late(self, trial: Trial, done: Done) -> None:
+        """A worker that was given up tells how a request has ended."""
         ...
 
 
@@ -92,6 +97,24 @@ class Member:
         elif trial.number in self._out:
             self._cancels.append(trial.number)
             self._batch.due()
+
+    def settle(self, late: Trial, done: Done) -> bool:
+        """Give the answer that has come late to a request for the same call, if one is out; return False if none is.
+
+        late: the request that was given up. What becomes of the other one is booked in its place.
+        """
+        trial = next((trial for trial in self._out.values() if trial.call is late.call and not trial.watched), None)
+        if trial is None:
+            return False
+        if trial in self._tries:
+            self._tries.remove(trial)
+            del self._out[trial.number]
+        else:
+            self.cancel(trial)
+            self.forget(trial)
+            trial.of = late.of
+        trial.done(done)
+        return True
 
     def forget(self, trial: Trial) -> None:
         """Wait no longer for what comes of a request."""
@@ -187,7 +210,7 @@ class Member:
             if trial is not None:
                 trial.done(done)
             elif (late := self._given_up.pop(done.number, None)) is not None:
-                late.came_late(done)
+                self._watcher.late(late, done)
         if back.done:
             self._watcher.room()
             self._look_empty()

@@ -178,6 +178,11 @@ class Done(Struct, frozen=True, array_like=True, kw_only=True):
     fault: Fault | None = None
     refusal: Refusal | None = None
 
+    @property
+    def whole(self) -> bool:
+        """True if the answer is complete, and no error."""
+        return self.fault is None and self.refusal is None and self.stage > 0
+
 
 class Back(Struct, frozen=True, array_like=True, tag=6):
     """What has happened at a worker since the last such message, in the order of the fields for each request."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from runner.errors import AttemptError, ProviderError, StreamError
 from runner.interfaces import Decoder, Heard
-from runner.model import HttpCall, ServerSentEvent, Stage, Usage
+from runner.model import HttpCall, ServerSentEvent, Stage
 from runner.workers.faults import error_of
 from runner.workers.held import HeldDecoder
 from runner.workers.protocol import Done, Piece
@@ -32,10 +32,11 @@ class RemoteExchange:
 class Trial:
     """One request that a worker makes, until the driver knows what has come of it.
 
-    whole: there is a complete answer. number: of the request; 0 before it is given to a worker.
+    whole: there is a complete answer. number: of the request; 0 before it is given to a worker. of: key and number of an attempt
+    that is on the books, and whose usage is what this request has used, if that is known one day.
     """
 
-    __slots__ = ("_decoder", "_ended", "_exchange", "_failure", "_waiter", "call", "late", "number", "whole")
+    __slots__ = ("_decoder", "_ended", "_exchange", "_failure", "_waiter", "call", "number", "of", "whole")
 
     def __init__(self, call: HttpCall, decoder: Decoder, exchange: RemoteExchange) -> None:
         self.call, self._decoder, self._exchange = call, decoder, exchange
@@ -43,8 +44,7 @@ class Trial:
         self.whole = self._ended = False
         self._failure: AttemptError | Exception | Done | None = None
         self._waiter: asyncio.Future[None] | None = None
-        # called with what the answer has used, if that is known after the trial was given up
-        self.late: Callable[[Usage], None] | None = None
+        self.of: tuple[str, int] | None = None
 
     @property
     def watched(self) -> bool:
@@ -114,14 +114,12 @@ class Trial:
         """Record that nobody knows what comes of it: its worker is lost. It may have been billed if it was sent."""
         error = AttemptError(words, code="worker_lost", sent=sent)
         # it goes out again at once, and counts against nothing
-        error.mended = True
+        error.mended, error.booked = True, self._booked
         self._failure = self._failure or error
         self._end()
 
-    def came_late(self, done: Done) -> None:
-        """Take what is known of a request that was given up."""
-        if self.late is not None and done.answer is not None and done.answer.usage is not None:
-            self.late(done.answer.usage)
+    def _booked(self, key: str, number: int) -> None:
+        self.of = key, number
 
     def _end(self) -> None:
         self._ended = True

@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from runner.engine.stop import Stop
+from runner.entries import LateUsage
 from runner.model import HttpCall
 from runner.providers.http import Timeouts
 from runner.version import __version__
@@ -35,6 +36,7 @@ class Peer:
         self._reader, self.writer, self.member, self.crew = reader, writer, member, crew
         self.sent = b""
         self.told: list[str] = []
+        self.late: list[LateUsage] = []
 
     async def hear(self) -> ToWorker:
         """Return the next message of the driver that is no beat."""
@@ -66,20 +68,39 @@ class Peer:
 async def paired() -> AsyncIterator[Peer]:
     """Yield the other end of a worker that has been welcomed."""
     told: list[str] = []
-    crew = Crew(Work(SETUP, SECRETS), 0, told.append, Stop(), invites=True)
+    late: list[LateUsage] = []
+
+    async def booked(found: Sequence[LateUsage]) -> None:
+        late.extend(found)
+
+    crew = Crew(Work(SETUP, SECRETS), 0, told.append, Stop(), booked, invites=True)
     await crew.begin()
-    here, there = socket.socketpair()
-    reader, writer = await asyncio.open_unix_connection(sock=there)
-    member = Member(1, "worker 1", crew.work, crew)
-    await join(member.link, here)
-    peer = Peer(reader, writer, member, crew)
-    peer.told = told
-    crew.add(member)
+    peer = await _welcomed(crew, 1)
+    peer.told, peer.late = told, late
     try:
         yield peer
     finally:
-        writer.transport.abort()
+        peer.end()
         await crew.end()
+
+
+@asynccontextmanager
+async def joined_by_another(peer: Peer) -> AsyncIterator[Peer]:
+    """Yield a second worker of the same driver."""
+    other = await _welcomed(peer.crew, 2)
+    try:
+        yield other
+    finally:
+        other.end()
+
+
+async def _welcomed(crew: Crew, number: int) -> Peer:
+    here, there = socket.socketpair()
+    reader, writer = await asyncio.open_unix_connection(sock=there)
+    member = Member(number, f"worker {number}", crew.work, crew)
+    await join(member.link, here)
+    crew.add(member)
+    return Peer(reader, writer, member, crew)
 
 
 __all__ = ["Back", "Bye", "Peer", "call", "paired"]

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
 from runner.engine.stop import Stop
+from runner.entries import LateUsage
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.providers.http import Caps, Timeouts
@@ -22,6 +24,10 @@ KEY = "a-test-key"
 """The key of ``asking.provider``."""
 
 
+async def booked(_: Sequence[LateUsage]) -> None:
+    """Write nothing down: there is no store."""
+
+
 class OneWorker:
     """What ``HttpClient`` is to a test, with a worker behind it. dialect: that of the answers."""
 
@@ -31,7 +37,7 @@ class OneWorker:
 
     async def __aenter__(self) -> Self:
         setup = Setup(self._dialect, "http://127.0.0.1", {}, self._timeouts, self._timeouts, direct=True)
-        crew = Crew(Work(setup, {"TEST_KEY": KEY}), 0, self._told.append, Stop(), invites=True)
+        crew = Crew(Work(setup, {"TEST_KEY": KEY}), 0, self._told.append, Stop(), booked, invites=True)
         self._client = await RemoteClient(crew).__aenter__()
         here, there = socket.socketpair()
         self._worker = process.Worker({"TEST_KEY": KEY}, None, "")

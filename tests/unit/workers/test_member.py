@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from asking import PROGRAM_LOOP
-from peers import SECRETS, Back, Bye, Peer, call, paired
+from peers import SECRETS, Back, Bye, Peer, call, joined_by_another, paired
 from simulating import until
 
 from runner.errors import AttemptError, ProviderError, TransportError
-from runner.model import Completion, Stage, Usage
+from runner.model import Completion, HttpCall, Stage, Usage
 from runner.providers.dialects import openai
 from runner.workers.client import RemoteClient
 from runner.workers.faults import error_of, fault_of
@@ -39,12 +39,13 @@ def done(number: int, **more: object) -> Done:
 class Asking:
     """A request through the client of a driver, while a test plays its worker."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, same: HttpCall | None = None) -> None:
+        self.call = same or call()
         client = RemoteClient(peer.crew)
         self.heard: list[int] = []
         self.exchange = client.exchange(heard=lambda status, _: self.heard.append(status))
         self.decoder = PROVIDER.decoder()
-        self.task = asyncio.ensure_future(client.stream(call(), self.decoder, self.exchange, PROVIDER.error))
+        self.task = asyncio.ensure_future(client.stream(self.call, self.decoder, self.exchange, PROVIDER.error))
 
     async def error(self) -> AttemptError:
         with pytest.raises(AttemptError) as raised:
@@ -150,6 +151,57 @@ async def test_silence_suspects_and_then_gives_up_and_a_frame_in_between_brings_
         answer = await peer.hear()
         assert isinstance(answer, Bye)
         assert asking.decoder.completion().text == ""
+
+
+async def given_up(peer: Peer) -> tuple[Asking, int]:
+    """Return a request that was given up because nothing was heard of its worker, and its number."""
+    asking = Asking(peer)
+    number = await number_of(peer)
+    now = asyncio.get_running_loop().time()
+    peer.member.look(now + SUSPECT_S + 0.1)
+    peer.member.look(now + LOST_S + 0.1)
+    error = await asking.error()
+    assert error.booked is not None
+    # as the engine does when the attempt is on the books
+    error.booked("row", 1)
+    return asking, number
+
+
+async def test_an_answer_that_comes_late_is_booked() -> None:
+    async with paired() as peer:
+        await peer.greet()
+        _, number = await given_up(peer)
+        peer.say(Back([], [], [done(number)]))
+        await until(lambda: bool(peer.late))
+        assert peer.late == [("row", 1, Usage(input_tokens=3, output_tokens=1))]
+
+
+async def test_a_late_answer_is_taken_where_the_row_is_still_open() -> None:
+    async with paired() as peer, joined_by_another(peer) as other:
+        await peer.greet()
+        first, number = await given_up(peer)
+        await other.greet()
+        again = Asking(peer, first.call)
+        second = await number_of(other)
+        peer.say(Back([], [], [done(number)]))
+        await again.task
+        assert again.decoder.completion().text == "Hi"
+        cancelled = await other.hear()
+        assert isinstance(cancelled, Cancel)
+        assert cancelled.numbers == [second]
+        # that one was answered as well, so it is what the first attempt stands for now
+        other.say(Back([], [], [done(second)]))
+        await until(lambda: bool(peer.late))
+        assert peer.late == [("row", 1, Usage(input_tokens=3, output_tokens=1))]
+
+
+async def test_what_failed_late_is_not_booked() -> None:
+    async with paired() as peer:
+        await peer.greet()
+        _, number = await given_up(peer)
+        peer.say(Back([], [], [done(number, fault=fault_of(TransportError("cut off", code="cut")))]))
+        await until(lambda: not peer.member._given_up)
+        assert peer.crew._late == []
 
 
 async def test_a_request_that_is_cancelled_waits_for_what_has_come_of_it() -> None:
