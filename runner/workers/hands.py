@@ -23,6 +23,8 @@ from runner.workers.link import Batch, Link
 from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
 from runner.workers.routes import MOST_ROUTES, filled, moved
 
+READ_S = 0.2
+"""Seconds in which a worker that is to end reads what has arrived."""
 HEADERS_S = 0.1
 """Seconds between two answers whose headers are passed on. Those of a refusal always are."""
 
@@ -83,6 +85,9 @@ class Hands:
 
     async def end(self) -> None:
         """End all exchanges, and give back what has come of them."""
+        if self._scopes:
+            # what has arrived while this process stood still is read first
+            await asyncio.sleep(READ_S)
         self.cancel(list(self._scopes))
         while self._tasks:
             await asyncio.wait(self._tasks)
