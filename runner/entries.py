@@ -9,11 +9,11 @@ from runner.money import Price, tier_of
 
 
 class LateUsage(NamedTuple):
-    """What an attempt has used, known after it was given up. key, number: of the attempt."""
+    """What an attempt has used, known after it was given up. key, number: of the attempt. usage: None: it was never sent."""
 
     key: str
     number: int
-    usage: Usage
+    usage: Usage | None
 
 
 @cache

@@ -227,6 +227,8 @@ class Crew:
 
     def late(self, trial: Trial, done: Done) -> None:
         """Take the answer of a worker that was given up where the row is still open; else book what it has used."""
+        if not done.connected and trial.of is not None:
+            self._late.append(LateUsage(*trial.of, None))
         if not done.whole or done.answer is None:
             return
         if not trial.watched and any(member.settle(trial, done) for member in self._members):

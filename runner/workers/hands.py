@@ -74,6 +74,12 @@ class Hands:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def refuse(self, tries: Tries) -> None:
+        """Give back requests that came too late to be begun: nothing was sent."""
+        for one in tries.tries:
+            problem = StreamError("the worker is ending", code="cancelled")
+            self._give(self._result(one.number, self._provider.decoder(), self._client.exchange(), problem, watched=False))
+
     def cancel(self, numbers: Iterable[int]) -> None:
         """End exchanges. What has come of them is given back as of any other."""
         for number in numbers:

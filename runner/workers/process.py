@@ -91,8 +91,8 @@ class Worker:
             # what has come meanwhile was given to others
             self._end(_stood_still(now - self._beat_at))
         message = decode_for_worker(frame)
-        if isinstance(message, Tries) and self._hands is not None and not self._ended.done():
-            self._hands.take(message)
+        if isinstance(message, Tries) and self._hands is not None:
+            (self._hands.refuse if self._ended.done() else self._hands.take)(message)
         elif isinstance(message, Cancel) and self._hands is not None:
             self._hands.cancel(message.numbers)
         elif isinstance(message, Welcome):

@@ -97,8 +97,8 @@ def test_a_worker_that_stands_still_is_given_up_and_ends_when_it_wakes(tmp_path:
         finally:
             os.kill(frozen, signal.SIGCONT)
         until(lambda: not alive(frozen), "the end of the worker that stood still")
-        # answers had come while it stood still: too late for the rows, but not for the books
-        process.until(lambda: count(store, "attempts", f"{loss} AND input_tokens > 0"), "the usage of late answers")
+        # too late for the rows, but not for the books: what it had sent, and what it had not
+        process.until(lambda: count(store, "attempts", f"{loss} AND sent AND input_tokens IS NULL") == 0, "late usage")
         ended = process.ended()
     assert_clean(ended)
     assert f"nothing was heard of it for {LOST_S:g} s" in ended.out

@@ -56,6 +56,8 @@ async def test_usage_that_is_known_late_takes_the_place_of_what_was_perhaps_bill
             ]
         )
         assert await money(store) == (10 * 2 + 4 * 5, 2 * (100 * 2 + 50 * 5))
+        await store.book_late([LateUsage("b", 1, None)])
+        assert await money(store) == (10 * 2 + 4 * 5, 100 * 2 + 50 * 5)
         # once is enough
         await store.book_late([LateUsage("a", 1, Usage(input_tokens=99, output_tokens=99))])
         assert (await money(store))[0] == 10 * 2 + 4 * 5

@@ -195,6 +195,16 @@ async def test_a_late_answer_is_taken_where_the_row_is_still_open() -> None:
         assert peer.late == [("row", 1, Usage(input_tokens=3, output_tokens=1))]
 
 
+async def test_what_was_never_sent_is_booked_as_that() -> None:
+    async with paired() as peer:
+        await peer.greet()
+        _, number = await given_up(peer)
+        failed = fault_of(TransportError("it is ending", code="cancelled"))
+        peer.say(Back([], [], [done(number, connected=False, stage=0, answer=None, fault=failed)]))
+        await until(lambda: bool(peer.late))
+        assert peer.late == [("row", 1, None)]
+
+
 async def test_what_failed_late_is_not_booked() -> None:
     async with paired() as peer:
         await peer.greet()
