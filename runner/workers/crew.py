@@ -246,16 +246,17 @@ class Crew:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._due > LATE_S:
-            # behind what is read in this turn of the loop, and in the next one
-            for member in self._active():
-                member.excuse(loop.time())
-        self._due = loop.time() + TICK_S
+        now = loop.time()
+        late, self._due = now - self._due > LATE_S, now + TICK_S
         self._timer = loop.call_later(TICK_S, self._tick)
+        if late:
+            # nothing is sent before all is read: to write to a worker that has ended would lose what it has said before
+            for member in self._active():
+                member.excuse(now)
+            return
         if self._late:
             # by now the attempts are in the store
             self._run(self._book())
-        now = loop.time()
         for member in list(self._active()):
             member.look(now)
         if now >= self._beat_at:

@@ -153,6 +153,18 @@ async def test_silence_suspects_and_then_gives_up_and_a_frame_in_between_brings_
         assert asking.decoder.completion().text == ""
 
 
+async def test_a_driver_that_has_stood_still_gives_nobody_up_before_it_has_read() -> None:
+    async with paired() as peer:
+        await peer.greet()
+        await until(lambda: peer.member.state is State.LIVE)
+        for late_s, state in ((0.0, State.LOST), (LOST_S, State.LIVE)):
+            peer.member.state = State.SUSPECT if state is State.LOST else State.LIVE
+            peer.member._heard_at = asyncio.get_running_loop().time() - LOST_S - 1
+            peer.crew._due = asyncio.get_running_loop().time() - late_s
+            peer.crew._tick()
+            assert peer.member.state is state
+
+
 async def given_up(peer: Peer) -> tuple[Asking, int]:
     """Return a request that was given up because nothing was heard of its worker, and its number."""
     asking = Asking(peer)
