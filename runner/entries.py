@@ -2,9 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
-from runner.model import Attempt, Entry
+from runner.model import Attempt, Entry, Usage
 from runner.money import Price, tier_of
+
+
+class LateUsage(NamedTuple):
+    """What an attempt has used, known after it was given up. key, number: of the attempt. usage: None: it was never sent."""
+
+    key: str
+    number: int
+    usage: Usage | None
 
 
 @cache

@@ -18,6 +18,7 @@ RunnerError                     one clear sentence for a person; carries the exi
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from runner.remedies import ADVICE
@@ -101,13 +102,15 @@ class AttemptError(RunnerError):
     sent: False if the request never reached the server, so that it cannot have been billed.
     kept: the answer is complete, and only what the user asks for (finish, schema) makes a failure of it; if the row fails, its
     text is kept. early: it was ended before it was complete, so its usage is not known.
-    mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
+    mended: what caused it is out of the way, such as a refused parameter, which is left out from now on: the item is sent again
+    at once, and the attempt counts against nothing. booked: called with the key and the number of such an attempt.
     misplaced: base_url leads to nothing. address: the base_url to use, where it is certain and a command may spell it.
     """
 
     kept = False
     early = False
     mended = False
+    booked: Callable[[str, int], None] | None = None
     misplaced = False
     address: str | None = None
 

@@ -13,6 +13,8 @@ from runner.errors import AttemptError, ProviderError
 from runner.event_types import Event
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Stage, Usage
 from runner.pace import Pace
+from runner.placing import Engine as Engine
+from runner.placing import Invitation as Invitation
 from runner.settled import Settled
 
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
@@ -253,10 +255,7 @@ class Store(Protocol):
     """The store of one run, as the engine and the inputs use it."""
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look up keys. The result leaves out keys without an attempt or outcome.
-
-        For a row that is done, ``attempts`` does not count attempts that failed after its answer; ``tried`` returns those.
-        """
+        """Look up keys; those without an attempt or outcome are left out. ``tried`` returns what failed after an answer."""
         ...
 
     async def settled_between(self, first: int, last: int) -> Sequence[tuple[int, str, int]]:

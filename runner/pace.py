@@ -29,6 +29,24 @@ class LaneState(Struct, frozen=True, kw_only=True):
     outage_s: float = 0.0
 
 
+class WorkerCounts(Struct, frozen=True, kw_only=True):
+    """The workers of a session, by state (``workers.member``)."""
+
+    # those that get requests; those that are not ready yet; those of which nothing is heard; those that are lost or have failed
+    live: int = 0
+    starting: int = 0
+    silent: int = 0
+    lost: int = 0
+
+
+def worker_words(workers: WorkerCounts) -> str:
+    """Return how many workers there are, a phrase."""
+    parts = [f"{workers.live:,} at work"]
+    for number, words in ((workers.starting, "starting"), (workers.silent, "silent"), (workers.lost, "lost so far")):
+        parts += [f"{number:,} {words}"] if number else []
+    return ", ".join(parts)
+
+
 class Pace(Struct, frozen=True, kw_only=True):
     """What a session is doing at one instant; stored so that another process can show it."""
 
@@ -41,6 +59,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     left_s: float | None = None
     # with --dedupe: requests that all rows of the run take, those of earlier sessions included; None: not known
     requests: int | None = None
+    # None: the requests are made by this process itself
+    workers: WorkerCounts | None = None
 
     @property
     def blocked(self) -> dict[str, str]:

@@ -81,6 +81,7 @@ _COMPLETERS: dict[str, Completer] = {
     "system_file": complete_file,
     "files_root": complete_file,
     "concurrency": choices("auto"),
+    "workers": choices("auto"),
     "prices": choices("list"),
 }
 """What a shell is offered for the values of settings that have no choices."""

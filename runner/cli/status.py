@@ -13,7 +13,7 @@ from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
-from runner.pace import LaneState, Pace
+from runner.pace import LaneState, Pace, worker_words
 from runner.session import perhaps, spelling, unpriced, ways
 from runner.session.naming import in_full, store_path
 from runner.several import unit
@@ -136,6 +136,8 @@ def _pace(pace: Pace | None) -> list[str]:
     if pace is None:
         return []
     lines = [f"  requests      {_lane(lane)}" for lane in pace.lanes]
+    if pace.workers is not None:
+        lines.append(f"  workers       {worker_words(pace.workers)}")
     if pace.retrying:
         lines.append(f"  retrying      {clean(pace.retrying)}")
     if pace.left_s is not None:

@@ -13,7 +13,7 @@ ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
     "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "compare", "export",
-    "report", "name", "tag", "delete", "vacuum", "simulate", "completion",
+    "report", "name", "tag", "delete", "vacuum", "worker", "simulate", "completion",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
@@ -75,7 +75,6 @@ _OPTIONS = {
     "-i": "the prompt file is an argument: `runner run FILE`",
     "--api-key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
     "--key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
-    "--workers": "--concurrency N",
     "--threads": "--concurrency N",
     "--parallel": "--concurrency N",
     "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",

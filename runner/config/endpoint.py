@@ -181,7 +181,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     grants = [*code, *_key_grants(job, environment)]
     trust.check(job, grants, environment)
     additions = _additions(job, environment)
-    proxy, secret = _proxy(job.base_url), bool(value or additions.secrets)
+    proxy, secret = proxy_of(job.base_url), bool(value or additions.secrets)
     where = _where(job, name if value else None)
     return Endpoint(
         base_url=job.base_url,
@@ -267,7 +267,7 @@ def _check_certificates(environment: Mapping[str, str]) -> None:
         raise UsageError(f"SSL_CERT_DIR is {folders!r}, which is not a folder; correct it, or unset it")
 
 
-def _proxy(base_url: str) -> str | None:
+def proxy_of(base_url: str) -> str | None:
     """Return the proxy that the environment sets for a base URL; None for this machine, which no proxy reaches."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""

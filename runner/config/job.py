@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct, structs
 
 from runner import origin
@@ -31,6 +30,7 @@ SAID = "the store, as it was given"
 _MEANT = ("attempts",)
 """Settings that mean more if the user has given them, even if the value is the default."""
 
+_AUTO = tuple(setting.name for setting in SETTINGS if setting.kind == "slots")
 _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
 
@@ -53,6 +53,9 @@ class Job(Struct, frozen=True, kw_only=True):
     # None: tuned automatically, up to max_concurrency
     concurrency: int | None
     max_concurrency: int
+    # processes that send, None: one for each processor; and where others may join, None: nowhere
+    workers: int | None
+    listen: str | None
     # per minute, for each model separately
     rpm: float | None
     tpm: float | None
@@ -171,7 +174,7 @@ class Job(Struct, frozen=True, kw_only=True):
             setting.name: getattr(self.params if setting.key.startswith("params.") else self, setting.name)
             for setting in SETTINGS
         }
-        flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
+        flat |= {name: "auto" for name in _AUTO if flat[name] is None}
         flat.update(
             {kind: fields.stored(kind, getattr(self, kind), origin.first_of(self.input)) for kind in ("headers", "query")}
         )
@@ -281,7 +284,7 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
     """Build the job. word: the source of the settings that a job file or a store gives."""
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
     all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
-    full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
+    full |= {name: None for name in _AUTO if full[name] == "auto"}
     server = LOCAL_SERVERS.get(full["provider"])
     if server is not None:
         if full["base_url"] is not None:
@@ -292,9 +295,3 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
     full.update({kind: full[kind] or () for kind in ("headers", "query")})
     unvouched = frozenset(name for name, where in sources.items() if where == word)
     return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)
-
-
-def shown_settings(job: Job) -> list[tuple[str, str, str]]:
-    """Return every setting for display: key, value as JSON, and where it came from."""
-    values = job.settings()
-    return [(setting.key, msgspec.json.encode(values[setting.name]).decode(), job.sources[setting.name]) for setting in SETTINGS]

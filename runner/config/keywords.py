@@ -15,6 +15,8 @@ class CommonSettings(TypedDict, total=False):
     query: Mapping[str, str] | Sequence[str] | None
     concurrency: int | Literal["auto"] | None
     max_concurrency: int | None
+    workers: int | Literal["auto"] | None
+    listen: str | None
     rpm: float | None
     tpm: float | None
     input_tpm: float | None

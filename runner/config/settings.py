@@ -84,6 +84,8 @@ SETTINGS = (
     Setting("query", "query", "Part of the query to add to the address, as name=value; may be repeated."),
     Setting("concurrency", "slots", "Maximum number of open requests; auto adapts it to what the server accepts.", "auto", 1),
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),
+    Setting("workers", "slots", "Processes that send the requests; auto: one for each processor. 0: runner itself does.", 0, 0),
+    Setting("listen", "text", "Let workers on other machines join at this HOST or HOST:PORT (`runner worker`)."),
     Setting("rpm", "float", "Maximum requests per minute; limits that the server reports are kept too.", None, LEAST_PER_MINUTE),
     Setting("tpm", "float", "Maximum tokens per minute, input and output together.", None, LEAST_PER_MINUTE),
     Setting("input_tpm", "float", "Maximum input tokens per minute.", None, LEAST_PER_MINUTE),
@@ -104,13 +106,7 @@ SETTINGS = (
         "prices",
         "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
-    Setting(
-        "answers",
-        "int",
-        "Answers of each row, each a result of its own. Default: as many as the run has, else 1.",
-        None,
-        1,
-    ),
+    Setting("answers", "int", "Answers of each row, each a result of its own. Default: as many as the run has, else 1.", None, 1),
     Setting(
         "max_cost",
         "float",
@@ -271,7 +267,7 @@ def parse_count(text: str) -> float | None:
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
-OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH")
+OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH", "RUNNER_WORKER_TOKEN")
 """Variables of ours that belong to no setting."""
 
 _OF_OTHERS = tuple(

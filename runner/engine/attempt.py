@@ -228,14 +228,15 @@ class Attempts(Generic[E]):
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
 
-        That is one on a stale connection, or one whose request had a parameter that is left out from now on, or a seed that it is
-        tried without. It is stored, too.
+        That is one on a stale connection or a lost worker, or one whose request had a parameter or a seed that is left out now.
         """
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
         if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):
             return False
         task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
+        if isinstance(result, AttemptError) and result.booked is not None:
+            result.booked(task.item.key, task.standing.number)
         return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:

@@ -62,8 +62,10 @@ def _how_far(event: Progress, look: Look) -> str:
 def _how_fast(event: Progress, look: Look) -> str:
     in_flight, slots = open_requests(event)
     of = f" of {slots:4,}" if slots else " " * 8
+    workers = event.pace.workers
     parts = [
         (f"{in_flight:4,}{of} open", ""),
+        *([(f"{workers.live:3,} {'worker ' if workers.live == 1 else 'workers'}", "")] if workers is not None else []),
         (f"{rate(event.rows_per_s):>7} {'rows' if event.answers is None else 'answers'}/s", ""),
         # where there is not room for everything, money comes first
         *([(f"{cost(event):{_COST}}", "")] if event.cost is not None else []),

@@ -144,7 +144,7 @@ def _chosen(job: Job, without: "tuple[str, ...] | list[str]") -> list[str] | Non
             found += [written, shell_word(source.rpartition(" (")[0])]
         elif source.startswith("option"):
             value = getattr(job.params if setting.key.startswith("params.") else job, setting.name)
-            if value is None and setting.name != "concurrency":
+            if value is None and setting.kind != "slots":
                 continue
             for word in _typed(setting, value):
                 if word is None:

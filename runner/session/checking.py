@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
-from runner.config.job import Job, shown_settings
+from runner.config.job import Job
 from runner.config.keywords import AllSettings
+from runner.config.settings import SETTINGS
 from runner.config.trust import allowed
 from runner.errors import AttachmentError, NotReadyError, UsageError
 from runner.inputs import same_requests, scan, spool
@@ -99,7 +100,8 @@ class Description(Struct, frozen=True, kw_only=True):
 
     def shown(self) -> list[tuple[str, str, str]]:
         """Return every setting as (key, value as JSON, source)."""
-        return shown_settings(self.job)
+        values, sources = self.job.settings(), self.job.sources
+        return [(one.key, msgspec.json.encode(values[one.name]).decode(), sources[one.name]) for one in SETTINGS]
 
 
 def describe(job: Job, *, trust: bool = False) -> Description:

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import structs
 
 from runner.engine.attempt import Attempts
 from runner.engine.limits import Lanes
 from runner.event_types import Progress, Started
+from runner.interfaces import Client
 from runner.money import Money, Projection, costs, projected
-from runner.pace import Pace
-from runner.providers.http import HttpExchange
+from runner.pace import Pace, WorkerCounts
 from runner.session import reached
 from runner.session.books import Books
 from runner.session.forecast import Forecast
@@ -32,8 +33,10 @@ class Meter:
         self.copies = 0
         # requests that all rows of the run take, where equal ones are sent once; None: not known, or one for each answer
         self.requests: int | None = None
-        self.attempts: Attempts[HttpExchange] | None = None
+        self.attempts: Attempts[Any] | None = None
         self.books = Books()
+        # it may have workers
+        self.client: Client[Any] | None = None
         # the rows that fail in the session are sent again by the next one like it
         self.retries = False
         # why requests wait, if it is for the budget
@@ -139,7 +142,11 @@ class Meter:
         lanes, words = self._lanes.states(), self.waiting()
         if words is not None:
             lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
-        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=self._left_s(), requests=self.requests)
+        workers: WorkerCounts | None = getattr(self.client, "workers", None)
+        if workers is not None and not workers.live:
+            lanes = tuple(structs.replace(lane, waiting="no worker is at work") for lane in lanes)
+        left_s = self._left_s()
+        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=left_s, requests=self.requests, workers=workers)
 
     def last_pace(self) -> Pace | None:
         """Return what is kept when the session has ended; None if it tells nothing that the store does not know."""

@@ -27,6 +27,7 @@ from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience, with_reason
 from runner.session.blocking import LoopThread
 from runner.session.naming import DEFAULT_STORE, store_path
+from runner.session.options import Told
 from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
@@ -156,7 +157,8 @@ class Session:
             failure: RunnerError | None = None
             try:
                 await asks.begin(notes)
-                async with wiring.open_provider(job, endpoint) as (provider, client):
+                told = Told(stop, asks.note, store.book_late, path)
+                async with wiring.open_provider(job, endpoint, told) as (provider, client):
                     self._asks = asks
                     ready.set()
                     await asks.run(provider, client)

@@ -1,8 +1,13 @@
 """The options of one session of a run."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
+
+from runner.engine.stop import Stop
+from runner.entries import LateUsage
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -55,3 +60,15 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     sample: int | None = None
     db: str | None = None
     outputs: tuple[str, ...] = ()
+
+
+class Told(NamedTuple):
+    """What workers need of a session. tell: tells the user a sentence. store: the file beside which a token is written.
+
+    book: writes down what attempts have used, when that is known late.
+    """
+
+    stop: Stop
+    tell: Callable[[str], None]
+    book: Callable[[Sequence[LateUsage]], Awaitable[None]]
+    store: Path

@@ -23,7 +23,7 @@ from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
 from runner.session.foreseen import Foreseen, owned
-from runner.session.options import SessionOptions
+from runner.session.options import SessionOptions, Told
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.sending_once import SendingOnce
@@ -63,7 +63,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
+            async with wiring.open_provider(plan.job, plan.endpoint, session.told) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
         except anyio.get_cancelled_exc_class():
@@ -142,6 +142,11 @@ class _Session(Foreseen):
             *([unmarked] if unmarked is not None else []),
             *self._cost,
         )
+
+    @property
+    def told(self) -> Told:
+        """What workers need of the session."""
+        return Told(self._stop, self.note, self._store.book_late, self._store.path)
 
     @property
     def _failed_before(self) -> int:

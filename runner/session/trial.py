@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 from msgspec import structs
@@ -23,10 +23,9 @@ from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import base_key
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
-from runner.interfaces import Provider
+from runner.interfaces import Client, Provider
 from runner.model import Attempt, Item, Outcome, Row
 from runner.money import shown
-from runner.providers.http import HttpClient, HttpExchange
 from runner.session import unfit, wiring
 from runner.session.background import keep_watch
 from runner.session.books import Books
@@ -204,12 +203,12 @@ class _Failures:
 def _engine(
     asked: Question,
     provider: Provider,
-    client: HttpClient,
+    client: Client[Any],
     lanes: Lanes,
     stop: Stop,
     tell: Callable[[str], None],
     doubt: anyio.Event,
-) -> HeardAttempts[HttpExchange]:
+) -> HeardAttempts[Any]:
     job, endpoint = asked.job, asked.endpoint
     return HeardAttempts(
         wiring.informed(job, endpoint, provider, tell, doubt.set, answered=False),

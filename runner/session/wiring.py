@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
@@ -18,7 +18,7 @@ from runner.engine.limits import Kind, Limits
 from runner.engine.retry import RetryPolicy
 from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
-from runner.interfaces import Provider
+from runner.interfaces import Client, Provider
 from runner.media import MediaLimits
 from runner.money import asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
@@ -27,6 +27,7 @@ from runner.providers.http import HttpClient, Timeouts
 from runner.providers.informed import Informed, Rules
 from runner.session import ending_early
 from runner.session.additions import with_additions
+from runner.session.options import Told
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -43,7 +44,10 @@ _OWN_FILES = 40
 def limits(job: Job) -> tuple[Limits, str | None]:
     """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
     wanted = job.max_concurrency if job.concurrency is None else job.concurrency
-    most = _connections(wanted, ends=2 if job.local_server is not None else 1)
+    # workers open the connections, each within its own limit
+    most = (
+        _connections(wanted, ends=2 if job.local_server is not None else 1) if job.workers == 0 and job.listen is None else wanted
+    )
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
@@ -153,23 +157,44 @@ def _bearer(job: Job) -> str | None:
 
 
 @asynccontextmanager
-async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
-    """Yield the provider and the client of a session, with a local server if the job asks for one."""
-    timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
+async def open_provider(job: Job, endpoint: Endpoint, told: Told | None = None) -> AsyncIterator[tuple[Provider, Client[Any]]]:
+    """Yield the provider and the client of a session, with a local server and with workers if the job asks for them.
+
+    told: what workers need; None: the session has none, whatever the job asks for. Raises UsageError.
+    """
+    module = dialect_of(job)
+    options: dict[str, Any] = _shape(job, module)
     if job.local_server is None:
         assert endpoint.base_url is not None
-        key = endpoint.key.reveal() if endpoint.key is not None else None
-        module = provider_of(job, os.environ)
-        options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
-        provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
-        async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
-            yield with_additions(provider, endpoint.additions), client
+        options |= _codes(job)
+        async with _client(job, endpoint, endpoint.base_url, options, told) as (client, held):
+            key = endpoint.key.reveal() if endpoint.key is not None else None
+            secrets = _secrets(module.make, endpoint)
+            provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options, **secrets))
+            yield held(with_additions(provider, endpoint.additions)), client
         return
-    module, dialect = dialect_of(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
-    async with serve(dialect) as base_url, HttpClient(timeouts, fallback=usual) as client:
-        yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), client
+    async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, options, told) as (client, held):
+        yield held(cast("Provider", module.make(base_url, None, version=__version__, **options))), client
+
+
+@asynccontextmanager
+async def _client(
+    job: Job, endpoint: Endpoint, base_url: str, options: dict[str, Any], told: Told | None
+) -> AsyncIterator[tuple[Client[Any], Callable[[Provider], Provider]]]:
+    """Yield the client of a session, and what its provider is wrapped in."""
+    timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
+    if told is None or (job.workers == 0 and job.listen is None):
+        async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
+            yield client, lambda provider: provider
+        return
+    # imported only here: a session without workers needs none of it
+    from runner.session.crewing import remote_client
+    from runner.workers.held import HeldProvider
+
+    async with remote_client(job, endpoint, base_url, options, (timeouts, usual), told) as remote:
+        yield remote, HeldProvider
 
 
 def offline(job: Job) -> Provider:

@@ -23,11 +23,10 @@ from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.event_types import Progress as Shown
-from runner.interfaces import Handle, Items, Provider
+from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
-from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
@@ -72,7 +71,7 @@ class Working:
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
         self._noting = Noting(self._lanes)
-        self._attempts: Attempts[HttpExchange] | None = None
+        self._attempts: Attempts[Any] | None = None
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
@@ -91,10 +90,11 @@ class Working:
         """Return what is to be done."""
         raise NotImplementedError
 
-    async def run(self, provider: Provider, client: HttpClient) -> None:
+    async def run(self, provider: Provider, client: Client[Any]) -> None:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
         self._books = self._meter.books = Books(await self.prices(), await self.money())
+        self._meter.client = client
         attempts = self._begun(provider, client, doubt.set)
         collective = await self._reserving(attempts)
         self._noting.begin()
@@ -127,7 +127,7 @@ class Working:
         if failure is not None:
             raise failure
 
-    async def _reserving(self, attempts: Attempts[HttpExchange]) -> Collective | None:
+    async def _reserving(self, attempts: Attempts[Any]) -> Collective | None:
         """Have what requests may use in the store before they go out: for each with a budget, else for all together."""
         book = await self.prices()
         if not budgeting.is_set(self._job):
@@ -136,7 +136,7 @@ class Working:
             attempts.reserve(collective)
             return collective
         before = await self._store.used()
-        self._purse = Purse(self._job, book, before, self._stop, self._used, self._note, self._raising)
+        self._purse = Purse(self._job, book, before, self._stop, self._used, self.note, self._raising)
         self._meter.waiting = self._purse.waiting
         attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         return None
@@ -180,7 +180,7 @@ class Working:
         """Return False while no further row comes until the program gives one."""
         return True
 
-    async def _round(self, attempts: Attempts[HttpExchange]) -> None:
+    async def _round(self, attempts: Attempts[Any]) -> None:
         """Do what is to be done, and save it."""
         items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
         handle: Handle = attempts.handle
@@ -196,10 +196,10 @@ class Working:
             items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
         await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
-    def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
+    def _begun(self, provider: Provider, client: Client[Any], doubt: Callable[[], None]) -> Attempts[Any]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
         attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
-            wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
+            wiring.informed(job, endpoint, provider, self.note, doubt, answered=answered),
             client,
             self._lanes,
             wiring.policy(job),
@@ -295,6 +295,6 @@ class Working:
         """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""
         return self._meter.projected(money, now.paid, left)
 
-    def _note(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """Tell the user what was learned."""
         self._tell(Noted(note=sentence))

@@ -20,7 +20,7 @@ from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.admission import TOGETHER, Reservation
-from runner.entries import attempts_of, price_of
+from runner.entries import LateUsage, attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError
 from runner.model import Attempt, Entry
 from runner.money import Money, Price
@@ -30,6 +30,7 @@ from runner.store import retrying, statements
 from runner.store.changes import Changes
 from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
+from runner.store.late import book_late
 from runner.store.lock import RunLock
 from runner.store.looking_up import RowLookup
 from runner.store.owner import owner
@@ -202,8 +203,8 @@ class RunStore(RowLookup):
 
     async def price_again(self, price: Callable[[Attempt], Price], highest: Highest) -> None:
         """Give attempts whose price was not known the one that is known now. price, highest: of ``PriceBook``."""
-        unknown, run_id = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[1] is None], self.run_id
-        if unknown:
+        run_id = self.run_id
+        if unknown := [row[0] for row in await self._reader.fetch(rates_of(run_id)) if row[1] is None]:
             again = await self._writer.in_one_turn(lambda driver: price_again(driver, run_id, unknown, price))
             opened = await self._writer.in_one_turn(lambda driver: price_open_again(driver, run_id, unknown, highest))
             self._taking_up.repriced = {attempts: again, reservations: opened}
@@ -267,8 +268,7 @@ class RunStore(RowLookup):
         begun.append(last)
         wanted = {price_of(attempt) for attempt in attempts_of(entries)}.union(one.price for one in reserved)
         priced = statements.number_prices(driver, self.run_id, wanted.difference(self._priced))
-        every = {**self._priced, **priced}
-        batch = statements.batch_rows(self.run_id, entries, last, self.variant, every)
+        batch = statements.batch_rows(self.run_id, entries, last, self.variant, every := {**self._priced, **priced})
         if reserved or self._reserves:
             reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
         if self.replaces:
@@ -280,6 +280,10 @@ class RunStore(RowLookup):
             retrying.mark(driver, self.run_id, entries)
         return int(last) + len(batch.sent), priced
 
+    async def book_late(self, late: Sequence[LateUsage]) -> None:
+        """Write down what attempts have used that were given up. Raises StoreError."""
+        await self._writer.in_one_turn(lambda driver: book_late(driver, self.run_id, late))
+
     async def release_together(self) -> None:
         """Delete what the session has reserved for all its requests together: each attempt has been saved."""
         await self._writer.execute(release_together(self.run_id))
@@ -287,8 +291,8 @@ class RunStore(RowLookup):
     async def finish(self, *, complete: bool, stop_reason: str | None, pace: Pace | None = None) -> None:
         """Store how the session ended. complete: True if every row of the input has an outcome. pace: kept if one has none."""
         last = msgspec.json.encode(pace).decode() if pace is not None and not complete else None
-        finished_at = time.time() if complete else None
-        await self._note({"stop_reason": stop_reason, "finished_at": finished_at, "pace": last}, ended=True)
+        ended = {"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": last}
+        await self._note(ended, ended=True)
 
     async def _note(self, values: Mapping[str, Any], *, ended: bool | None = None) -> None:
         """Update the row of the run, in a transaction of its own; with ``ended``, that of the session too."""

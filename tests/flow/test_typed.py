@@ -212,7 +212,7 @@ def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulat
         (("status", "--follow"), "`runner status --watch`"),
         (("run", "prompts.jsonl", "--provider", "simulator", "-o", "-"), "`runner export -o -`"),
         (("run", "prompts.jsonl", "--api-key", "x"), "--api-key-env"),
-        (("run", "prompts.jsonl", "--workers", "8"), "--concurrency"),
+        (("run", "prompts.jsonl", "--threads", "8"), "--concurrency"),
         (("run", "prompts.jsonl", "--concurency", "8"), "--concurrency"),
         (("rm", "1"), "runner delete RUN"),
         (("remove", "1"), "runner delete RUN"),

@@ -23,7 +23,7 @@ DOCUMENTED = {
     "click": {"shell_completion"},
     "filelock": set[str](),
     "httpx": set[str](),
-    "msgspec": {"json", "structs"},
+    "msgspec": {"json", "msgpack", "structs"},
     "multidict": set[str](),
     "sqlalchemy": {"dialects", "dialects.sqlite", "engine.interfaces", "event", "exc", "ext.asyncio", "pool"},
     "tqdm": set[str](),

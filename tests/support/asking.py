@@ -62,6 +62,10 @@ class Got:
         assert (type(found), found.code, found.verdict, found.sent) == (kind, code, verdict, sent), found
 
 
+MADE: dict[str, Any] = {"client": lambda _: HttpClient, "provider": lambda made: made}
+"""What ``ask`` makes of a dialect, and of a provider. A test may put other functions there, and has another client."""
+
+
 def provider(base_url: str, dialect: str = "openai") -> Provider:
     made: Provider = MODULES[dialect].make(base_url, "a-test-key", version="0")
     return made
@@ -72,7 +76,7 @@ async def call(
 ) -> Got:
     """Make one call. made: the provider of an earlier call, for what it remembers."""
     made = made or provider(base_url, dialect)
-    exchange, decoder = client.exchange(), made.decoder()
+    exchange, decoder = client.exchange(), MADE["provider"](made).decoder()
     error = None
     request = made.encode(Request(model="m", messages=({"role": "user", "content": prompt},)))
     try:
@@ -93,5 +97,5 @@ async def ask(
     early: bool = False,
 ) -> Got:
     """Make one call to a server of its own."""
-    async with RawServer(answers, early=early) as server, HttpClient(timeouts, caps) as client:
+    async with RawServer(answers, early=early) as server, MADE["client"](dialect)(timeouts, caps) as client:
         return await call(client, server.base_url, dialect, prompt)

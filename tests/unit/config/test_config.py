@@ -9,11 +9,12 @@ import pytest
 from msgspec import structs
 
 from runner.config.endpoint import find_endpoint
-from runner.config.job import Job, load_job, restore_job, shown_settings
+from runner.config.job import Job, load_job, restore_job
 from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.errors import UsageError
 from runner.model import Params
 from runner.session import wiring
+from runner.session.checking import Description
 
 ANSWER = {
     "provider", "model", "system",
@@ -609,7 +610,7 @@ def test_settings_hold_the_input_every_setting_and_no_secret(prompts: Path) -> N
 
 
 def test_shown_gives_every_setting_as_json_with_its_source(prompts: Path) -> None:
-    shown = shown_settings(everything(prompts))
+    shown = Description(job=everything(prompts), key_source=None).shown()
     assert [key for key, _, _ in shown] == [setting.key for setting in SETTINGS]
     found = {key: (msgspec.json.decode(value), where) for key, value, where in shown}
     for setting in TOGETHER:

@@ -1,0 +1,1 @@
+"""Workers: processes that make exchanges for a driver, on this machine or on others."""

@@ -1,0 +1,68 @@
+"""The client of a driver: gives every request to a worker, and waits for what comes of it."""
+
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from runner.interfaces import Decoder, Heard
+from runner.model import HttpCall
+from runner.pace import WorkerCounts
+from runner.workers.crew import Crew
+from runner.workers.hosting import Hosting
+from runner.workers.trial import Refuse, RemoteExchange, Trial
+
+LAST_S = 7.0
+"""Seconds that a request which is cancelled has to tell what has come of it: the tail of a complete answer takes up to five."""
+
+
+class RemoteClient:
+    """A client whose exchanges are made by workers. An asynchronous context manager.
+
+    hosting: lets workers of other machines join; None: there are local ones alone.
+    """
+
+    def __init__(self, crew: Crew, hosting: Hosting | None = None) -> None:
+        self._crew, self._hosting = crew, hosting
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._crew.begin()
+            if self._hosting is not None:
+                await self._hosting.begin()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._crew.end()
+            if self._hosting is not None:
+                await self._hosting.end()
+
+    @property
+    def workers(self) -> WorkerCounts:
+        """How many workers there are, by state."""
+        return self._crew.counts
+
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> RemoteExchange:
+        """Return the record for one exchange."""
+        return RemoteExchange(fresh=fresh, heard=heard, fallback=fallback)
+
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: RemoteExchange, refuse: Refuse) -> None:
+        """Have a worker send the call, and put its answer into the decoder. Raises AttemptError, also if no worker is left."""
+        trial = Trial(call, decoder, exchange)
+        worker = self._crew.free() or await self._crew.freed()
+        worker.give(trial)
+        try:
+            await trial.over()
+        except anyio.get_cancelled_exc_class():
+            worker.cancel(trial)
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_S):
+                await trial.over()
+            worker.forget(trial)
+            # a complete answer has been paid for
+            if not trial.whole:
+                raise
+        trial.result(refuse)

@@ -1,0 +1,263 @@
+"""What a worker does: it makes the exchanges that its driver asks for, and gives back what has come of them."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+import anyio
+import msgspec
+from msgspec import structs
+
+from runner.engine.outcomes import conceal, partial_of
+from runner.errors import ProviderError, StreamError
+from runner.interfaces import Decoder, Provider
+from runner.model import Completion, HttpCall, ServerSentEvent
+from runner.passing import PassingDecoder
+from runner.providers.http import HttpClient, HttpExchange
+from runner.text import Redactor, encodable_tree
+from runner.workers.faults import fault_of
+from runner.workers.link import Batch, Link
+from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
+from runner.workers.routes import MOST_ROUTES, filled, moved
+
+READ_S = 0.2
+"""Seconds in which a worker that is to end reads what has arrived."""
+HEADERS_S = 0.1
+"""Seconds between two answers whose headers are passed on. Those of a refusal always are."""
+
+
+class Place(NamedTuple):
+    """Where a worker sends requests. secrets: values by variable. base_url: that of the driver; own: another one, or None."""
+
+    secrets: Mapping[str, str]
+    base_url: str
+    own: str | None
+
+
+class Hands:
+    """Makes exchanges."""
+
+    def __init__(self, link: Link, provider: Provider, client: HttpClient, place: Place) -> None:
+        self._link, self._provider, self._client, self._place = link, provider, client, place
+        self._redactor = Redactor(place.secrets.values())
+        self._routes: OrderedDict[int, tuple[str, dict[str, str]]] = OrderedDict()
+        # by number; None: its task has not begun
+        self._scopes: dict[int, anyio.CancelScope | None] = {}
+        # those that are to end before they begin
+        self._early: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batch = Batch(self.flush)
+        self._heard: list[Heard] = []
+        self._pieces: list[Piece] = []
+        self._done: list[Done] = []
+        # about how many bytes those are
+        self._size = 0
+        self._headers_at = 0.0
+
+    @property
+    def out(self) -> int:
+        """How many exchanges are going on."""
+        return len(self._scopes)
+
+    def take(self, tries: Tries) -> None:
+        """Begin exchanges."""
+        for route in tries.routes:
+            self._learn(route)
+        for one in tries.tries:
+            url, headers = self._routes[one.route]
+            call = HttpCall(url=url, headers=headers, body=one.body)
+            self._scopes[one.number] = None
+            task = asyncio.get_running_loop().create_task(self._make(one, call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def refuse(self, tries: Tries) -> None:
+        """Give back requests that came too late to be begun: nothing was sent."""
+        for one in tries.tries:
+            problem = StreamError("the worker is ending", code="cancelled")
+            self._give(self._result(one.number, self._provider.decoder(), self._client.exchange(), problem, watched=False))
+
+    def cancel(self, numbers: Iterable[int]) -> None:
+        """End exchanges. What has come of them is given back as of any other."""
+        for number in numbers:
+            scope = self._scopes.get(number)
+            if scope is not None:
+                scope.cancel()
+            elif number in self._scopes:
+                self._early.add(number)
+
+    async def end(self) -> None:
+        """End all exchanges, and give back what has come of them."""
+        if self._scopes:
+            # what has arrived while this process stood still is read first
+            await asyncio.sleep(READ_S)
+        self.cancel(list(self._scopes))
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._batch.now()
+
+    def _learn(self, route: Route) -> None:
+        secrets, place = self._place.secrets, self._place
+        url = filled(moved(route.url, place.base_url, place.own), secrets)
+        self._routes[route.number] = url, {name: filled(text, secrets) for name, text in route.headers.items()}
+        while len(self._routes) > 2 * MOST_ROUTES:
+            self._routes.popitem(last=False)
+
+    async def _make(self, one: Try, call: HttpCall) -> None:
+        number = one.number
+        scope = self._scopes[number] = anyio.CancelScope()
+        if number in self._early:
+            self._early.remove(number)
+            scope.cancel()
+        exchange = self._client.exchange(
+            fresh=one.fresh, fallback=one.fallback, heard=lambda status, raw: self._begun(number, status, raw)
+        )
+        decoder = self._provider.decoder()
+        taking: Decoder = _Passed(decoder, number, self._piece, self._redactor) if one.watched else decoder
+        problem: Exception | None = StreamError("the exchange was ended", code="cancelled")
+        with scope:
+            try:
+                await self._client.stream(call, taking, exchange, _RefusedError)
+                problem = None
+            except Exception as error:  # noqa: BLE001 - the driver judges it
+                problem = error
+        del self._scopes[number]
+        self._give(self._result(number, decoder, exchange, problem, watched=one.watched))
+
+    def _result(self, number: int, decoder: Decoder, exchange: HttpExchange, problem: Exception | None, *, watched: bool) -> Done:
+        answer = conceal(partial_of(decoder), self._redactor)
+        extra, fault, refusal = b"", None, None
+        if isinstance(problem, _RefusedError):
+            refusal = self._refusal(problem)
+        elif problem is not None:
+            fault = self._fault(problem)
+        if answer.extra:
+            extra = json.dumps(answer.extra, default=str).encode()
+            answer = structs.replace(answer, extra={})
+        return Done(
+            number=number,
+            status=exchange.status,
+            connected=exchange.connected,
+            received=exchange.bytes_received,
+            first_s=exchange.time_to_first_token_s,
+            answered_s=exchange.answered_s,
+            tail_lost=exchange.tail_lost,
+            stage=int(decoder.stage),
+            ended=decoder.ended,
+            started=decoder.started,
+            chars=decoder.text_chars,
+            # the driver has decoded what it watches
+            answer=structs.replace(answer, text="") if watched else answer,
+            extra=b"" if watched else extra,
+            fault=fault,
+            refusal=refusal,
+        )
+
+    def _fault(self, error: Exception) -> Fault:
+        fault = fault_of(error)
+        fields = {name: self._redactor(value) if type(value) is str else value for name, value in fault.fields.items()}
+        return Fault(fault.kind, self._redactor(fault.words), fields)
+
+    def _refusal(self, refused: "_RefusedError") -> Refusal:
+        headers = {name: self._redactor.answer(value) for name, value in refused.headers.items()}
+        return Refusal(refused.answer, headers, _without(self._redactor, refused.body))
+
+    # -- what goes back
+
+    def _begun(self, number: int, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        headers: list[tuple[bytes, bytes]] = []
+        now = monotonic()
+        if not 200 <= status <= 299 or now - self._headers_at >= HEADERS_S:
+            self._headers_at = now
+            headers = [(bytes(name), _without(self._redactor, bytes(value))) for name, value in raw]
+        self._heard.append(Heard(number, status, headers))
+        self._batch.due()
+
+    def _piece(self, piece: Piece) -> None:
+        self._pieces.append(piece)
+        self._grow(sum(len(data) for _, data in piece.events) + len(piece.whole or b""))
+
+    def _give(self, done: Done) -> None:
+        self._done.append(done)
+        text = len(done.answer.text) if done.answer is not None else 0
+        self._grow(text + len(done.extra) + (len(done.refusal.body) if done.refusal is not None else 0))
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > FULL_BYTES:
+            self._batch.now()
+        self._batch.due()
+
+    def flush(self) -> None:
+        """Send what has come together."""
+        heard, pieces, done = self._heard, self._pieces, self._done
+        self._heard, self._pieces, self._done, self._size = [], [], [], 0
+        if not (heard or pieces or done):
+            return
+        try:
+            frame = encode(Back(heard, pieces, done))
+        except (ValueError, TypeError, OverflowError):
+            # an answer of a plug-in that no frame can hold as it is
+            frame = encode(Back(heard, pieces, [_plain(one) for one in done]))
+        self._link.send(frame)
+
+
+class _RefusedError(ProviderError):
+    """An answer whose status is not 2xx, which the driver classifies."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__("refused", code="bad_request", verdict="fail")
+        self.answer, self.headers, self.body = status, headers, body
+
+
+class _Passed(PassingDecoder):
+    """A decoder that passes on to the driver what it takes, behind its own look at it."""
+
+    def __init__(self, decoder: Decoder, number: int, tell: Callable[[Piece], None], redactor: Redactor) -> None:
+        super().__init__(decoder)
+        self._number, self._tell_driver, self._redactor = number, tell, redactor
+
+    def feed(self, event: ServerSentEvent) -> None:
+        """Take one event."""
+        self._pass(lambda: self._decoder.feed(event), [event])
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read."""
+        if events:
+            self._pass(lambda: self._decoder.feed_all(events), events)
+
+    def whole(self, body: bytes) -> None:
+        """Take an answer in one piece."""
+        self._pass(lambda: self._decoder.whole(body), (), body)
+
+    def _pass(self, take: Callable[[], None], events: Sequence[ServerSentEvent], whole: bytes | None = None) -> None:
+        doubtful = True
+        try:
+            take()
+            doubtful = False
+        finally:
+            told = [(event.event, _without(self._redactor, event.data)) for event in events]
+            whole = None if whole is None else _without(self._redactor, whole)
+            self._tell_driver(Piece(self._number, told, whole, doubtful))
+
+
+def _without(redactor: Redactor, data: bytes) -> bytes:
+    """Return bytes without the secrets."""
+    text = data.decode("utf-8", "surrogateescape")
+    shown: str = redactor.answer(text)
+    return data if shown is text or shown == text else shown.encode("utf-8", "surrogateescape")
+
+
+def _plain(done: Done) -> Done:
+    """Return a result that a frame can hold."""
+    if done.answer is None:
+        return done
+    try:
+        encode(done)
+    except (ValueError, TypeError, OverflowError):
+        plain = encodable_tree(json.loads(json.dumps(msgspec.to_builtins(done.answer), default=str)))
+        return structs.replace(done, answer=msgspec.convert(plain, Completion, strict=False))
+    return done

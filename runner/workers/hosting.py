@@ -1,0 +1,89 @@
+"""Workers that come by themselves: the listener, the file with the token, and the engine that places them."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.interfaces import Engine, Invitation
+from runner.text import clean
+from runner.workers.crew import Crew
+from runner.workers.door import Door
+from runner.workers.link import Link
+from runner.workers.member import Member
+
+END_S = 10.0
+"""Seconds that an engine has to end what it has started."""
+
+
+class Hosting:
+    """Lets workers join. address: HOST or HOST:PORT. store: the file beside which the token is written, for this user alone.
+
+    engine: places so many workers (``count``); None: they are started by somebody else. tell: tells the user a sentence.
+    """
+
+    def __init__(
+        self, crew: Crew, address: str, store: Path, tell: Callable[[str], None], engine: Engine | None = None, count: int = 0
+    ) -> None:
+        self._crew, self._store, self._tell = crew, store, tell
+        self._engine, self._count = engine, count
+        self._door = Door(address, self._enter)
+        self._watching: asyncio.Task[None] | None = None
+        self._file: Path | None = None
+
+    async def begin(self) -> None:
+        """Listen, and have the engine place workers. Raises UsageError."""
+        where = await self._door.open()
+        self._file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
+        self._write(self._file)
+        join = f"runner worker --connect {where}"
+        if self._engine is None:
+            self._tell(f"workers join with: {join} --token-file {shlex.quote(str(self._file))}")
+            return
+        command = (sys.executable, "-m", "runner", "worker", "--connect", where)
+        variables = tuple(self._crew.work.secrets)
+        invitation = Invitation(address=where, token=self._door.token.text, variables=variables, command=command)
+        await self._engine.start(self._count, invitation)
+        self._watching = asyncio.get_running_loop().create_task(self._watch(self._engine))
+
+    def _write(self, file: Path) -> None:
+        """Write the token to a file that nobody else can read. Raises UsageError."""
+        try:
+            # one of an earlier session that was killed
+            file.unlink(missing_ok=True)
+            number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(number, "w", encoding="ascii") as out:
+                out.write(f"{self._door.token.text}\n")
+        except OSError as error:
+            raise UsageError(f"the token of the workers cannot be written to {file}: {error.strerror}") from error
+
+    async def _watch(self, engine: Engine) -> None:
+        """Show what an engine tells. It decides nothing, so it may also fail."""
+        try:
+            async for notice in engine.watch():
+                self._tell(clean(notice, 500))
+        except Exception as error:  # noqa: BLE001 - an engine of a plug-in
+            self._tell(f"nothing more is heard of the engine: {clean(str(error), 300)}")
+
+    def _enter(self, link: Link) -> None:
+        number = self._crew.next_number()
+        self._crew.add(Member(number, f"worker {number}", self._crew.work, self._crew, link))
+
+    async def end(self) -> None:
+        """Let nobody in any more, and end what the engine has started."""
+        self._door.close()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._engine is not None:
+            try:
+                async with asyncio.timeout(END_S):
+                    await self._engine.end()
+            except Exception as error:  # noqa: BLE001 - an engine of a plug-in; the session has ended well
+                self._tell(f"the engine has not ended its workers: {clean(str(error) or 'it took too long', 300)}")

@@ -1,0 +1,121 @@
+"""Frames over a stream of bytes: a socket pair, TCP or TLS."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from runner.workers.protocol import MOST_BYTES
+
+_HEAD = 4
+
+
+class Link(asyncio.Protocol):
+    """One end of a stream of frames.
+
+    take: called with each frame; what it raises ends the link. lost: called once when the stream has ended, with why it was ended
+    here; None if the other side did. most: bytes of a frame that is taken.
+    """
+
+    def __init__(self, take: Callable[[bytes], None], lost: Callable[[str | None], None], *, most: int = MOST_BYTES) -> None:
+        self.take, self.lost, self.most = take, lost, most
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._why: str | None = None
+        self.ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the frames that are whole now."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        try:
+            while not self.ended and len(buffer) - at >= _HEAD:
+                length = int.from_bytes(buffer[at : at + _HEAD], "little")
+                if length > self.most:
+                    self.end(f"it sent a frame of {length:,} bytes")
+                    break
+                if len(buffer) - at < _HEAD + length:
+                    break
+                at += _HEAD
+                frame = bytes(buffer[at : at + length])
+                at += length
+                self.take(frame)
+        except Exception as error:  # noqa: BLE001 - whatever the other side sends must not end this one
+            self.end(f"it sent what cannot be read ({type(error).__name__}: {error})")
+        del buffer[:at]
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame. Nothing happens if the stream has ended."""
+        if self._transport is not None and not self.ended:
+            self._transport.writelines((len(frame).to_bytes(_HEAD, "little"), frame))
+
+    def end(self, why: str | None = None) -> None:
+        """End the stream. What was sent still goes out, as far as the other side reads it."""
+        if not self.ended:
+            self.ended, self._why = True, why
+            if self._transport is not None:
+                self._transport.close()
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate of the other side, in DER; None if there is none."""
+        spoken = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        found: bytes | None = spoken.getpeercert(binary_form=True) if spoken is not None else None
+        return found
+
+    def renew(self) -> None:
+        """Be ready for another stream, after one that has ended."""
+        self._buffer.clear()
+        self._transport, self._why, self.ended = None, None, False
+
+    def abort(self) -> None:
+        """End the stream at once."""
+        self.ended = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Tell that the stream has ended."""
+        self.ended = True
+        self._buffer.clear()
+        self.lost(self._why)
+
+
+async def join(link: Link, end: socket.socket) -> None:
+    """Let a link use a socket that is connected."""
+    loop = asyncio.get_running_loop()
+    end.setblocking(False)
+    if end.family == getattr(socket, "AF_UNIX", None):
+        await loop.create_unix_connection(lambda: link, sock=end)
+    else:
+        await loop.create_connection(lambda: link, sock=end)
+
+
+class Batch:
+    """Calls ``flush`` a moment after the first ``due``, so that what comes together goes out together."""
+
+    DELAY_S = 0.001
+    """Seconds."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._handle: asyncio.TimerHandle | None = None
+
+    def due(self) -> None:
+        """Have it called soon."""
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_later(self.DELAY_S, self._now)
+
+    def now(self) -> None:
+        """Call it now, if it is due."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._now()
+
+    def _now(self) -> None:
+        self._handle = None
+        self._flush()
