@@ -46,7 +46,8 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.kept:
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"
-        text.append(f"  {plural(end.kept, f'answered {one}')} failed when sent again; {its} old {answers} kept; {causes}")
+        what = plural(end.kept, "answered row" if one == "row" else one)
+        text.append(f"  {what} failed when sent again; {its} old {answers} kept; {causes}")
     text += _left_of_retry(end, one)
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")

@@ -54,7 +54,8 @@ def sentences(plan: Plan, chosen: Chosen, found: int) -> list[str]:
         failed = plan.options.choice == Choice() and not plan.narrowed
         return [f"run {run}: there are no {'failed' if failed else 'such'} {one}s to send again"]
     done = chosen.count - chosen.failed
-    what = plural(chosen.count, f"failed {one}" if not done else f"{'answered ' if not chosen.failed else ''}{one}")
+    answered = "answered row" if one == "row" else one
+    what = plural(chosen.count, f"failed {one}" if not done else one if chosen.failed else answered)
     shown = ", ".join(clean(spoken(key), 40) for key in chosen.first)
     more = ", ..." if chosen.count > len(chosen.first) else ""
     text = [f"run {run}: retrying {what}: {_causes(chosen)} ({shown}{more})"]

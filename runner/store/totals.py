@@ -229,8 +229,9 @@ def _sums(run_id: int) -> sa.Select[Any]:
     failed_again = sa.exists(later.id).where(*same, later.id > attempts.c.id, later.error_code.is_not(None))
     # the comparison matters for a changed row that is sent again (--accept-changes): its answer may precede the failure
     answered = sa.exists().where(*its, items.c.status == "done", items.c.attempt_id > attempts.c.id)
-    item_failed = sa.exists().where(*its, items.c.status == "failed")
-    fate = sa.case((code.is_(None), None), (failed_again | answered, _RETRIED), (item_failed, _DECIDED), else_=_OPEN)
+    # a failed row that is asked again keeps its outcome if that is dropped
+    decided = sa.exists().where(*its, items.c.status == "failed", items.c.attempt_id == attempts.c.id)
+    fate = sa.case((code.is_(None), None), (decided, _DECIDED), (failed_again | answered, _RETRIED), else_=_OPEN)
     usage_unknown = attempts.c.sent & attempts.c.output_tokens.is_(None)
     refused = attempts.c.status.is_not(None) & ~attempts.c.status.between(200, 299)
     count = sa.func.count()

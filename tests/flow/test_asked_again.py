@@ -184,7 +184,8 @@ def test_several_answers_are_asked_for_one_by_one(openai: Bench) -> None:
     openai.run(answers=2, concurrency=1)
     before = {(one.id, one.answer_number): one.text for one in runner.results(db=openai.store)}
     assert before == {("r0", 1): "ok 1: r0", ("r0", 2): "cut 2: r0", ("r1", 1): None, ("r1", 2): "ok 2: r1"}
-    openai.retry(classes="length")
+    said = run("retry", "--class", "length", cwd=openai.folder).out
+    assert "run 1: retrying 1 answer: 1 length (r0 (answer 2))\n" in said
     now = {(one.id, one.answer_number): one.text for one in runner.results(db=openai.store)}
     assert now == {**before, ("r0", 2): "ok 3: r0"}
     assert openai.sent(ids=["r1 (answer 1)"]) == ["r1"]

@@ -222,3 +222,17 @@ def test_rows_that_set_it_themselves_keep_it_and_that_is_told(bench: Bench) -> N
     assert bench.asked.total() == sent
     # what else is changed is sent
     assert bench.sent(ids=["r1", "r3"], max_tokens=400, model="other") == ["r1", "r3"]
+
+
+def test_a_dropped_request_of_a_retry_decides_nothing(bench: Bench) -> None:
+    bench.asked.kinds |= {"r2": ["refused", "hang"]}
+    handle = runner.StopHandle()
+
+    def drop(event: object) -> None:
+        if isinstance(event, runner.Progress) and event.in_flight:
+            handle.request()
+            handle.request()
+
+    assert bench.retry(ids=["r2"], stop=handle, observe=drop).retry_left == 1
+    books = runner.status(db=bench.store)[1]
+    assert (books.deciding, books.failed_attempts["cancelled"]) == ({"content_policy": 2}, 1)
