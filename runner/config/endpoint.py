@@ -15,8 +15,8 @@ from runner import origin
 from runner.config import address, credentials, no_proxy, plugins, trust
 from runner.config.address import is_loopback
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
 from runner.config.trust import Grant
+from runner.config.variables import unknown_variables
 from runner.errors import NotReadyError, UsageError
 from runner.text import Redactor, Secret
 
@@ -167,7 +167,9 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     unknown = unknown_variables(environment)
     code = trust.code_grants(job)
     if job.local_server is not None:
-        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note))
+        trust.check(job, code, environment)
+        told = trust.notes(job, code, environment)
+        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note, *told), grants=tuple(code))
     assert job.base_url is not None
     module = provider_of(job, environment)
     _check_abilities(job, module)

@@ -1,6 +1,5 @@
 """Every setting of a job, described once: key, option, variable, kind and bounds. Imports nothing heavy: --help loads it."""
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal[
@@ -154,6 +153,10 @@ SETTINGS = (
         "share",
         "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%.",
     ),
+    # Not answer settings: they change where the exchanges are made.
+    Setting("engine", "text", "What starts the workers: local, ray, slurm, kubernetes, or the name of a plug-in."),
+    Setting("engine_address", "text", "Cluster: of ray HOST:PORT, of slurm its name, of kubernetes a context.", flag="--address"),
+    Setting("engine_options", "texts", "Option of the engine, as NAME=VALUE; may be repeated.", flag="--engine-option"),
     Setting(
         "durability",
         "choice",
@@ -266,31 +269,3 @@ def parse_count(text: str) -> float | None:
 
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
-
-OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH", "RUNNER_WORKER_TOKEN")
-"""Variables of ours that belong to no setting."""
-
-_OF_OTHERS = tuple(
-    f"RUNNER_{name}"
-    for name in (
-        "AFTER_SCRIPT_TIMEOUT", "ALLOW_RUNASROOT", "ARCH", "BUILDS_DIR", "CACHE_DIR", "DEBUG", "ENVIRONMENT", "EXECUTOR", "ID",
-        "MANUALLY_TRAP_SIG", "NAME", "OS", "PERFLOG", "SCRIPT_TIMEOUT", "SHELL", "TAG_LIST", "TEMP", "TOKEN", "TOOL_CACHE",
-        "TOOLSDIRECTORY", "TRACKING_ID", "URL", "USER", "WORKSPACE",
-    )
-)  # fmt: skip
-"""Variables that build services set, whose own runners use the same prefix."""
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a sentence about every RUNNER_* variable that means nothing to us, with the name that was probably meant."""
-    known = {*(setting.variable for setting in SETTINGS), *OTHER_VARIABLES}
-    sentences = []
-    for name in sorted(environment):
-        if not name.upper().startswith("RUNNER_") or name in (*known, *_OF_OTHERS) or not environment[name]:
-            continue
-        # imported here: a misspelt variable is rare
-        from runner.text import nearest
-
-        near = nearest(name, known)
-        sentences.append(f"{name} is set, but runner has no such variable" + (f"; did you mean {near}?" if near else ""))
-    return sentences
