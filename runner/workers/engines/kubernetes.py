@@ -54,7 +54,7 @@ class Kubernetes:
         self._run = f"runner-{secrets.token_hex(6)}"
         self._jobs = 0
         self._seen: set[tuple[str, str]] = set()
-        self._silent = False
+        self._silent = self._making = False
         self._notices: list[str] = []
         self._over = anyio.Event()
 
@@ -69,12 +69,16 @@ class Kubernetes:
         if self._options.get("manifest") is not None:
             self._write([pods.secret(self._run, invitation.token), job])
             return
-        answer = await self._called(["create", "-f", "-", "-o", "json"], [job])
-        if self._jobs == 1:
-            # it belongs to the Job: so no killed run leaves it behind
-            owner = pods.uid(answer)
-            made = pods.secret(self._run, invitation.token, (name, owner) if owner else None)
-            await self._called(["create", "-f", "-"], [made])
+        # pods wait for their Secret, which is no trouble
+        self._making = True
+        try:
+            answer = await self._created(job, "-o", "json")
+            if self._jobs == 1:
+                # it belongs to the Job: so no killed run leaves it behind
+                owner = pods.uid(answer)
+                await self._created(pods.secret(self._run, invitation.token, (name, owner) if owner else None))
+        finally:
+            self._making = False
 
     async def watch(self) -> AsyncIterator[str]:
         """Yield what the pods tell: why they wait, why they have failed."""
@@ -85,7 +89,7 @@ class Kubernetes:
                 await self._over.wait()
             if self._over.is_set():
                 return
-            if self._options.get("manifest") is None:
+            if self._options.get("manifest") is None and not self._making:
                 self._notices += await self._look()
 
     async def end(self) -> None:
@@ -110,9 +114,9 @@ class Kubernetes:
                 "(docs/guides/kubernetes.md) and add --engine-option secret=NAME"
             )
 
-    async def _called(self, arguments: Sequence[str], parts: Sequence[Mapping[str, Json]]) -> str:
-        """Give manifests to kubectl, by its standard input: they may hold the token."""
-        return await output([*self._kubectl, *arguments], given=pods.together(parts) if len(parts) > 1 else _one(parts[0]))
+    async def _created(self, part: Mapping[str, Json], *more: str) -> str:
+        """Give a manifest to kubectl, by its standard input: it may hold the token."""
+        return await output([*self._kubectl, "create", "-f", "-", *more], given=msgspec.json.encode(part))
 
     def _write(self, parts: Sequence[Mapping[str, Json]]) -> None:
         file = Path(str(self._options["manifest"]))
@@ -143,7 +147,3 @@ class Kubernetes:
         new = [trouble for trouble in found if trouble not in self._seen]
         self._seen.update(new)
         return [f"Kubernetes: the worker {pod} {trouble}" for pod, trouble in new]
-
-
-def _one(part: Mapping[str, Json]) -> bytes:
-    return msgspec.json.encode(part)
