@@ -85,6 +85,9 @@ SETTINGS = (
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),
     Setting("workers", "slots", "Processes that send the requests; auto: one for each processor. 0: runner itself does.", 0, 0),
     Setting("listen", "text", "Let workers on other machines join at this HOST or HOST:PORT (`runner worker`)."),
+    Setting("engine", "text", "What starts the workers: local, ray, slurm, kubernetes, or the name of a plug-in."),
+    Setting("engine_address", "text", "Cluster: of ray HOST:PORT, of slurm its name, of kubernetes a context.", flag="--address"),
+    Setting("engine_options", "texts", "Option of the engine, as NAME=VALUE; may be repeated.", flag="--engine-option"),
     Setting("rpm", "float", "Maximum requests per minute; limits that the server reports are kept too.", None, LEAST_PER_MINUTE),
     Setting("tpm", "float", "Maximum tokens per minute, input and output together.", None, LEAST_PER_MINUTE),
     Setting("input_tpm", "float", "Maximum input tokens per minute.", None, LEAST_PER_MINUTE),
@@ -153,10 +156,6 @@ SETTINGS = (
         "share",
         "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%.",
     ),
-    # Not answer settings: they change where the exchanges are made.
-    Setting("engine", "text", "What starts the workers: local, ray, slurm, kubernetes, or the name of a plug-in."),
-    Setting("engine_address", "text", "Cluster: of ray HOST:PORT, of slurm its name, of kubernetes a context.", flag="--address"),
-    Setting("engine_options", "texts", "Option of the engine, as NAME=VALUE; may be repeated.", flag="--engine-option"),
     Setting(
         "durability",
         "choice",

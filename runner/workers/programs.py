@@ -25,14 +25,16 @@ async def output(command: Sequence[str], *, given: bytes = b"", within_s: float 
     except OSError as error:
         raise UsageError(f"{name} cannot be started ({error.strerror}); it must be on the PATH") from error
     if done.returncode:
-        raise UsageError(f"{name} failed: {said(done.stderr) or said(done.stdout) or f'exit code {done.returncode}'}")
+        raise UsageError(
+            f"{name} failed: {said(done.stderr, f'{name}: error: ') or said(done.stdout) or f'exit code {done.returncode}'}"
+        )
     return done.stdout.decode(errors="replace")
 
 
-def said(raw: bytes, name: str = "") -> str:
-    """Return the last line that is not empty of what a program has printed, for a person."""
+def said(raw: bytes, before: str = "") -> str:
+    """Return the last line that is not empty of what a program has printed, for a person. before: what it begins with."""
     lines = [line for line in raw.decode(errors="replace").splitlines() if line.strip()]
-    return clean(lines[-1].strip().removeprefix(f"{name}: "), _SENTENCE) if lines else ""
+    return clean(lines[-1].strip().removeprefix(before), _SENTENCE) if lines else ""
 
 
 def ended(code: int) -> str:

@@ -121,6 +121,11 @@ def kubernetes(folder: Path) -> Iterator[Cluster]:
         _ended(made)
 
 
+def end_one(cluster: Cluster) -> None:
+    """Kill one of the stand-ins."""
+    os.kill(cluster.alive[0], signal.SIGKILL)
+
+
 def stand_in(cluster: Cluster, file: Path) -> Path:
     """Write a stand-in for ``runner``, whose workers note what they are given."""
     return program(file, STAND_IN.replace("%s", str(cluster.notes)))

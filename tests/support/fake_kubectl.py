@@ -1,8 +1,8 @@
 """kubectl for a cluster that is this machine: a Job's pods are processes, with the environment that a pod would have.
 
-``python fake_kubectl.py FOLDER ARGUMENTS...``; ``clusters.kubernetes`` puts it on a PATH. FOLDER holds a file for each
-object, ``calls`` with the arguments of every call, and ``bin``, which is the PATH of every image. A file ``full`` in it leaves pods without a node.
-The image ``missing`` cannot be pulled.
+``python fake_kubectl.py FOLDER ARGUMENTS...``; ``clusters.kubernetes`` puts it on a PATH. FOLDER holds a file for each object,
+``calls`` with the arguments of every call, and ``bin``, which is the PATH of every image. A file ``full`` in it leaves pods with
+no node, ``away`` makes every call fail as without a server. An image that is not in ``IMAGES`` cannot be pulled.
 """
 
 import base64

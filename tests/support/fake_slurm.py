@@ -8,6 +8,7 @@ controller knows: a file for each task, and ``calls``, the arguments of every ca
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,10 @@ def sbatch(folder: Path, arguments: list[str]) -> None:
     if unknown:
         fail("sbatch", f"unrecognized option '--{unknown[0]}'")
     if asked.get("partition") not in PARTITIONS:
-        fail("sbatch", f"invalid partition specified: {asked['partition']}\nsbatch: error: Batch job submission failed")
+        fail(
+            "sbatch",
+            f"invalid partition specified: {asked['partition']}\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+        )
     job = str(100 + len(list(folder.glob("*.script"))))
     # Slurm keeps a copy of the script
     kept = folder / f"{job}.script"
@@ -68,7 +72,8 @@ def sbatch(folder: Path, arguments: list[str]) -> None:
     first, last = map(int, asked["array"].split("-"))
     for index in range(first, last + 1):
         file = folder / f"{job}_{index}.json"
-        output = asked["output"].replace("%A", job).replace("%a", str(index)).replace("%%", "%")
+        meant = {"%": "%", "A": job, "a": str(index)}
+        output = re.sub("%([%Aa])", lambda found, meant=meant: meant[found[1]], asked["output"])
         file.write_text(json.dumps({
             "job": job, "index": index, "name": asked["job-name"], "script": str(kept), "output": output, "cwd": str(Path.cwd()),
             "exit": str(folder / f"{job}_{index}.exit"), "environment": dict(os.environ), "pid": None, "cancelled": False,

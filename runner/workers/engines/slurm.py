@@ -21,7 +21,7 @@ from runner.errors import UsageError
 from runner.placing import Invitation
 from runner.text import clean, plural
 from runner.workers import engine_options
-from runner.workers.programs import output
+from runner.workers.programs import CALL_S, output
 
 logger = logging.getLogger("runner")
 
@@ -72,7 +72,7 @@ class Slurm:
         _write(script, self._script(count, address, folder / "token"))
         # a name of a file may hold what Slurm takes for a pattern
         log = f"{str(folder).replace('%', '%%')}/%A_%a.log"
-        await output(["sbatch", "--parsable", *self._cluster, f"--output={log}", str(script)])
+        await output(["sbatch", "--parsable", *self._cluster, f"--output={log}", str(script)], within_s=CALL_S)
 
     async def watch(self) -> AsyncIterator[str]:
         """Yield what the queue tells: tasks that wait, and why; tasks that have ended badly."""
