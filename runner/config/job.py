@@ -162,6 +162,11 @@ class Job(Struct, frozen=True, kw_only=True):
         return LOCAL_SERVERS.get(self.provider)
 
     @property
+    def has_workers(self) -> bool:
+        """True if requests are sent by other processes."""
+        return self.workers != 0 or self.listen is not None or self.engine is not None
+
+    @property
     def finish(self) -> Finish:
         """What finish reasons mean in this run. Raises UsageError for a reason that is in two lists."""
         return finish.of(self.finish_retry, self.finish_fail, self.finish_done)

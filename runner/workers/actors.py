@@ -50,7 +50,10 @@ class Ask(Struct, frozen=True, kw_only=True):
 
 
 class Told(Struct, frozen=True, kw_only=True):
-    """What is told. number: of the request that it answers, 0 for a notice. text: a sentence; empty if workers are asked for."""
+    """What is told. number: of the request that it answers, 0 for a notice. text: a sentence.
+
+    An empty answer: workers are asked for. An empty notice: none is left.
+    """
 
     number: int = 0
     text: str = ""
@@ -142,6 +145,8 @@ class Actors:
             sentence = self._ended(ended)
             if sentence:
                 self.tell(0, f"Ray: the worker {number} {sentence}")
+            if not self._working:
+                self.tell(0, "")
         for placed in self._done(self._placing):
             del self._placing[placed]
         waiting = len(self._placing)

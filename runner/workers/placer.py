@@ -33,7 +33,7 @@ class Placer:
     def __init__(self, hidden: tuple[str, ...]) -> None:
         self._loop = asyncio.get_running_loop()
         self._answers, self._notices = asyncio.Queue[Told | None](), asyncio.Queue[str | None]()
-        self._number, self._ending = 0, False
+        self._number, self._ending, self._told_end = 0, False, False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -76,9 +76,14 @@ class Placer:
             raise UsageError(answer.text)
 
     async def notices(self) -> AsyncIterator[str]:
-        """Yield what Ray tells, until the process ends."""
+        """Yield what Ray tells, until none of the workers is left."""
+        if self._told_end:
+            return
         while (notice := await self._notices.get()) is not None:
+            if not notice:
+                return
             yield notice
+        self._told_end = True
         if not self._ending:
             yield f"Ray has ended, and its workers with it: {self._last_words()}"
 

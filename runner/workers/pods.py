@@ -1,6 +1,6 @@
 """What Kubernetes is asked for, and what it tells: a Job of workers, the Secret of their token, and pods. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -134,12 +134,15 @@ def uid(answer: str) -> str:
         return ""
 
 
-def troubles(answer: str) -> Iterator[tuple[str, str]]:
-    """Yield pods that have a trouble, with what it is. Raises msgspec.DecodeError for an answer that is no list of pods."""
+def troubles(answer: str) -> tuple[list[tuple[str, str]], int]:
+    """Return the pods that have a trouble, with what it is, and how many have ended. Raises msgspec.DecodeError."""
+    found, ended = [], 0
     for pod in msgspec.json.decode(answer, type=_Pods).items:
+        ended += pod.status.phase in ("Failed", "Succeeded")
         reason = _failed(pod.status) if pod.status.phase == "Failed" else _waiting(pod.status)
         if reason:
-            yield pod.metadata.name, clean(reason, _REASON)
+            found.append((pod.metadata.name, clean(reason, _REASON)))
+    return found, ended
 
 
 def _failed(status: _Status) -> str:

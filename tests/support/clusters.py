@@ -131,6 +131,12 @@ def stand_in(cluster: Cluster, file: Path) -> Path:
     return program(file, STAND_IN.replace("%s", str(cluster.notes)))
 
 
+def real_runner(file: Path) -> Path:
+    """Write a program that is ``runner`` of this checkout."""
+    root = shlex.quote(str(SUPPORT.parents[1]))
+    return program(file, f'#!/bin/sh\nPYTHONPATH={root} exec {shlex.quote(sys.executable)} -m runner "$@"\n')
+
+
 def _ended(cluster: Cluster) -> None:
     for file in cluster.folder.glob("*.json"):
         pid = json.loads(file.read_text()).get("pid")

@@ -63,7 +63,8 @@ def sbatch(folder: Path, arguments: list[str]) -> None:
     if asked.get("partition") not in PARTITIONS:
         fail(
             "sbatch",
-            f"invalid partition specified: {asked['partition']}\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+            f"invalid partition specified: {asked['partition']}\n"
+            "sbatch: error: Batch job submission failed: Invalid partition name specified",
         )
     job = str(100 + len(list(folder.glob("*.script"))))
     # Slurm keeps a copy of the script

@@ -53,6 +53,8 @@ class Kubernetes:
         self._kubectl = ["kubectl", *(f"--{word}={found[name]}" for word, name in places if found[name] is not None)]
         self._run = f"runner-{secrets.token_hex(6)}"
         self._jobs = 0
+        # pods that were asked for, and those that have ended
+        self._placed = self._gone = 0
         self._seen: set[tuple[str, str]] = set()
         self._silent = self._making = False
         self._notices: list[str] = []
@@ -73,6 +75,7 @@ class Kubernetes:
         self._making = True
         try:
             answer = await self._created(job, "-o", "json")
+            self._placed += count
             if self._jobs == 1:
                 # it belongs to the Job: so no killed run leaves it behind
                 owner = pods.uid(answer)
@@ -81,7 +84,7 @@ class Kubernetes:
             self._making = False
 
     async def watch(self) -> AsyncIterator[str]:
-        """Yield what the pods tell: why they wait, why they have failed."""
+        """Yield what the pods tell: why they wait, why they have failed. It ends with the last pod."""
         while True:
             while self._notices:
                 yield self._notices.pop(0)
@@ -90,7 +93,12 @@ class Kubernetes:
             if self._over.is_set():
                 return
             if self._options.get("manifest") is None and not self._making:
+                placed = self._placed
                 self._notices += await self._look()
+                if 0 < placed <= self._gone and placed == self._placed and not self._making:
+                    break
+        while self._notices:
+            yield self._notices.pop(0)
 
     async def end(self) -> None:
         """Delete the Jobs, with their pods, and the Secret. What stands in a file is the user's to delete."""
@@ -138,7 +146,7 @@ class Kubernetes:
         """Return the troubles of pods that were not told yet."""
         try:
             answer = await output([*self._kubectl, "get", "pods", f"--selector={pods.LABEL}={self._run}", "-o", "json"])
-            found = list(pods.troubles(answer))
+            found, self._gone = pods.troubles(answer)
         except (UsageError, msgspec.DecodeError) as error:
             # once, and not every ten seconds
             news, self._silent = [f"the pods cannot be looked at: {error}"] if not self._silent else [], True

@@ -50,12 +50,15 @@ class Local:
                 raise UsageError(f"a worker cannot be started ({error.strerror}): {invitation.command[0]}") from error
 
     async def watch(self) -> AsyncIterator[str]:
-        """Yield a notice for each process that has ended with an error."""
+        """Yield a notice for each process that has ended with an error. It ends with the last process."""
         while not self._over.is_set():
+            left = not self._processes or any(process.poll() is None for process in self._processes)
             for process, errors in tuple(self._processes.items()):
                 if process.poll() and process.pid not in self._told and not self._over.is_set():
                     self._told.add(process.pid)
                     yield f"a worker of this machine (process {process.pid}) {_why(process, errors)}"
+            if not left:
+                return
             with anyio.move_on_after(LOOK_S):
                 await self._over.wait()
 

@@ -36,7 +36,7 @@ class Ray:
         self._program = engine_options.program(options, "ray", ())
         self._options = options
         self._placer: Placer | None = None
-        self._over, self._begun = anyio.Event(), anyio.Event()
+        self._begun = anyio.Event()
 
     async def start(self, count: int, invitation: Invitation) -> None:
         """Ask Ray for so many actors. Raises UsageError with what Ray says, in one sentence."""
@@ -60,20 +60,15 @@ class Ray:
         await self._placer.ask(asked)
 
     async def watch(self) -> AsyncIterator[str]:
-        """Yield what Ray says of the actors. It may be wrong: a frozen one counts as alive for a minute."""
+        """Yield what Ray says of the actors, until the last one. It may be wrong: a frozen one counts as alive for a minute."""
         await self._begun.wait()
-        while (placer := self._placer) is not None:
+        if (placer := self._placer) is not None:
             async for notice in placer.notices():
                 yield notice
-            # another may come, where the run asks for workers again
-            while self._placer is placer and not self._over.is_set():
-                with anyio.move_on_after(1.0):
-                    await self._over.wait()
 
     async def end(self) -> None:
         """End the actors, and the process that speaks to Ray. The cluster is not touched."""
         placer, self._placer = self._placer, None
-        self._over.set()
         self._begun.set()
         if placer is not None:
             with anyio.CancelScope(shield=True):

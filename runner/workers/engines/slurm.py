@@ -35,6 +35,7 @@ OPTIONS = ("address", "connect", "folder", "runner", *_DIRECTIVES)
 LOOK_S = 10.0
 """Seconds between two looks at the queue. Sites ask for no more."""
 _GOING = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "COMPLETED", "SUSPENDED", "STOPPED", "STAGE_OUT", "SIGNALING")
+_LEFT = tuple(state for state in _GOING if state != "COMPLETED")
 _TASK = re.compile(r"(\S+)\|([A-Z_]+)[^|]*\|(.*)")
 
 
@@ -56,7 +57,8 @@ class Slurm:
         self._cluster = [] if cluster is None else [f"--clusters={cluster}"]
         self._name = f"runner-{secrets.token_hex(6)}"
         self._folder: Path | None = None
-        self._arrays = 0
+        # arrays that were asked for, and those that Slurm has taken
+        self._arrays = self._taken = 0
         # state of each task of the arrays as it was last seen
         self._tasks: dict[str, str] = {}
         self._waiting = self._silent = ""
@@ -73,16 +75,20 @@ class Slurm:
         # a name of a file may hold what Slurm takes for a pattern
         log = f"{str(folder).replace('%', '%%')}/%A_%a.log"
         await output(["sbatch", "--parsable", *self._cluster, f"--output={log}", str(script)], within_s=CALL_S)
+        self._taken += 1
 
     async def watch(self) -> AsyncIterator[str]:
-        """Yield what the queue tells: tasks that wait, and why; tasks that have ended badly."""
+        """Yield what the queue tells: tasks that wait, and why; tasks that have ended badly. It ends with the last task."""
         while True:
             with anyio.move_on_after(LOOK_S):
                 await self._over.wait()
             if self._over.is_set():
                 return
+            arrays = self._taken
             for notice in await self._look():
                 yield notice
+            if 0 < arrays == self._arrays and not self._silent and not any(state in _LEFT for state in self._tasks.values()):
+                return
 
     async def end(self) -> None:
         """Cancel the arrays, and remove the folder. If a task has ended badly, the folder stays, without the token."""

@@ -34,6 +34,10 @@ def text_of(file: str) -> str:
     return Path(file).read_text()
 
 
+def folders(where: Path) -> list[Path]:
+    return list(where.glob("runner-workers-*"))
+
+
 async def first(engine: slurm.Slurm) -> str:
     """Return the first notice."""
     with anyio.fail_after(60):
@@ -45,7 +49,8 @@ async def first(engine: slurm.Slurm) -> str:
 async def test_what_is_asked_of_the_cluster_is_asked_of_it(cluster: Cluster, runner: str, tmp_path: Path) -> None:
     options = {
         "partition": "cpu", "account": "nlp", "qos": "low", "time": "04:00:00", "cpus": 2, "memory": "4G",
-        "constraint": "a100|h100", "exclude": "n[1-3]", "nodes": "n4,n5", "reservation": "maintenance", "address": "east", "folder": ".", "runner": runner,
+        "constraint": "a100|h100", "exclude": "n[1-3]", "nodes": "n4,n5", "reservation": "maintenance", "address": "east",
+        "folder": ".", "runner": runner,
     }  # fmt: skip
     engine = slurm.make(options)
     await engine.start(3, INVITATION)
@@ -54,7 +59,8 @@ async def test_what_is_asked_of_the_cluster_is_asked_of_it(cluster: Cluster, run
     script = text_of(call[-1])
     for wanted in (
         "--partition=cpu", "--account=nlp", "--qos=low", "--time=04:00:00", "--cpus-per-task=2", "--mem=4G",
-        "--constraint=a100|h100", "--exclude=n[1-3]", "--nodelist=n4,n5", "--reservation=maintenance", "--array=0-2", "--ntasks=1", "--no-requeue",
+        "--constraint=a100|h100", "--exclude=n[1-3]", "--nodelist=n4,n5", "--reservation=maintenance", "--array=0-2",
+        "--ntasks=1", "--no-requeue",
     ):  # fmt: skip
         assert f"#SBATCH {wanted}\n" in script
     assert "a-token" not in script
@@ -121,10 +127,10 @@ async def test_a_worker_that_has_failed_is_named_with_its_output_which_stays_and
     log = notice.rpartition("its output: ")[2]
     await engine.end()
     assert text_of(log) == "the worker has found nobody\n"
-    (folder,) = tmp_path.glob("runner-workers-*")
-    assert not (folder / "token").exists()
-    # nor is it in what is left
-    assert not any("a-token" in file.read_text() for file in folder.iterdir())
+    # neither is the token there, nor is it in what is left
+    (left,) = [list(folder.iterdir()) for folder in folders(tmp_path)]
+    assert sorted(file.name for file in left) == ["100_0.log", "workers-1.sbatch"]
+    assert not any("a-token" in file.read_text() for file in left)
 
 
 async def test_a_worker_that_the_queue_forgets_is_told_of(cluster: Cluster, runner: str) -> None:

@@ -12,13 +12,17 @@ from runner.text import clean, nearest
 def engine_of(job: Job) -> Engine | None:
     """Return the engine that a job names, with its options; None if it names none.
 
-    Raises UsageError for an unknown engine, for options that it does not take, and for what its ``make`` refuses.
+    Raises UsageError for an unknown engine, for options that it does not take, for what its ``make`` refuses, and without a
+    number of workers.
     """
     given = _given(job)
     if job.engine is None:
         if given:
             raise UsageError("--address and --engine-option are for an engine; name it: --engine NAME")
         return None
+    if not job.workers:
+        # auto is None here: it counts the processors of this machine
+        raise UsageError(f"the engine {clean(job.engine, 60)} has to know how many workers to place; add --workers N")
     module = plugins.load("engines", job.engine)
     taken = tuple(getattr(module, "OPTIONS", ()))
     for name in given:
