@@ -32,7 +32,7 @@ class Engine(Protocol):
     def watch(self) -> AsyncIterator[str]:
         """Yield notices, one sentence each: a worker has died, a job waits. They are shown and decide nothing.
 
-        It ends when nothing is left of what was placed, and goes on for ever if that cannot be known. It may be called again then.
+        It ends when nothing is left of what was placed; if that cannot be known, never. It may be called again then.
         """
         ...
 

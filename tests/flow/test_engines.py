@@ -68,7 +68,7 @@ def test_the_engine_local_answers_all_rows_and_leaves_nothing(folder: Path) -> N
 
 def test_slurm_places_workers_and_a_killed_one_has_a_successor(folder: Path, slurm: Cluster) -> None:
     with simulator(*SLOW) as server, started(folder, server, slurm, *SLURM, "--workers", "2") as run:
-        run.until(lambda: run.err.count("has joined") == 2, "two workers")
+        run.until(lambda: run.out.count("has joined") == 2, "two workers")
         run.until(lambda: server.sent() >= 4, "requests under way")
         os.kill(workers_of(folder)[0], signal.SIGKILL)
         ended = run.ended()
@@ -77,7 +77,7 @@ def test_slurm_places_workers_and_a_killed_one_has_a_successor(folder: Path, slu
         assert ROWS <= server.sent() <= ROWS + 4
     assert count(folder / "runner.db", where="status = 'done'") == ROWS
     assert len(slurm.calls_of("sbatch")) == 2
-    assert "was lost" in ended.err
+    assert "was lost" in ended.out
     assert slurm.calls_of("scancel")
     until(lambda: not workers_of(folder), "the end of all workers")
 
