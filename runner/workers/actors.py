@@ -24,6 +24,8 @@ LOOK_S = 0.5
 """Seconds between two looks at the actors."""
 PLACED_S = 10.0
 """Seconds that Ray has to place actors, before the user is told that some wait."""
+REACH_S = 5.0
+"""Seconds to reach the address of a cluster."""
 _SENTENCE = 300
 _TIED = """
 import ctypes, os, signal, sys
@@ -31,7 +33,10 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"{sys.argv[2]}: {error.strerror}")
 """
 """Becomes a program that the kernel kills when its parent dies: a worker is to end with its actor, however that ends."""
 
@@ -107,6 +112,7 @@ class Actors:
         """Ask Ray for actors, and answer. Whatever Ray raises becomes a sentence."""
         try:
             if not self._ray.is_initialized():
+                _reach(ask.cluster)
                 self._ray.init(address=ask.cluster, log_to_driver=False, logging_level="ERROR")
             if ask.checks:
                 self._check(ask.address)
@@ -144,7 +150,7 @@ class Actors:
             number = self._working.pop(ended)
             sentence = self._ended(ended)
             if sentence:
-                self.tell(0, f"Ray: the worker {number} {sentence}")
+                self.tell(0, f"Ray: the actor {number} {sentence}")
             if not self._working:
                 self.tell(0, "")
         for placed in self._done(self._placing):
@@ -152,7 +158,7 @@ class Actors:
         waiting = len(self._placing)
         if waiting and waiting != self._told_waiting and time.monotonic() - self._asked_at > PLACED_S:
             self._told_waiting = waiting
-            placed = f"{len(self._hands) - waiting} of {len(self._hands)} workers"
+            placed = f"{len(self._working) - waiting} of {len(self._working)} workers"
             self.tell(0, f"Ray has placed {placed}; the others wait for free CPUs")
 
     def _done(self, among: dict[Any, int]) -> list[Any]:
@@ -176,6 +182,16 @@ class Actors:
             for hand in self._hands:
                 self._ray.kill(hand)
             self._ray.shutdown()
+
+
+def _reach(cluster: str) -> None:
+    """Raise ConnectionError if nobody listens at HOST:PORT: Ray itself would look for minutes."""
+    host, colon, port = cluster.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+        except (OSError, OverflowError) as error:
+            raise ConnectionError from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,8 +17,8 @@ from runner.errors import UsageError
 from runner.workers import engine_options, programs
 from runner.workers.actors import Ask, Told
 
-ANSWER_S = 90.0
-"""Seconds for an answer: Ray itself tries for about a minute to reach a cluster."""
+ANSWER_S = 60.0
+"""Seconds for an answer: the libraries may lie on a slow disk. Ray itself looks for a cluster that has gone for minutes."""
 _END_S = 10.0
 """Seconds to end the actors. After that the process is killed, and Ray ends the actors of a job whose process has gone."""
 _MOST_READ = 8192
@@ -69,7 +69,9 @@ class Placer:
                 while (answer := await self._answers.get()) is not None and answer.number != number:
                     pass
         except TimeoutError as error:
-            raise UsageError(f"Ray has not answered within {ANSWER_S:g} s") from error
+            raise UsageError(
+                f"Ray has not answered within {ANSWER_S:g} s; is the cluster at {asked.cluster} still there?"
+            ) from error
         if answer is None:
             raise UsageError(f"Ray has ended: {self._last_words()}")
         if answer.text:

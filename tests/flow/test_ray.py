@@ -1,0 +1,73 @@
+"""The engine ray, on real clusters of two nodes: `make ray`. They need a network namespace of their own, and 250 MB of Ray."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "support" / "ray_cluster.py"
+ALONE = ("unshare", *(() if os.geteuid() == 0 else ("-r",)), "-n", "-p", "-f", "--mount-proc", "--kill-child")
+"""Starts a command with no network but loopback, and ends all that it has started. Not root: where namespaces of users are allowed."""
+
+
+def _missing() -> str | None:
+    if importlib.util.find_spec("ray") is None:
+        return "not run: the extra ray is not installed; `make ray` installs it elsewhere and runs this"
+    if shutil.which("unshare") is None or subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
+        return "not run: a network namespace of its own is needed, as Ray listens on all interfaces"
+    return None
+
+
+pytestmark = pytest.mark.skipif(_missing() is not None, reason=_missing() or "")
+
+
+def result(scenario: str, folder: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [*ALONE, sys.executable, str(SCRIPT), scenario, str(folder)], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + "".join(file.read_text() for file in folder.glob("run.*"))
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+def test_a_run_has_its_workers_in_a_cluster_of_two_nodes_on_one_machine(tmp_path: Path) -> None:
+    found = result("plain", tmp_path)
+    assert (found["code"], found["sent"], found["left"], found["actors"]) == (0, 60, 0, 0), found["words"]
+    assert found["cluster_lives"]
+    # nothing of Ray is on the terminal
+    assert "raylet" not in found["words"]
+    assert "core_worker" not in found["words"]
+
+
+def test_a_killed_actor_a_frozen_worker_and_a_killed_raylet_cost_what_was_out(tmp_path: Path) -> None:
+    found = result("faults", tmp_path)
+    assert found["code"] == 0, found["words"]
+    assert "900 done, 0 failed of 900 rows" in found["words"]
+    # two workers were lost, each with at most all slots
+    assert 900 <= found["sent"] <= 900 + 2 * 16
+    assert (found["left"], found["actors"]) == (0, 0)
+    assert found["cluster_lives"]
+    # the key of the nodes is in no memory of the control store, and in no log
+    assert found["key_in_control"] == [False]
+    assert found["logs"] == []
+    print({name: found[name] for name in ("killed_s", "frozen_s")})
+
+
+def test_when_the_run_is_killed_its_actors_end_with_its_workers(tmp_path: Path) -> None:
+    found = result("killed", tmp_path)
+    assert (found["left"], found["actors"]) == (0, 0)
+
+
+def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    found = result("refused", tmp_path)
+    start = "start one (ray start --head), or name it: --address HOST:PORT"
+    assert found["nobody"] == f"runner: no Ray cluster is found at 127.0.0.1:6555; {start}\n"
+    assert "and these cannot reach 127.0.0.1:" in found["loopback"]
+    assert (found["nobody_code"], found["loopback_code"], found["lame_code"]) == (2, 2, 3)
+    assert "ended with exit code 1: /no/such/runner: No such file or directory" in found["lame"]
