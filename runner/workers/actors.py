@@ -7,6 +7,7 @@ the arguments of a call; Ray's control store keeps only what makes an actor.
 
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "support" / "ray_cluster.py"
 ALONE = ("unshare", *(() if os.geteuid() == 0 else ("-r",)), "-n", "-p", "-f", "--mount-proc", "--kill-child")
-"""Starts a command with no network but loopback, and ends all that it has started. Not root: where namespaces of users are allowed."""
+"""Starts a command with no network but loopback, and ends all that it starts. Not as root: where users may have namespaces."""
 
 
 def _missing() -> str | None:
@@ -27,6 +29,13 @@ def _missing() -> str | None:
 pytestmark = pytest.mark.skipif(_missing() is not None, reason=_missing() or "")
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # the sockets of Ray have long names, for which a folder of pytest has no room
+    with tempfile.TemporaryDirectory(prefix="r") as made:
+        yield Path(made)
+
+
 def result(scenario: str, folder: Path) -> dict[str, Any]:
     done = subprocess.run(
         [*ALONE, sys.executable, str(SCRIPT), scenario, str(folder)], capture_output=True, text=True, timeout=600, check=False
@@ -36,8 +45,8 @@ def result(scenario: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_run_has_its_workers_in_a_cluster_of_two_nodes_on_one_machine(tmp_path: Path) -> None:
-    found = result("plain", tmp_path)
+def test_a_run_has_its_workers_in_a_cluster_of_two_nodes_on_one_machine(folder: Path) -> None:
+    found = result("plain", folder)
     assert (found["code"], found["sent"], found["left"], found["actors"]) == (0, 60, 0, 0), found["words"]
     assert found["cluster_lives"]
     # nothing of Ray is on the terminal
@@ -45,8 +54,8 @@ def test_a_run_has_its_workers_in_a_cluster_of_two_nodes_on_one_machine(tmp_path
     assert "core_worker" not in found["words"]
 
 
-def test_a_killed_actor_a_frozen_worker_and_a_killed_raylet_cost_what_was_out(tmp_path: Path) -> None:
-    found = result("faults", tmp_path)
+def test_a_killed_actor_a_frozen_worker_and_a_killed_raylet_cost_what_was_out(folder: Path) -> None:
+    found = result("faults", folder)
     assert found["code"] == 0, found["words"]
     assert "900 done, 0 failed of 900 rows" in found["words"]
     # two workers were lost, each with at most all slots
@@ -59,13 +68,13 @@ def test_a_killed_actor_a_frozen_worker_and_a_killed_raylet_cost_what_was_out(tm
     print({name: found[name] for name in ("killed_s", "frozen_s")})
 
 
-def test_when_the_run_is_killed_its_actors_end_with_its_workers(tmp_path: Path) -> None:
-    found = result("killed", tmp_path)
+def test_when_the_run_is_killed_its_actors_end_with_its_workers(folder: Path) -> None:
+    found = result("killed", folder)
     assert (found["left"], found["actors"]) == (0, 0)
 
 
-def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
-    found = result("refused", tmp_path)
+def test_what_cannot_be_is_one_sentence(folder: Path) -> None:
+    found = result("refused", folder)
     start = "start one (ray start --head), or name it: --address HOST:PORT"
     assert found["nobody"] == f"runner: no Ray cluster is found at 127.0.0.1:6555; {start}\n"
     assert "and these cannot reach 127.0.0.1:" in found["loopback"]

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes in a network namespace of its own, and a run in it: prints what became of it as JSON.
 
-``python ray_cluster.py SCENARIO FOLDER``, started by ``test_ray.py`` behind ``unshare``: Ray listens on all interfaces, whatever it
-is told, and here there is none but loopback. The namespace of processes ends with this one, and with it all that it has started.
+``python ray_cluster.py SCENARIO FOLDER``, started by ``test_ray.py`` behind ``unshare``: Ray listens on all interfaces, whatever
+it is told, and here is none but loopback. The namespace of processes ends with this one, and with it all that it has started.
 """
 
 import fcntl
@@ -79,12 +79,14 @@ def started_nodes(folder: Path) -> None:
     ray("start", "--address", f"127.0.0.1:{PORT}", "--node-ip-address", "127.0.0.2", "--num-cpus", "3")
 
 
-def cluster_in_process() -> str:
+def cluster_in_process(folder: Path) -> str:
     """Start two nodes with ``ray.cluster_utils``; return their address."""
     os.environ["OPENAI_API_KEY"] = KEY
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "temp_dir": str(folder / "ray")}
+    )
     cluster.add_node(num_cpus=2)
     # no node ends with this function
     globals()["kept"] = cluster
@@ -210,7 +212,7 @@ def faults(folder: Path) -> dict[str, object]:
 
 def plain(folder: Path) -> dict[str, object]:
     """A run on two nodes of one machine, for which loopback is enough; its neighbours of Ray stay."""
-    address = cluster_in_process()
+    address = cluster_in_process(folder)
     server = simulator(folder)
     code = run(folder, server, address).wait(180)
     return told(folder, server, code, cluster_lives=len(processes("raylet/raylet")) == 2)
