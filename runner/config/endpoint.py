@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config import address, credentials, no_proxy, plugins, trust
 from runner.config.address import is_loopback
-from runner.config.engines import engine_of
+from runner.config.engines import permitted
 from runner.config.job import Job
 from runner.config.trust import Grant
 from runner.config.variables import unknown_variables
@@ -166,9 +166,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     _ = job.finish
     _check_certificates(environment)
     unknown = unknown_variables(environment)
-    code = trust.code_grants(job)
-    trust.check(job, code, environment)
-    engine_of(job)
+    code = permitted(job, environment)
     if job.local_server is not None:
         told = trust.notes(job, code, environment)
         return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note, *told), grants=tuple(code))

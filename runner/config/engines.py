@@ -1,9 +1,11 @@
 """Makes the engine of a job: what places its workers."""
 
+from collections.abc import Mapping
 from typing import cast
 
-from runner.config import plugins
+from runner.config import plugins, trust
 from runner.config.job import Job
+from runner.config.trust import Grant
 from runner.errors import UsageError
 from runner.interfaces import Engine
 from runner.text import clean, nearest
@@ -29,6 +31,14 @@ def engine_of(job: Job) -> Engine | None:
         if name not in taken:
             raise UsageError(_refusal(job.engine, name, taken))
     return cast("Engine", module.make(given))
+
+
+def permitted(job: Job, environment: Mapping[str, str]) -> list[Grant]:
+    """Return the code that a job runs, which the user has named or allowed. Raises UsageError if not, and as ``engine_of``."""
+    code = trust.code_grants(job)
+    trust.check(job, code, environment)
+    engine_of(job)
+    return code
 
 
 def _given(job: Job) -> dict[str, object]:

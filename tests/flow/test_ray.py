@@ -58,8 +58,9 @@ def test_a_killed_actor_a_frozen_worker_and_a_killed_raylet_cost_what_was_out(fo
     found = result("faults", folder)
     assert found["code"] == 0, found["words"]
     assert "900 done, 0 failed of 900 rows" in found["words"]
-    # two workers were lost, each with at most all slots
-    assert 900 <= found["sent"] <= 900 + 2 * 16
+    # each worker that was lost had all slots at most; on a busy machine more are lost than the two
+    assert 900 <= found["sent"] <= 900 + found["words"].count(" was lost: ") * 16
+    assert found["killed_at"] < 900
     assert (found["left"], found["actors"]) == (0, 0)
     assert found["cluster_lives"]
     # the key of the nodes is in no memory of the control store, and in no log

@@ -188,21 +188,22 @@ def faults(folder: Path) -> dict[str, object]:
     in_control = [held(process, KEY) for process in control]
     until(lambda: sent(server) >= 30, "requests")
     times = {}
-    killed = actors()[0]
-    os.kill(killed, signal.SIGKILL)
+    (head,) = processes("raylet/raylet", "--node_ip_address=127.0.0.1")
+    (other,) = processes("raylet/raylet", "--node_ip_address=127.0.0.2")
+    os.kill(next(actor for actor in actors() if parent(actor) == other), signal.SIGKILL)
     begun = time.monotonic()
     until(lambda: "was lost" in (folder / "run.out").read_text(), "the news of the killed actor")
     times["killed_s"] = round(time.monotonic() - begun, 2)
     until(lambda: joined() >= 5, "its successor")
     until(lambda: sent(server) >= 60, "more requests")
-    os.kill(workers()[0], signal.SIGSTOP)
+    # Ray itself ends the frozen one with its actor, where its raylet lives
+    os.kill(next(worker for worker in workers() if parent(parent(worker)) == head), signal.SIGSTOP)
     begun = time.monotonic()
     until(lambda: (folder / "run.out").read_text().count("was lost") >= 2, "the news of the frozen worker")
     times["frozen_s"] = round(time.monotonic() - begun, 2)
-    raylet = processes("raylet/raylet", "--node_ip_address=127.0.0.2")
-    os.kill(raylet[0], signal.SIGKILL)
-    # Ray takes its actors for dead, and they may live: what is lost is for the run to say
-    until(lambda: (folder / "run.out").read_text().count("is lost, as Ray sees it") >= 2, "the news of the killed node")
+    # Ray takes the actors of this node for dead, and they live: what is lost is for the run to say
+    os.kill(other, signal.SIGKILL)
+    times["killed_at"] = sent(server)
     code = going.wait(180)
     until(lambda: not workers() and not actors(), "the end of the workers")
     logs = [file.name for file in (folder / "ray").rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
