@@ -60,11 +60,6 @@ class Crew:
         self._none_comes = ""
 
     @property
-    def waits(self) -> bool:
-        """True while workers may come by themselves."""
-        return self._invites and not self._ending
-
-    @property
     def occupied(self) -> bool:
         """True if there is a worker, or one is being placed for another."""
         return bool(self._starting) or any(member.state not in ENDED for member in self._members)

@@ -13,9 +13,10 @@ from time import monotonic
 from runner.errors import UsageError
 from runner.interfaces import Engine, Invitation
 from runner.text import clean
-from runner.workers.crew import RESTARTS, WITHIN_S, Crew
+from runner.workers.crew import Crew
 from runner.workers.door import Door
 from runner.workers.link import Link
+from runner.workers.local import RESTARTS, WITHIN_S
 from runner.workers.member import Member
 
 END_S = 10.0
@@ -86,13 +87,14 @@ class Hosting:
         """
         notice = ""
         try:
-            while self._crew.waits:
+            while True:
                 async for notice in engine.watch():
                     self._tell(clean(notice, 500))
                 # one may be on its way
                 await asyncio.sleep(LEFT_S)
                 if not self._crew.occupied:
                     self._crew.expect_none(clean(notice, 500))
+                    return
         except Exception as error:  # noqa: BLE001 - an engine of a plug-in
             self._tell(f"nothing more is heard of the engine: {clean(str(error), 300)}")
 

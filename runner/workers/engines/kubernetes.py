@@ -95,6 +95,8 @@ class Kubernetes:
             if self._options.get("manifest") is None and not self._making:
                 placed = self._placed
                 self._notices += await self._look()
+                if self._over.is_set():
+                    return
                 if 0 < placed <= self._gone and placed == self._placed and not self._making:
                     break
         while self._notices:

@@ -85,7 +85,11 @@ class Slurm:
             if self._over.is_set():
                 return
             arrays = self._taken
-            for notice in await self._look():
+            notices = await self._look()
+            # what was seen meanwhile is the end that was asked for
+            if self._over.is_set():
+                return
+            for notice in notices:
                 yield notice
             if 0 < arrays == self._arrays and not self._silent and not any(state in _LEFT for state in self._tasks.values()):
                 return
