@@ -154,7 +154,7 @@ class Slurm:
         before, self._waiting = self._waiting, ", ".join(sorted(reasons))
         if not reasons or self._waiting == before:
             return []
-        return [f"{plural(reasons.total(), 'worker')} of {len(found)} wait in the queue of Slurm: {clean(self._waiting, 200)}"]
+        return [f"{reasons.total()} of {plural(len(found), 'worker')} wait in the queue of Slurm: {clean(self._waiting, 200)}"]
 
     def _ended(self, found: Mapping[str, tuple[str, str]]) -> list[str]:
         """Return a sentence for each task that has ended badly since the last look, or is not listed any more."""

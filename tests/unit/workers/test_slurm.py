@@ -99,7 +99,7 @@ async def test_workers_that_wait_are_told_of_once_with_the_reason(cluster: Clust
     cluster.mark("hold")
     engine = slurm.make({"runner": runner})
     await engine.start(2, INVITATION)
-    assert await first(engine) == "2 workers of 2 wait in the queue of Slurm: Priority"
+    assert await first(engine) == "2 of 2 workers wait in the queue of Slurm: Priority"
     looks = len(cluster.calls_of("squeue"))
 
     async def again() -> None:
