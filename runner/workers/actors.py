@@ -66,19 +66,15 @@ class Told(Struct, frozen=True, kw_only=True):
 
 
 class Hand:
-    """The actor: holds the CPUs of a worker, which is its child. Everything it needs is imported on its node."""
+    """The actor: holds the CPUs of a worker, which is its child. It uses nothing but modules of Python, which its node has."""
 
     def place(self) -> str:
         """Return the name of the node, so that it is known that the actor has its place."""
-        import socket
-
         return socket.gethostname()
 
     def work(self, program: tuple[str, ...], arguments: list[str], token: str, tied: str) -> tuple[int, str]:
         """Run the worker to its end. Return its exit code and its last line."""
-        import os
-        import sys
-
+        raylet = os.getppid()
         command = [*(program or (sys.executable, "-P", "-m", "runner")), *arguments]
         # the key is that of the node
         done = subprocess.run(  # noqa: S603 - the program is what the user named
@@ -89,6 +85,9 @@ class Hand:
             stderr=subprocess.PIPE,
             check=False,
         )
+        if os.getppid() != raylet:
+            # it has died meanwhile, and Ray does not end the process of an actor without its raylet
+            os._exit(1)
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return done.returncode, lines[-1] if lines else ""
 
