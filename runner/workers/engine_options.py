@@ -75,7 +75,8 @@ def worker(words: tuple[str, ...], address: str) -> list[str]:
 
 def this_python() -> tuple[str, ...]:
     """Return the words that start runner with this interpreter, which a shared folder brings to other machines too."""
-    return sys.executable, "-m", "runner"
+    # -P: no file of the current folder stands for a module of Python or of ours
+    return sys.executable, "-P", "-m", "runner"
 
 
 def without(names: tuple[str, ...], **more: str) -> dict[str, str]:

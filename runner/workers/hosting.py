@@ -51,7 +51,7 @@ class Hosting:
         if self._engine is None:
             self._tell(f"workers join with: {join} --token-file {shlex.quote(str(self._file))}")
             return
-        command = (sys.executable, "-m", "runner", "worker", "--connect", where)
+        command = (sys.executable, "-P", "-m", "runner", "worker", "--connect", where)
         variables = tuple(self._crew.work.secrets)
         token = self._door.token.text
         self._invitation = Invitation(address=where, token=token, variables=variables, command=command)

@@ -52,7 +52,7 @@ def processes(*words: str) -> list[int]:
 
 
 def workers() -> list[int]:
-    return processes("-m runner worker --connect")
+    return processes("runner worker --connect")
 
 
 def actors() -> list[int]:
