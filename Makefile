@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test lint format types layers pages check wheel lowest bench
+.PHONY: help setup hooks quick test lint format types layers pages check wheel lowest ray bench
 
 help:    ## list the recipes
 	@sed -n 's/^\([a-z]*\): *## */\1\t/p' Makefile | expand -t 10
@@ -44,6 +44,9 @@ wheel:   ## the wheel, installed in a venv of its own, runs a job
 
 lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv --clear .venv-lowest && .venv-lowest/bin/pip install -q uv && .venv-lowest/bin/uv pip install -q -p .venv-lowest/bin/python --resolution lowest-direct -e '.[test]' && .venv-lowest/bin/python -m pytest
+
+ray:     ## the tests of the engine ray, on real clusters, with Ray in .venv-ray (240 MB); Linux, as root or with user namespaces
+	$(PYTHON) -m venv .venv-ray && .venv-ray/bin/pip install -q -e '.[test,ray]' && .venv-ray/bin/python -m pytest -n0 -rs tests/flow/test_ray.py
 
 bench:   ## speed, as ratios to a bare loop (benchmarks/README.md)
 	$(BIN)/python -m benchmarks.speed

@@ -30,7 +30,10 @@ class Engine(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[str]:
-        """Yield notices, one sentence each: a worker's death, a job that waits in a queue. They are shown, and decide nothing."""
+        """Yield notices, one sentence each: a worker has died, a job waits. They are shown and decide nothing.
+
+        It ends when nothing is left of what was placed; if that cannot be known, never. It may be called again then.
+        """
         ...
 
     async def end(self) -> None:

@@ -22,7 +22,8 @@ from runner.cli.completing import (
     complete_variable,
 )
 from runner.cli.typed import run_name
-from runner.config.settings import SETTINGS, Setting, parse_count, unknown_variables
+from runner.config.settings import SETTINGS, Setting, parse_count
+from runner.config.variables import unknown_variables
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +75,7 @@ _METAVARS = {
 _COMPLETERS: dict[str, Completer] = {
     "provider": complete_plugins("providers"),
     "input_format": complete_plugins("inputs"),
+    "engine": complete_plugins("engines"),
     "model": complete_model,
     "api_key_env": complete_variable,
     "schema": complete_files(".json"),

@@ -14,9 +14,10 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config import address, credentials, no_proxy, plugins, trust
 from runner.config.address import is_loopback
+from runner.config.engines import permitted
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
 from runner.config.trust import Grant
+from runner.config.variables import unknown_variables
 from runner.errors import NotReadyError, UsageError
 from runner.text import Redactor, Secret
 
@@ -165,9 +166,10 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     _ = job.finish
     _check_certificates(environment)
     unknown = unknown_variables(environment)
-    code = trust.code_grants(job)
+    code = permitted(job, environment)
     if job.local_server is not None:
-        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note))
+        told = trust.notes(job, code, environment)
+        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note, *told), grants=tuple(code))
     assert job.base_url is not None
     module = provider_of(job, environment)
     _check_abilities(job, module)

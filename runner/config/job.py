@@ -10,13 +10,13 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config import asking, fields
 from runner.config.fields import Field
-from runner.config.job_file import find_files, only, settings_in, suggestion
+from runner.config.job_file import find_files, is_beside, only, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
 from runner.config.stored import headers_in, stored_value
 from runner.config.values import check, parse
 from runner.errors import StoreError, UsageError
-from runner.inputs.patterns import Named, matches
+from runner.inputs.patterns import Named
 from runner.inputs.spool import path_of
 from runner.model import Json, Params
 from runner.prices import own
@@ -94,6 +94,10 @@ class Job(Struct, frozen=True, kw_only=True):
     deadline: float | None
     # failed rows of the run that count as success: a number, or a percentage of its rows; None: none
     ok_failed: int | str | None
+    # what starts the workers, None: the session itself; its cluster; its options, each as NAME=VALUE
+    engine: str | None
+    engine_address: str | None
+    engine_options: str | list[str] | None
     # full or normal: which answers a power cut can lose
     durability: str
     # how the input is read; None: found out from the file
@@ -158,6 +162,11 @@ class Job(Struct, frozen=True, kw_only=True):
         return LOCAL_SERVERS.get(self.provider)
 
     @property
+    def has_workers(self) -> bool:
+        """True if requests are sent by other processes."""
+        return self.workers != 0 or self.listen is not None or self.engine is not None
+
+    @property
     def finish(self) -> Finish:
         """What finish reasons mean in this run. Raises UsageError for a reason that is in two lists."""
         return finish.of(self.finish_retry, self.finish_fail, self.finish_done)
@@ -220,19 +229,8 @@ def load_job(file: Named, options: Mapping[str, Any], environment: Mapping[str, 
     asking.refuse_two_systems(values, sources)
     job = _build(source, values, sources, word=str(job_file), file=job_file if table else None)
     # a file from elsewhere that only a job file names
-    foreign = bool(table) and path_of(only(file)) == job_file and not _is_beside(source, job_file)
+    foreign = bool(table) and path_of(only(file)) == job_file and not is_beside(source, job_file)
     return structs.replace(job, unvouched=job.unvouched | {"input"}) if foreign else job
-
-
-def _is_beside(source: Path, job_file: Path) -> bool:
-    """Return True for files in the folder of the job file, or below it, and for what is piped in. Rows of a run are not there."""
-    if origin.name_of(source) is not None:
-        return False
-    if not source.is_absolute():
-        return True
-    folder = job_file.absolute().parent.resolve()
-    files = [match.path for match in matches(source)[0]] if origin.is_several(source) else [source]
-    return all(file.resolve().is_relative_to(folder) for file in files)
 
 
 def _take(options: Mapping[str, Any], values: dict[str, Any], sources: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.config.values import DEEPEST, check, nested_deeper
 from runner.errors import UsageError
 from runner.inputs.compression import unpacked
-from runner.inputs.patterns import Named, as_given, refuse_undecoded, run_named, several
+from runner.inputs.patterns import Named, as_given, matches, refuse_undecoded, run_named, several
 from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.text import nearest
 
@@ -143,3 +143,14 @@ def suggestion(word: str, names: Iterable[str]) -> str:
     """Return words that ask whether the nearest of the names was meant; none if no name is near."""
     close = nearest(word, names)
     return f"; did you mean {close!r}?" if close is not None else ""
+
+
+def is_beside(source: Path, job_file: Path) -> bool:
+    """Return True for files in the folder of the job file, or below it, and for what is piped in. Rows of a run are not there."""
+    if origin.name_of(source) is not None:
+        return False
+    if not source.is_absolute():
+        return True
+    folder = job_file.absolute().parent.resolve()
+    files = [match.path for match in matches(source)[0]] if origin.is_several(source) else [source]
+    return all(file.resolve().is_relative_to(folder) for file in files)

@@ -17,6 +17,9 @@ class CommonSettings(TypedDict, total=False):
     max_concurrency: int | None
     workers: int | Literal["auto"] | None
     listen: str | None
+    engine: str | None
+    engine_address: str | None
+    engine_options: str | Sequence[str] | None
     rpm: float | None
     tpm: float | None
     input_tpm: float | None

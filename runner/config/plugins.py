@@ -1,9 +1,10 @@
-"""Finds plug-ins by name: providers, input formats and export formats.
+"""Finds plug-ins by name: providers, input formats, export formats and engines.
 
 A name is searched for in this order, and the first match is used:
 
 1. our own modules: "openai" is ``runner.providers.dialects.openai``;
-2. the entry points of installed packages, in the groups ``runner.providers``, ``runner.inputs`` and ``runner.exports``;
+2. the entry points of installed packages, in the groups ``runner.providers``, ``runner.inputs``, ``runner.exports`` and
+   ``runner.engines``;
 3. any importable module. The current folder is searched last, so that no file in it hides an installed module.
 
 The extension of a file is searched for in 1 and 2 only: the name of a data file must not decide which code is run. A module that
@@ -45,20 +46,22 @@ KINDS = {
     ),
     "exports": Kind("runner.exports.formats", "export format", ("write",)),
     "inputs": Kind("runner.inputs.formats", "input format", ("read",)),
+    "engines": Kind("runner.workers.engines", "engine", ("make",)),
 }
 
 
-_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "make": (("base_url", "key"), ("version",)),
-    "write": (("columns", "records", "out"), ()),
-    "read": (("path",), ("limit_bytes",)),
+_CALLS: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ("providers", "make"): (("base_url", "key"), ("version",)),
+    ("exports", "write"): (("columns", "records", "out"), ()),
+    ("inputs", "read"): (("path",), ("limit_bytes",)),
+    ("engines", "make"): (("options",), ()),
 }
-"""The arguments of the required functions, by position and by name. The other required names are strings."""
+"""The arguments of the required functions of each kind, by position and by name. The other required names are strings."""
 
 
 @cache
 def names(kind: str) -> list[str]:
-    """Return the names of our own plug-ins of a kind: "providers", "exports" or "inputs"."""
+    """Return the names of our own plug-ins of a kind, such as "providers"."""
     package = import_module(KINDS[kind].package)
     return sorted(module.name for module in iter_modules(package.__path__))
 
@@ -158,19 +161,19 @@ def _owner(entry: "EntryPoint") -> str:
 def _missing(kind: str, module: ModuleType) -> str:
     """Return what a module lacks to be a plug-in of a kind. Names such as ``write`` are common, so the arguments count too."""
     return ", ".join(
-        name if not hasattr(module, name) else lack for name in KINDS[kind].required if (lack := _lack(module, name))
+        name if not hasattr(module, name) else lack for name in KINDS[kind].required if (lack := _lack(kind, module, name))
     )
 
 
-def _lack(module: ModuleType, name: str) -> str | None:
+def _lack(kind: str, module: ModuleType, name: str) -> str | None:
     """Return what a module lacks for a required name to be what it must be; None if it is."""
     value = getattr(module, name, None)
-    if name not in _CALLS:
+    if (kind, name) not in _CALLS:
         return None if isinstance(value, str) else f"{name} as a string"
     # imported here, because it is not needed for our own plug-ins
     from inspect import signature
 
-    arguments, options = _CALLS[name]
+    arguments, options = _CALLS[kind, name]
     try:
         # as it is called, whatever it wraps; what else ``make`` wants depends on the job
         found = signature(value, follow_wrapped=False)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """Every setting of a job, described once: key, option, variable, kind and bounds. Imports nothing heavy: --help loads it."""
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal[
@@ -86,6 +85,9 @@ SETTINGS = (
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),
     Setting("workers", "slots", "Processes that send the requests; auto: one for each processor. 0: runner itself does.", 0, 0),
     Setting("listen", "text", "Let workers on other machines join at this HOST or HOST:PORT (`runner worker`)."),
+    Setting("engine", "text", "What starts the workers: local, ray, slurm, kubernetes, or the name of a plug-in."),
+    Setting("engine_address", "text", "Cluster: of ray HOST:PORT, of slurm its name, of kubernetes a context.", flag="--address"),
+    Setting("engine_options", "texts", "Option of the engine, as NAME=VALUE; may be repeated.", flag="--engine-option"),
     Setting("rpm", "float", "Maximum requests per minute; limits that the server reports are kept too.", None, LEAST_PER_MINUTE),
     Setting("tpm", "float", "Maximum tokens per minute, input and output together.", None, LEAST_PER_MINUTE),
     Setting("input_tpm", "float", "Maximum input tokens per minute.", None, LEAST_PER_MINUTE),
@@ -266,31 +268,3 @@ def parse_count(text: str) -> float | None:
 
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
-
-OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH", "RUNNER_WORKER_TOKEN")
-"""Variables of ours that belong to no setting."""
-
-_OF_OTHERS = tuple(
-    f"RUNNER_{name}"
-    for name in (
-        "AFTER_SCRIPT_TIMEOUT", "ALLOW_RUNASROOT", "ARCH", "BUILDS_DIR", "CACHE_DIR", "DEBUG", "ENVIRONMENT", "EXECUTOR", "ID",
-        "MANUALLY_TRAP_SIG", "NAME", "OS", "PERFLOG", "SCRIPT_TIMEOUT", "SHELL", "TAG_LIST", "TEMP", "TOKEN", "TOOL_CACHE",
-        "TOOLSDIRECTORY", "TRACKING_ID", "URL", "USER", "WORKSPACE",
-    )
-)  # fmt: skip
-"""Variables that build services set, whose own runners use the same prefix."""
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a sentence about every RUNNER_* variable that means nothing to us, with the name that was probably meant."""
-    known = {*(setting.variable for setting in SETTINGS), *OTHER_VARIABLES}
-    sentences = []
-    for name in sorted(environment):
-        if not name.upper().startswith("RUNNER_") or name in (*known, *_OF_OTHERS) or not environment[name]:
-            continue
-        # imported here: a misspelt variable is rare
-        from runner.text import nearest
-
-        near = nearest(name, known)
-        sentences.append(f"{name} is set, but runner has no such variable" + (f"; did you mean {near}?" if near else ""))
-    return sentences

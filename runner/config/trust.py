@@ -31,7 +31,10 @@ from runner.text import clean
 
 
 class Grant(Struct, frozen=True, kw_only=True):
-    """One thing that a job needs: the secret ``what`` at the server ``where``, or the module ``what`` in the file ``where``."""
+    """One thing that a job needs: the secret ``what`` at the server ``where``, the module ``what`` in the file ``where``.
+
+    Or the engine ``what`` with the options ``where``: it starts programs in the name of the user.
+    """
 
     kind: str
     what: str
@@ -46,6 +49,8 @@ class Grant(Struct, frozen=True, kw_only=True):
         file = clean(str(job.file or "the stored run"))
         if self.kind == "code":
             return f"{file} wants to run the module {clean(self.what)} ({clean(self.where)})"
+        if self.kind == "engine":
+            return f"{file} wants to start workers with {clean(self.what)} ({clean(self.where)})"
         return f"{file} wants to send {clean(self.what)} to {clean(self.where)}"
 
     @property
@@ -65,13 +70,24 @@ def granting(job: Job, grants: Iterable[Grant]) -> Job:
 
 
 def code_grants(job: Job) -> list[Grant]:
-    """Return the module that a job needs, if it is neither ours nor that of an installed plug-in."""
-    if job.local_server is not None or plugins.registered("providers", job.provider) is not None:
+    """Return the modules that a job needs, if they are neither ours nor those of installed plug-ins, and its engine."""
+    provider = [] if job.local_server is not None else _module_grants(job, "providers", "provider", job.provider)
+    if job.engine is None:
+        return provider
+    given = (job.engine_options,) if isinstance(job.engine_options, str) else job.engine_options or ()
+    where = ", ".join((*(() if job.engine_address is None else (f"address={job.engine_address}",)), *given))
+    vouched = job.unvouched.isdisjoint(("engine", "engine_address", "engine_options"))
+    engine = Grant(kind="engine", what=f"the engine {job.engine}", where=where or "without options", vouched=vouched)
+    return [*provider, *_module_grants(job, "engines", "engine", job.engine), engine]
+
+
+def _module_grants(job: Job, kind: str, setting: str, name: str) -> list[Grant]:
+    if plugins.registered(kind, name) is not None:
         return []
-    place = modules.location(job.provider)
-    if place is None or modules.of_python(job.provider):
+    place = modules.location(name)
+    if place is None or modules.of_python(name):
         return []
-    return [Grant(kind="code", what=job.provider, where=place, vouched="provider" not in job.unvouched)]
+    return [Grant(kind="code", what=name, where=place, vouched=setting not in job.unvouched)]
 
 
 def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key_variable: str | None) -> list[Grant]:
@@ -168,7 +184,7 @@ def _unknown(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) 
     return [
         grant
         for grant in wanted
-        if (grant.what, grant.where) not in (known.code if grant.kind == "code" else known.keys)
+        if (grant.what, grant.where) not in (known.keys if grant.kind == "key" else known.code)
         and not (grant.kind == "key" and grant.what in before)
     ]
 
@@ -178,8 +194,10 @@ def remember(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) 
     given = [grant for grant in grants if grant.vouched or job.trusted or not grant.own]
     if not given:
         return []
-    pairs = {kind: [(grant.what, grant.where) for grant in given if grant.kind == kind] for kind in ("key", "code")}
-    return remembered.add(pairs["key"], pairs["code"], environment)
+    keys = [(grant.what, grant.where) for grant in given if grant.kind == "key"]
+    # engines beside modules: both start programs
+    code = [(grant.what, grant.where) for grant in given if grant.kind != "key"]
+    return remembered.add(keys, code, environment)
 
 
 def _absolute(file: Path | None) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
 
-from runner.config.settings import unknown_variables
+from runner.config.variables import unknown_variables
 from runner.errors import UsageError
 from runner.event_types import Event
 from runner.inputs.keys import whole

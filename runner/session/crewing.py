@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config.endpoint import Endpoint, provider_of
+from runner.config.engines import engine_of
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.providers.http import Timeouts
@@ -16,6 +17,8 @@ from runner.workers.local import MOST, processors
 from runner.workers.protocol import Setup
 from runner.workers.work import Work
 
+LOOPBACK = "127.0.0.1"
+"""Where a run listens for the workers of an engine, if it is not told where: an engine on one machine needs no more."""
 SECRET = "RUNNER_WORKER_SECRET_"  # noqa: S105 - the beginning of a name
 """Variables of local workers for secrets that are in no variable here: headers that a program or a job file spells out."""
 
@@ -41,14 +44,16 @@ def remote_client(
         local is not None,
     )
     count, secrets = processors() if job.workers is None else job.workers, secrets_of(job, endpoint)
+    engine = engine_of(job)
     if count > MOST:
         raise UsageError(f"workers must be {MOST} or fewer, not {count:,}; each is a process of this machine")
-    crew = Crew(Work(setup, secrets), count, told.tell, told.stop, told.book, invites=job.listen is not None)
-    if job.listen is None:
+    invites, own = job.listen is not None or engine is not None, count if engine is None else 0
+    crew = Crew(Work(setup, secrets), own, told.tell, told.stop, told.book, invites=invites)
+    if not invites:
         return RemoteClient(crew)
     if any(name.startswith(SECRET) for name in secrets):
         raise UsageError("workers elsewhere find secrets in their environment alone; write the header as ${NAME}, a variable")
-    return RemoteClient(crew, Hosting(crew, job.listen, told.store, told.tell))
+    return RemoteClient(crew, Hosting(crew, job.listen or LOOPBACK, told.store, told.tell, engine, count))
 
 
 def secrets_of(job: Job, endpoint: Endpoint) -> dict[str, str]:

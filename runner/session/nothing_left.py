@@ -3,7 +3,7 @@
 import os
 
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
+from runner.config.variables import unknown_variables
 from runner.event_types import Finished, Quantiles, Started, Summary
 from runner.inputs import spool
 from runner.model import Run

@@ -45,9 +45,7 @@ def limits(job: Job) -> tuple[Limits, str | None]:
     """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
     wanted = job.max_concurrency if job.concurrency is None else job.concurrency
     # workers open the connections, each within its own limit
-    most = (
-        _connections(wanted, ends=2 if job.local_server is not None else 1) if job.workers == 0 and job.listen is None else wanted
-    )
+    most = wanted if job.has_workers else _connections(wanted, ends=2 if job.local_server is not None else 1)
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
@@ -185,7 +183,7 @@ async def _client(
 ) -> AsyncIterator[tuple[Client[Any], Callable[[Provider], Provider]]]:
     """Yield the client of a session, and what its provider is wrapped in."""
     timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
-    if told is None or (job.workers == 0 and job.listen is None):
+    if told is None or not job.has_workers:
         async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
             yield client, lambda provider: provider
         return

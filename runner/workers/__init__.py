@@ -1,1 +1,1 @@
-"""Workers: processes that make exchanges for a driver, on this machine or on others."""
+"""Workers: processes that make exchanges for a driver, on this machine or on others, and what places them."""

@@ -55,6 +55,19 @@ class Crew:
         self._late: list[LateUsage] = []
         self._beside: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
+        # places another worker for one that had come by itself; why none comes any more
+        self.again: Callable[[], Awaitable[None]] | None = None
+        self._none_comes = ""
+
+    @property
+    def occupied(self) -> bool:
+        """True if there is a worker, or one is being placed for another."""
+        return bool(self._starting) or any(member.state not in ENDED for member in self._members)
+
+    def expect_none(self, why: str) -> None:
+        """No worker comes by itself any more. why: what is known of it; may be empty."""
+        self._invites, self._none_comes = False, why
+        self.room()
 
     @property
     def counts(self) -> WorkerCounts:
@@ -99,6 +112,8 @@ class Crew:
     def _reason(self) -> str:
         """Return why the last worker has ended, in words that follow others."""
         ended = [member for member in self._members if member.why]
+        if self._none_comes:
+            return f": {self._none_comes}"
         return f": {ended[-1].name}: {ended[-1].why}" if ended else ""
 
     # -- begin and end
@@ -217,6 +232,8 @@ class Crew:
             self._tell(words)
         if again and place is not None:
             await self._start(place)
+        if place is None and member.state is State.LOST and self.again is not None and not self._ending:
+            await self.again()
 
     def _replaced(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)

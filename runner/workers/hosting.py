@@ -4,9 +4,11 @@ import asyncio
 import os
 import shlex
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 from runner.errors import UsageError
 from runner.interfaces import Engine, Invitation
@@ -14,10 +16,13 @@ from runner.text import clean
 from runner.workers.crew import Crew
 from runner.workers.door import Door
 from runner.workers.link import Link
+from runner.workers.local import RESTARTS, WITHIN_S
 from runner.workers.member import Member
 
 END_S = 10.0
 """Seconds that an engine has to end what it has started."""
+LEFT_S = 5.0
+"""Seconds in which a worker may still join after its engine has told that nothing is left of what it has placed."""
 
 
 class Hosting:
@@ -32,6 +37,8 @@ class Hosting:
         self._crew, self._store, self._tell = crew, store, tell
         self._engine, self._count = engine, count
         self._door = Door(address, self._enter)
+        self._invitation: Invitation | None = None
+        self._starts: deque[float] = deque(maxlen=RESTARTS * max(1, count))
         self._watching: asyncio.Task[None] | None = None
         self._file: Path | None = None
 
@@ -44,10 +51,12 @@ class Hosting:
         if self._engine is None:
             self._tell(f"workers join with: {join} --token-file {shlex.quote(str(self._file))}")
             return
-        command = (sys.executable, "-m", "runner", "worker", "--connect", where)
+        command = (sys.executable, "-P", "-m", "runner", "worker", "--connect", where)
         variables = tuple(self._crew.work.secrets)
-        invitation = Invitation(address=where, token=self._door.token.text, variables=variables, command=command)
-        await self._engine.start(self._count, invitation)
+        token = self._door.token.text
+        self._invitation = Invitation(address=where, token=token, variables=variables, command=command)
+        self._crew.again = self._again
+        await self._engine.start(self._count, self._invitation)
         self._watching = asyncio.get_running_loop().create_task(self._watch(self._engine))
 
     def _write(self, file: Path) -> None:
@@ -61,11 +70,31 @@ class Hosting:
         except OSError as error:
             raise UsageError(f"the token of the workers cannot be written to {file}: {error.strerror}") from error
 
+    async def _again(self) -> None:
+        """Place another worker for one that is lost, unless that has happened too often. Raises UsageError."""
+        now = monotonic()
+        if self._engine is None or self._invitation is None:
+            return
+        if len(self._starts) == self._starts.maxlen and now - self._starts[0] < WITHIN_S:
+            return
+        self._starts.append(now)
+        await self._engine.start(1, self._invitation)
+
     async def _watch(self, engine: Engine) -> None:
-        """Show what an engine tells. It decides nothing, so it may also fail."""
+        """Show what an engine tells. It decides nothing, so it may also fail.
+
+        When nothing is left of what it has placed, and no worker is here, none will come: then the run is not to wait for ever.
+        """
+        notice = ""
         try:
-            async for notice in engine.watch():
-                self._tell(clean(notice, 500))
+            while True:
+                async for notice in engine.watch():
+                    self._tell(clean(notice, 500))
+                # one may be on its way
+                await asyncio.sleep(LEFT_S)
+                if not self._crew.occupied:
+                    self._crew.expect_none(clean(notice, 500))
+                    return
         except Exception as error:  # noqa: BLE001 - an engine of a plug-in
             self._tell(f"nothing more is heard of the engine: {clean(str(error), 300)}")
 

@@ -1,6 +1,7 @@
 """The files of docs/guides/plugins.md run as they stand: from the current folder, and as an installed package."""
 
 import json
+import os
 import re
 import site
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from clusters import real_runner
 from processes import Ended, Started, assert_clean, environment, installed
 from raw_server import RawServer, Received, Reply, in_thread, sse, stream, whole
 
@@ -66,7 +68,7 @@ def command(*arguments: str, cwd: Path) -> Ended:
 
 
 def test_the_guide_holds_the_files_of_which_it_speaks() -> None:
-    assert list(FILES) == ["murmur.py", "paragraphs.py", "transcript.py", "pyproject.toml"]
+    assert list(FILES) == ["murmur.py", "paragraphs.py", "transcript.py", "through.py", "pyproject.toml"]
 
 
 def test_provider_and_export_format_from_the_current_folder(folder: Path, server: RawServer) -> None:
@@ -91,6 +93,19 @@ def test_provider_and_export_format_from_the_current_folder(folder: Path, server
     text = (folder / "answers.txt").read_text(encoding="utf-8")
     assert "## row-1\n\nYou said: hush (7)\n\n## row-2\n\n(bad_request) 400: no shouting, [redacted]\n\n" in text
     assert "## row-3\n\n(bad_request) 400 invalid_request_error inside the answer: lost\n\n" in text
+
+
+def test_an_engine_from_the_current_folder(folder: Path, server: RawServer, tmp_path: Path) -> None:
+    real_runner(tmp_path / "runner")
+    settings = ("--provider", "murmur", "--base-url", server.base_url, "--model", "soft", "--max-tokens", "7")
+    placed = ("--engine", "through", "--engine-option", "program=nice", "--workers", "2")
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    with installed("run", "prompts.jsonl", *settings, *placed, cwd=folder, env={**KEY, **path}) as process:
+        ended = process.ended()
+    assert_clean(ended)
+    assert ended.code == 1, ended
+    assert [one.status for one in runner.results(db=folder / "runner.db")] == ["done", "failed", "failed", "done"]
+    assert all(request.headers["authorization"] == f"Bearer {KEY['MURMUR_API_KEY']}" for request in server.requests)
 
 
 def test_an_ending_imports_no_module_of_the_current_folder(folder: Path) -> None:

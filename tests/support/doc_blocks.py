@@ -16,7 +16,7 @@ PROGRAMS = {
     *("kill", "cat", "head", "tail", "wc", "sort", "grep", "sed", "awk", "jq", "ls", "echo", "printf", "sqlite3", "datasette"),
     *("curl", "gunzip", "vllm", "llama-server", "ollama", "docker", "sbatch", "srun", "squeue", "scancel", "man", "eval"),
     *("bash", "sh", "zsh", "fish", "git", "make", "apt", "apt-get", "brew", "sudo", "open", "watch", "time", "nohup", "tmux"),
-    *("az", "mkdocs"),
+    *("az", "mkdocs", "kubectl"),
 }
 """First words by which an indented block, which has no language, is known as commands."""
 

@@ -25,6 +25,7 @@ NOT_HERE = {
     "scancel": "needs Slurm",
     "datasette": "a program of others, which serves until it is stopped",
     "man": "shows a page until a key is pressed",
+    "kubectl": "needs Kubernetes",
     "az": "needs an account of Azure",
     "mkdocs": "tests/flow/test_site.py builds the site",
 }

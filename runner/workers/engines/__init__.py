@@ -1,0 +1,1 @@
+"""A file for each engine: what places workers, and ends them."""

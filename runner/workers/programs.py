@@ -1,0 +1,50 @@
+"""Calls the programs of a cluster: one answer in bounded time, or one sentence."""
+
+import subprocess
+from collections.abc import Sequence
+
+import anyio
+
+from runner.errors import UsageError
+from runner.text import clean
+
+CALL_S = 30.0
+"""Seconds that a program has. Those of a busy cluster answer within a few."""
+_SENTENCE = 300
+
+
+async def output(command: Sequence[str], *, given: bytes = b"", within_s: float = CALL_S) -> str:
+    """Run a program to its end; return its standard output. given: its standard input. Raises UsageError with one sentence."""
+    name = command[0]
+    try:
+        with anyio.fail_after(within_s):
+            # a session of its own: Ctrl-C is for the run, which ends what it has placed in good order
+            done = await anyio.run_process(command, input=given, check=False, start_new_session=True)
+    except TimeoutError as error:
+        raise UsageError(f"{name} has not answered within {within_s:g} s") from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be started ({error.strerror}); it must be on the PATH") from error
+    if done.returncode:
+        raise UsageError(
+            f"{name} failed: {said(done.stderr, f'{name}: error: ') or said(done.stdout) or f'exit code {done.returncode}'}"
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def said(raw: bytes, before: str = "") -> str:
+    """Return the last line that is not empty of what a program has printed, for a person. before: what it begins with."""
+    lines = [line for line in raw.decode(errors="replace").splitlines() if line.strip()]
+    return clean(lines[-1].strip().removeprefix(before), _SENTENCE) if lines else ""
+
+
+def ended(code: int) -> str:
+    """Return how a process ended, in words that follow its name. code: as ``subprocess`` has it."""
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def started(command: Sequence[str], environment: dict[str, str], errors: int) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, without input and output. errors: the file of its standard error."""
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(  # noqa: S603 - the program is what the user named
+        list(command), env=environment, stdin=nothing, stdout=nothing, stderr=errors, start_new_session=True
+    )  # fmt: skip
