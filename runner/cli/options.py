@@ -68,6 +68,7 @@ _METAVARS = {
     "share": "N|P%",
     "prices": "list|JSON",
     "schema": "FILE",
+    "tables": "JSON",
 }
 
 

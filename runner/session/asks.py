@@ -26,9 +26,9 @@ from runner.event_types import Summary
 from runner.inputs import objects
 from runner.inputs.keys import asks_the_same, base_key, fingerprint, whole
 from runner.inputs.prompts import asked, make_item
-from runner.interfaces import Items, Provider
+from runner.interfaces import Client, Items, Provider
 from runner.model import Entry, Item, Json, Outcome, Result, Row
-from runner.providers.http import HttpClient
+from runner.providers.http import HttpExchange
 from runner.row_events import RowEvent
 from runner.session import backlog
 from runner.session.audience import Audience
@@ -192,7 +192,7 @@ class Asks(Working):
             return structs.replace(made, attempts_before=max(stored.attempts, tried), answered=done)
         return made
 
-    async def run(self, provider: Provider, client: HttpClient) -> None:
+    async def run(self, provider: Provider, client: Client[HttpExchange]) -> None:
         """Run the engine until the session is closed or stops, and give each ask its result."""
         answering = asyncio.get_running_loop().create_task(self._answer())
         try:

@@ -65,7 +65,7 @@ def keep_watch(
 
     doubt, start: as for ``find_tls`` and ``keep_deadline``.
     """
-    if endpoint.base_url is not None and endpoint.proxy is None:
+    if endpoint.base_url is not None and endpoint.proxy is None and not endpoint.members:
         group.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=is_users(job, os.environ)))
     if job.deadline is not None:
         group.start_soon(keep_deadline, job.deadline, start, stop, lanes)

@@ -14,6 +14,7 @@ from runner.model import Json, Run
 from runner.session import faster, manifest, mending, spelling
 from runner.session.naming import in_full
 from runner.store.causes import Cause
+from runner.store.places import place_of
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import redact
@@ -101,8 +102,10 @@ def _input(run: Run) -> str:
 
 
 def _host(settings: Mapping[str, Json]) -> str:
-    address = settings.get("base_url")
-    return urlsplit(str(address)).netloc.rpartition("@")[2] if address else "the simulator"
+    address = place_of(settings)
+    if settings.get("endpoints") or isinstance(settings.get("base_url"), list):
+        return "several endpoints"
+    return urlsplit(address).netloc.rpartition("@")[2] if address else "the simulator"
 
 
 def _state(run: Run) -> tuple[str, Tone]:

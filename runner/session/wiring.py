@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
+from runner.config.fleet import changing
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -32,22 +33,42 @@ from runner.version import __version__
 if sys.platform != "win32":
     import resource
 
+if TYPE_CHECKING:
+    from runner.session.fleets import Fleet
+
 _LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
 _FLEX_FIRST_BYTE_S = 900.0
 """What OpenAI advises for flex."""
+ROOM = 16
+"""Endpoints for which there is to be room at least where more may come."""
 _OWN_FILES = 40
 """Open files other than connections: libraries, store, prompt file, terminal."""
 
 
 def limits(job: Job) -> tuple[Limits, str | None]:
     """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
-    wanted = job.max_concurrency if job.concurrency is None else job.concurrency
+    wanted = most_at_one(job) * max(1, len(job.members), ROOM if changing(job) else 1)
     most = _connections(wanted, ends=2 if job.local_server is not None else 1)
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
     return Limits(ceiling=most, tuned=job.concurrency is None, per_minute=per_minute(job)), note
+
+
+def most_at_one(job: Job) -> int:
+    """Return how many requests may be open at an endpoint, each of several."""
+    return job.max_concurrency if job.concurrency is None else job.concurrency
+
+
+def fleet(job: Job, endpoint: Endpoint, limits: Limits) -> "Fleet | None":
+    """Return the endpoints of a session; None where there is one."""
+    if not endpoint.members:
+        return None
+    # imported here: few jobs have several
+    from runner.session.fleets import Fleet
+
+    return Fleet(job, endpoint, limits, most_at_one(job))
 
 
 def per_minute(job: Job) -> dict[Kind, float]:
@@ -155,21 +176,30 @@ def _bearer(job: Job) -> str | None:
 @asynccontextmanager
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
     """Yield the provider and the client of a session, with a local server if the job asks for one."""
-    timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
     if job.local_server is None:
-        assert endpoint.base_url is not None
-        key = endpoint.key.reveal() if endpoint.key is not None else None
-        module = provider_of(job, os.environ)
-        options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
-        provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
-        async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
-            yield with_additions(provider, endpoint.additions), client
+        async with client(job, endpoint.proxy) as opened:
+            yield provider_at(job, endpoint), opened
         return
     module, dialect = dialect_of(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
-    async with serve(dialect) as base_url, HttpClient(timeouts, fallback=usual) as client:
-        yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), client
+    async with serve(dialect) as base_url, client(job, None) as opened:
+        yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), opened
+
+
+def client(job: Job, proxy: str | None) -> HttpClient:
+    """Return an HTTP client with the timeouts of a job, to be entered inside the event loop."""
+    return HttpClient(_timeouts(job), proxy=proxy, fallback=_timeouts(job, flex=False))
+
+
+def provider_at(job: Job, endpoint: Endpoint) -> Provider:
+    """Return the provider at an endpoint that is already running."""
+    assert endpoint.base_url is not None
+    key = endpoint.key.reveal() if endpoint.key is not None else None
+    module = provider_of(job, os.environ)
+    options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
+    provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
+    return with_additions(provider, endpoint.additions)
 
 
 def offline(job: Job) -> Provider:

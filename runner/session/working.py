@@ -23,11 +23,11 @@ from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.event_types import Progress as Shown
-from runner.interfaces import Handle, Items, Provider
+from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
-from runner.providers.http import HttpClient, HttpExchange
+from runner.providers.http import HttpExchange
 from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
@@ -69,7 +69,8 @@ class Working:
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._limits, self._limits_note = wiring.limits(job)
-        self._lanes = Lanes(self._limits)
+        self._fleet = wiring.fleet(job, endpoint, self._limits)
+        self._lanes = Lanes(self._limits) if self._fleet is None else self._fleet.lanes
         self._meter = Meter(self._stats, self._lanes)
         self._noting = Noting(self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
@@ -91,7 +92,7 @@ class Working:
         """Return what is to be done."""
         raise NotImplementedError
 
-    async def run(self, provider: Provider, client: HttpClient) -> None:
+    async def run(self, provider: Provider, client: Client[HttpExchange]) -> None:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
         self._books = self._meter.books = Books(await self.prices(), await self.money())
@@ -106,6 +107,8 @@ class Working:
                 background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
+                if self._fleet is not None:
+                    background.start_soon(self._fleet.watch)
                 try:
                     await self._round(attempts)
                     while self._has_more() and not self._stop.requested:
@@ -117,6 +120,8 @@ class Working:
                 background.cancel_scope.cancel()
         finally:
             self._noting.end()
+            if self._fleet is not None:
+                await self._fleet.close()
             if collective is not None and collective.reserves and attempts.all_saved:
                 # what is not saved may have been billed: then it stays, as after a kill
                 with anyio.CancelScope(shield=True), suppress(StoreError):
@@ -196,16 +201,21 @@ class Working:
             items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
         await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
-    def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
+    def _begun(self, provider: Provider, client: Client[HttpExchange], doubt: Callable[[], None]) -> Attempts[HttpExchange]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
+        fleet, first, ways = self._fleet, None, None
+        if fleet is not None and self._prices is not None:
+            ways, client = fleet.ways(client, self._note, answered=answered, book=self._prices[0]), fleet
+            first = ways[0].provider
         attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
-            wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
+            first or wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
             client,
             self._lanes,
             wiring.policy(job),
             Judge(succeeded=answered, model=job.model),
             self._stop,
             redactor=endpoint.redactor,
+            ways=ways,
         )
         attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:

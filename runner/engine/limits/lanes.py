@@ -1,7 +1,10 @@
 """The lanes of a session, one for each model."""
 
+from typing import Protocol
+
 from msgspec import Struct
 
+from runner import interfaces
 from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
@@ -21,6 +24,25 @@ class Limits(Struct, frozen=True, kw_only=True):
     per_minute: dict[Kind, float] = {}
 
 
+class SessionLane(interfaces.Lane, Protocol):
+    """A lane, with what the whole session asks it. Its parts are those of ``Members``."""
+
+    @property
+    def slots(self) -> int: ...  # noqa: D102 - as above
+    @property
+    def waiting_items(self) -> int: ...  # noqa: D102
+    @property
+    def tried_items(self) -> int: ...  # noqa: D102
+    @property
+    def asked_s(self) -> float: ...  # noqa: D102
+    @property
+    def occupied(self) -> bool: ...  # noqa: D102
+    @property
+    def blocked(self) -> bool: ...  # noqa: D102
+    def last(self) -> None: ...  # noqa: D102
+    def state(self) -> LaneState: ...  # noqa: D102
+
+
 class Lanes:
     """Creates the lane of a model when the first row for that model comes."""
 
@@ -30,20 +52,22 @@ class Lanes:
         # divides the time of all slots
         self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
         self._places = Places(limits.ceiling, self.ledger)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, SessionLane] = {}
         # True if no item will come that is in no lane yet
         self._last = False
 
-    def of(self, model: str) -> Lane:
+    def of(self, model: str) -> SessionLane:
         """Return the lane of a model."""
         lane = self._lanes.get(model)
         if lane is None:
-            slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
-            per_minute = dict(self._limits.per_minute)
-            lane = self._lanes[model] = Lane(model, slots, self._places, per_minute, self._clock)
+            lane = self._lanes[model] = self._made(model)
             if self._last:
                 lane.last()
         return lane
+
+    def _made(self, model: str) -> SessionLane:
+        slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
+        return Lane(model, slots, self._places, dict(self._limits.per_minute), self._clock)
 
     def last(self) -> None:
         """Record that no further item will come: all are in their lanes."""
