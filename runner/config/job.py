@@ -259,13 +259,13 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         values[kind] = fields.restored(kind, settings.get(kind), origin.first_of(settings["input"]), headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
-        if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
+        if not setting.answer and setting.name not in ("base_url", "endpoints") and environment.get(setting.variable):
             value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     if options.get("provider") not in (None, values.get("provider")):
         # the address of one provider is of no use to another
-        values.pop("base_url", None)
+        values = {name: value for name, value in values.items() if name not in ("base_url", "endpoints")}
     prices = values.get("prices")
     _take(options, values, sources)
     if options.get("prices") is not None:

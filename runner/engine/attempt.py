@@ -51,10 +51,7 @@ E = TypeVar("E", bound=Exchange)
 
 
 class Attempts(Generic[E]):
-    """Turns items into outcomes. The pipeline calls ``handle`` for each item.
-
-    redactor: removes secrets from error messages and answers before they are stored. ways: where there are several endpoints.
-    """
+    """Turns items into outcomes. The pipeline calls ``handle`` for each. redactor: removes secrets before anything is stored."""
 
     def __init__(
         self,
@@ -67,17 +64,16 @@ class Attempts(Generic[E]):
         *,
         redactor: Redactor | None = None,
         clock: Clock | None = None,
-        ways: Sequence[Way] | None = None,
     ) -> None:
         self._provider, self._client, self._lanes, self._sender = provider, client, lanes, Sender(provider)
-        self._policy, self._stop, self._ways = policy, stop, ways or [Way(provider, judge)]
+        self._policy, self._stop = policy, stop
+        self._ways: Sequence[Way] = [Way(provider, judge)]
         self._redactor, clock = redactor or Redactor(), clock or Clock()
-        self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
+        self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
         self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
-        # called when the answer to an item begins
-        self.begun: Callable[[Item], None] = lambda _: None
-        # what attempts hold that have not been saved yet, by key and number of the attempt
+        self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
+        # what attempts hold that have not been saved yet, by key and number
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
         self._admitting = Admitting(self._sender, self._ways, stop, clock)
 
@@ -104,6 +100,11 @@ class Attempts(Generic[E]):
     def reserve(self, collective: Collective) -> None:
         """Have a reservation in the store for all requests that are open, in place of one for each."""
         self._admitting.collective = collective
+
+    def go_by(self, ways: Sequence[Way], client: Client[E]) -> None:
+        """Send to several endpoints. ways: by the number that a permit has; there may be more later."""
+        self._ways, self._client = ways, client
+        self._admitting.ways, self._provider, self._sender.provider = ways, ways[0].provider, ways[0].provider
 
     def avoid(self, seeds: Sequence[int]) -> None:
         """Make up none of these seeds. seeds: in rising order."""

@@ -18,7 +18,8 @@ class BookOfSeveral(PriceBook):
     ) -> None:
         super().__init__(None, {})
         if first is not None:
-            self._vendor, self._own = first._vendor, first._own  # noqa: SLF001 - of the same class
+            # what is asked about no attempt is told of the first endpoint
+            vars(self).update(vars(first))
         self._books, self._asked = dict(books), asked
 
     def join(self, name: str, book: PriceBook | None) -> None:

@@ -97,27 +97,28 @@ class Fleet:
             client = self._clients[proxy] = opened
         await client.stream(call, decoder, exchange, refuse)
 
-    async def close(self) -> None:
-        """Close the connections through other proxies than that of the first endpoint."""
-        while self._opened:
-            await self._opened.pop().__aexit__()
-
     # -- the list
 
     async def watch(self) -> None:
-        """Read the list of endpoints again and again, as long as the session goes; nothing for one that does not change."""
-        if not fleet.changing(self._job):
-            return
-        wait_s = LOOK_UP_S if any(one.startswith(SRV) for one in self._job.base_urls) else LOOK_S
-        while True:
-            await anyio.sleep(wait_s)
-            try:
-                urls = await to_thread.run_sync(fleet.addresses, self._job.base_urls, abandon_on_cancel=True)
-                self._follow(urls)
-            except RunnerError as error:
-                self._say(f"{error}; the endpoints stay as they were")
-            else:
-                self._told = None
+        """Read a list of endpoints again and again, as long as the session goes. At its end, close what was opened."""
+        try:
+            if not fleet.changing(self._job):
+                await anyio.sleep_forever()
+            wait_s = LOOK_UP_S if any(one.startswith(SRV) for one in self._job.base_urls) else LOOK_S
+            while True:
+                await anyio.sleep(wait_s)
+                await self._look()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for client in self._opened:
+                    await client.__aexit__()
+
+    async def _look(self) -> None:
+        try:
+            self._follow(await to_thread.run_sync(fleet.addresses, self._job.base_urls, abandon_on_cancel=True))
+            self._told = None
+        except RunnerError as error:
+            self._say(f"{error}; the endpoints stay as they were")
 
     def _say(self, sentence: str) -> None:
         if sentence != self._told:

@@ -58,8 +58,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     run: FoundRun
     # how that run was chosen, and what the session changes about it
     chosen: Chosen = Chosen()
-    # what the template makes is the same for all rows
-    same_prompt: bool = False
+    same_prompt: bool = False  # what the template makes is the same for all rows
     # requests that several rows make and that are sent once; None: none, or each row is sent
     same: SameRequests | None = None
 

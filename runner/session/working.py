@@ -77,16 +77,11 @@ class Working:
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
-    # the command that goes on with other limits of a budget
-    _raising: Raising = staticmethod(plain)
-    # the command that goes on after a failure of the store
-    _continuing = "the same command"
-    # holds back rows of a shared prefix, among the items; None: nothing does
-    _warming: Warming | None = None
-    # seeds that no answer is asked for with, in rising order
-    _used_seeds: Sequence[int] = ()
-    # which rows are told of to a listener; None: all
-    _listens: Callable[[Item], bool] | None = None
+    _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
+    _continuing = "the same command"  # the one that goes on after a failure of the store
+    _warming: Warming | None = None  # holds back rows of a shared prefix, among the items; None: nothing does
+    _used_seeds: Sequence[int] = ()  # that no answer is asked for with, in rising order
+    _listens: Callable[[Item], bool] | None = None  # which rows are told of to a listener; None: all
 
     def _items(self) -> Items:
         """Return what is to be done."""
@@ -120,8 +115,6 @@ class Working:
                 background.cancel_scope.cancel()
         finally:
             self._noting.end()
-            if self._fleet is not None:
-                await self._fleet.close()
             if collective is not None and collective.reserves and attempts.all_saved:
                 # what is not saved may have been billed: then it stays, as after a kill
                 with anyio.CancelScope(shield=True), suppress(StoreError):
@@ -203,20 +196,18 @@ class Working:
 
     def _begun(self, provider: Provider, client: Client[HttpExchange], doubt: Callable[[], None]) -> Attempts[HttpExchange]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
-        fleet, first, ways = self._fleet, None, None
-        if fleet is not None and self._prices is not None:
-            ways, client = fleet.ways(client, self._note, answered=answered, book=self._prices[0]), fleet
-            first = ways[0].provider
         attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
-            first or wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
+            wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
             client,
             self._lanes,
             wiring.policy(job),
             Judge(succeeded=answered, model=job.model),
             self._stop,
             redactor=endpoint.redactor,
-            ways=ways,
         )
+        if self._fleet is not None and self._prices is not None:
+            ways = self._fleet.ways(client, self._note, answered=answered, book=self._prices[0])
+            attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))

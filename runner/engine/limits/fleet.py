@@ -53,6 +53,9 @@ class FleetLane(FleetRows):
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come, first served. size: bytes of the request. most: limit of its output tokens."""
         one = of(standing)
+        if not one.elsewhere:
+            # it was tried everywhere: the next round begins
+            one.tried.clear()
         one.size, one.most, one.elsewhere = size, most, False
         self._waiting += 1
         try:
@@ -105,7 +108,9 @@ class FleetLane(FleetRows):
             now = [lane for lane in now if lane.member.number not in standing.tried] or now
         if self._last and serves:
             # what is left is not risked as probes, nor left to an endpoint that would answer last
-            now = [lane for lane in now if lane.in_service and not is_too_slow(lane, group, self._waiting)]
+            now = [lane for lane in now if lane.in_service]
+            if not self._roster.weighted:
+                now = [lane for lane in now if not is_too_slow(lane, group, self._waiting)]
         elif probing := next((lane for lane in now if lane.probing), None):
             return probing
         if not now:
@@ -154,11 +159,12 @@ class FleetLane(FleetRows):
         lane.failed(permit, error, usage, throttled=throttled, retried=retried and not passes_on)
         if lane.blocked:
             lane.let_go()
-        group = self._group(standing)
-        standing.elsewhere = any(one.in_service and one.member.number not in standing.tried for one in group)
-        if not standing.elsewhere:
-            # all are tried: the next round begins after the usual wait
-            standing.tried.clear()
+        self._look_elsewhere(standing)
+
+    def _look_elsewhere(self, standing: FleetStanding) -> None:
+        """Have a row go on at once if an endpoint is in service where it has not failed."""
+        tried = standing.tried
+        standing.elsewhere = any(one.in_service and one.member.number not in tried for one in self._group(standing))
 
     def _ended(self, permit: Permit) -> tuple[MemberLane, FleetStanding]:
         """Return where an attempt was made, and the row. What the row knows of its end is known there too."""
@@ -198,9 +204,11 @@ class FleetLane(FleetRows):
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
         """React to a rate limit of one endpoint."""
-        lane = self._open[permit][0]
+        lane, standing = self._open[permit]
         lane.throttle(permit, hint_s, status)
         lane.let_go()
+        # the endpoint is closed by now, so that a fallback may be open
+        self._look_elsewhere(standing)
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
         """Send nothing for so many seconds to the endpoint whose failure has just been recorded. asked: it asked for the wait."""

@@ -25,22 +25,45 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class SessionLane(interfaces.Lane, Protocol):
-    """A lane, with what the whole session asks it. Its parts are those of ``Members``."""
+    """A lane, with what the whole session asks it."""
 
     @property
-    def slots(self) -> int: ...  # noqa: D102 - as above
+    def slots(self) -> int:
+        """Requests that may be in flight now."""
+        ...
+
     @property
-    def waiting_items(self) -> int: ...  # noqa: D102
+    def waiting_items(self) -> int:
+        """Number of items in the lane without a permit."""
+        ...
+
     @property
-    def tried_items(self) -> int: ...  # noqa: D102
+    def tried_items(self) -> int:
+        """Number of items that occupy a worker while others go first."""
+        ...
+
     @property
-    def asked_s(self) -> float: ...  # noqa: D102
+    def asked_s(self) -> float:
+        """Seconds until a pause that the server asked for ends; 0 if there is none."""
+        ...
+
     @property
-    def occupied(self) -> bool: ...  # noqa: D102
+    def occupied(self) -> bool:
+        """True if the lane has items."""
+        ...
+
     @property
-    def blocked(self) -> bool: ...  # noqa: D102
-    def last(self) -> None: ...  # noqa: D102
-    def state(self) -> LaneState: ...  # noqa: D102
+    def blocked(self) -> bool:
+        """True during a pause or an outage."""
+        ...
+
+    def last(self) -> None:
+        """Record that no further item will come."""
+        ...
+
+    def state(self) -> LaneState:
+        """Return what the lane is doing now."""
+        ...
 
 
 class Lanes:
