@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
@@ -33,9 +33,6 @@ from runner.version import __version__
 if sys.platform != "win32":
     import resource
 
-if TYPE_CHECKING:
-    from runner.session.fleets import Fleet
-
 _LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
 _FLEX_FIRST_BYTE_S = 900.0
@@ -59,16 +56,6 @@ def limits(job: Job) -> tuple[Limits, str | None]:
 def most_at_one(job: Job) -> int:
     """Return how many requests may be open at an endpoint, each of several."""
     return job.max_concurrency if job.concurrency is None else job.concurrency
-
-
-def fleet(job: Job, endpoint: Endpoint, limits: Limits) -> "Fleet | None":
-    """Return the endpoints of a session; None where there is one."""
-    if not endpoint.members:
-        return None
-    # imported here: few jobs have several
-    from runner.session.fleets import Fleet
-
-    return Fleet(job, endpoint, limits, most_at_one(job))
 
 
 def per_minute(job: Job) -> dict[Kind, float]:

@@ -31,7 +31,7 @@ from runner.providers.http import HttpExchange
 from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
-from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
+from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
 from runner.session.books import Books
 from runner.session.budgeting import Purse
@@ -69,7 +69,7 @@ class Working:
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._limits, self._limits_note = wiring.limits(job)
-        self._fleet = wiring.fleet(job, endpoint, self._limits)
+        self._fleet = fleet_of(job, endpoint, self._limits)
         self._lanes = Lanes(self._limits) if self._fleet is None else self._fleet.lanes
         self._meter = Meter(self._stats, self._lanes)
         self._noting = Noting(self._lanes)

@@ -249,7 +249,7 @@ def test_a_budget_counts_by_the_dearest_endpoint_that_a_row_may_reach(tmp_path: 
     with desk(tmp_path, answer(), answer(), number=50) as one:
         endpoints = [
             {"base_url": one.urls[0], "prices": {"input": 0, "output": 0}},
-            {"base_url": one.urls[1], "prices": {"input": 1000, "output": 1000}},
+            {"base_url": one.urls[1], "weight": 9, "prices": {"input": 1000, "output": 1000}},
         ]
         with pytest.raises(RunStoppedError) as caught:
             one.run(endpoints=endpoints, max_cost=0.2, max_tokens=10)
