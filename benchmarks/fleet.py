@@ -1,8 +1,8 @@
 """``python -m benchmarks.fleet``: how much of two endpoints is used while one is slow, dies and comes back. See README.md.
 
 Both servers are simulators with a limit of open requests, in processes of their own. The second is four times slower. It is
-killed and started again while the run goes. In each phase the answers a second are compared with what the servers that are up can do:
-their limits of open requests, divided by the time of an answer of theirs, as this run itself has measured it.
+killed and started again while the run goes. In each phase the answers a second are compared with what the servers that are up
+can do: their limits of open requests, divided by the time of an answer of theirs, as this run itself has measured it.
 """
 
 import argparse

@@ -62,9 +62,9 @@ def _of(job: Job, table: Mapping[str, Json], usual: str, mended: Callable[[Job],
 
 
 def _named(members: Sequence[Member]) -> list[Member]:
-    """Return the endpoints with names that tell them apart: by the model where the address is the same. Raises UsageError."""
+    """Return the endpoints with names that tell them apart: by model or query where these are the same. Raises UsageError."""
     names = [member.name for member in members]
-    fuller = [one if names.count(one.name) == 1 or one.model is None else _with_model(one) for one in members]
+    fuller = [one if names.count(one.name) == 1 else _fuller(one) for one in members]
     seen = set[str]()
     for one in fuller:
         if one.name in seen:
@@ -73,8 +73,10 @@ def _named(members: Sequence[Member]) -> list[Member]:
     return fuller
 
 
-def _with_model(member: Member) -> Member:
-    return structs.replace(member, name=f"{member.name} {clean(member.model or '', 60)}")
+def _fuller(member: Member) -> Member:
+    query = member.base_url.partition("?")[2]
+    words = [member.name, *([f"?{query}"] if query else []), *([clean(member.model, 60)] if member.model is not None else [])]
+    return structs.replace(member, name=" ".join(words))
 
 
 def seen_by(job: Job, member: Member) -> Job:
