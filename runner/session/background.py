@@ -1,4 +1,4 @@
-"""Background tasks of a session: report progress, store the pace, announce a stop, enforce a deadline, try TLS, follow endpoints."""
+"""Background tasks of a session: progress, the pace, the announcement of a stop, the deadline, TLS, a list of endpoints."""
 
 import logging
 import os

@@ -40,7 +40,7 @@ class MemberLane(Lane):
     ) -> None:
         super().__init__(model, slots, places, per_minute, clock)
         self.member = member
-        self._outage.quota = QUOTA
+        self._outage.quota, self._outage.innocent = QUOTA, 1
         self._holding = Holding(clock.monotonic, self._outage, present)
         self._streak = self._holding.streak
         # mean seconds of an answer; None: there is none yet

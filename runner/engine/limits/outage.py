@@ -70,8 +70,9 @@ class Outage:
 
     def __init__(self, clock: Callable[[], float], draw: random.Random) -> None:
         self._clock, self._draw = clock, draw
-        # failures that the request cannot have caused use up the quota sooner where another endpoint is there
-        self.quota = QUOTA
+        # failures that the request cannot have caused use up the quota sooner where another endpoint is there, which also tells
+        # whether an item is innocent
+        self.quota, self.innocent = QUOTA, INNOCENT
         self.since: float | None = None
         self.reason = ""
         # failures minus successes, not below 0
@@ -219,7 +220,7 @@ class Outage:
 
     def _plausible(self, census: Census, *, soft: bool) -> bool:
         """Return True if the endpoint may be the cause: there are enough items that could prove the opposite."""
-        return census.untried > 0 if soft else census.innocent >= INNOCENT
+        return census.untried > 0 if soft else census.innocent >= self.innocent
 
     def counted(self, failures: Sequence[Failure]) -> int:
         """Return how many failures count against an item: none of an outage, but one of each soft outage."""
