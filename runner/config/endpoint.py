@@ -178,10 +178,10 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     Raises NotReadyError if no model is set or a hosted endpoint has no key. Raises UsageError if ``[finish]`` contradicts itself,
     if an environment variable has an unusable value, or if only a file says that a secret goes to this server.
     """
-    if job.members:
-        return _found_at_each(job, environment)
     if job.model is None:
         raise NotReadyError("no model is set; set model in the job file, or use --model")
+    if job.members:
+        return _found_at_each(job, environment)
     # a contradiction is found here, and not when the first answer ends
     _ = job.finish
     way_out.check_certificates(environment)

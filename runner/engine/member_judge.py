@@ -27,17 +27,19 @@ class MemberJudge(Judge):
         if verdict != "stop":
             return verdict
         if not error.sent and error.verdict == "retry":
-            return "retry" if any(peer.may_be_reached for peer in self._peers if peer is not self) else "stop"
+            return "retry" if any(peer.waits(now) for peer in self._peers if peer is not self) else "stop"
+        if error.code == "not_found" and model != self._model:
+            # a row names this model itself; for the others the endpoint is good
+            return "fail"
         if not self._roster.others(self._member):
             return "stop"
         if self._member.out is None:
             self._leave_out(error)
         return "retry"
 
-    @property
-    def may_be_reached(self) -> bool:
-        """True unless the endpoint gets no requests, or its server cannot be reached now."""
-        return self._member in self._roster.serving() and self._unreached_since is None
+    def waits(self, now: float) -> bool:
+        """Return True as long as the endpoint may answer: it gets requests, and has not been out of reach for too long."""
+        return self._member in self._roster.serving() and not self.is_out_of_reach(now)
 
     def doubts(self, error: AttemptError, model: str = "", size: int | None = None) -> bool:
         """Return True if a refusal may be the endpoint's own. Where there are others, one of them is asked too."""

@@ -48,5 +48,5 @@ def test_each_record_is_a_base_url(path: str, used: str) -> None:
 
 
 def test_a_name_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(UsageError, match="the endpoints of srv://nobody.example cannot be looked up"):
+    with pytest.raises(UsageError, match=r"the endpoints of srv://nobody\.example cannot be looked up"):
         addresses_of("nobody.example")
