@@ -39,6 +39,8 @@ class Permit(Struct, eq=False):
     words: str | None = None
     # True from a refusal until the permit is released
     refused: bool = False
+    # where its attempt goes, by its number among the endpoints of the job
+    endpoint: int = 0
 
 
 class Failure(Struct, frozen=True):
@@ -48,6 +50,8 @@ class Failure(Struct, frozen=True):
     ended: float
     # code and bytes received, to recognize the same failure again; None if a repetition may look different
     looks: tuple[str, int] | None = None
+    # where it happened, by its number among the endpoints of the job
+    endpoint: int = 0
 
 
 class Standing(Struct, eq=False):
@@ -80,6 +84,8 @@ class Standing(Struct, eq=False):
     # how its last refusal looked that an outage excused, and the number of that outage in its lane
     excused: str | None = None
     excused_in: int = 0
+    # another endpoint can take it now, so that nothing has to be waited for
+    elsewhere: bool = False
 
     @property
     def waits(self) -> bool:

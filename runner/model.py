@@ -96,12 +96,16 @@ class Item(Struct, frozen=True, kw_only=True):
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):
-    """A POST. ``headers`` contain the API key and the query may: it is never printed or stored. made_seed: in it, if made up."""
+    """A POST. ``headers`` contain the API key and the query may: it is never printed or stored. made_seed: in it, if made up.
+
+    endpoint: where it goes, by its number among the endpoints of the job; 0 where there is one.
+    """
 
     url: str
     headers: dict[str, str]
     body: bytes
     made_seed: int | None = None
+    endpoint: int = 0
 
     def __repr__(self) -> str:
         return f"HttpCall(url={self.url.partition('?')[0]!r}, {len(self.body)} bytes)"
@@ -117,16 +121,11 @@ class ServerSentEvent(Struct, frozen=True, gc=False):
 class Stage(IntEnum):
     """How far an answer has come. ``runner.providers.completeness`` draws the way from one stage to the next."""
 
-    # text may be missing
-    OPEN = 0
-    # there is a finish reason, but only a clean end of the body shows that no text is missing
-    REASON = 1
-    # the finish reason came behind the text: if the connection breaks now, only the tail is lost
-    WHOLE = 2
-    # the usage came behind the finish reason: nothing but the end mark is missing
-    COUNTED = 3
-    # the end mark has come
-    ENDED = 4
+    OPEN = 0  # text may be missing
+    REASON = 1  # there is a finish reason, but only a clean end of the body shows that no text is missing
+    WHOLE = 2  # the finish reason came behind the text: if the connection breaks now, only the tail is lost
+    COUNTED = 3  # the usage came behind the finish reason: nothing but the end mark is missing
+    ENDED = 4  # the end mark has come
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -147,8 +146,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     """A complete answer."""
 
     text: str
-    # verbatim from the provider: "stop", "length", "end_turn", ...
-    finish_reason: str
+    finish_reason: str  # verbatim from the provider: "stop", "length", "end_turn", ...
     usage: Usage | None = None
     served_model: str | None = None
     # the service tier that the answer names: "default", "flex", "standard", ...; None if it names none
@@ -156,8 +154,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     # kept apart from text: "reasoning", "refusal", "tool_calls", "citations", "logprobs"
     extra: Mapping[str, Json] = {}
-    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate", "unknown_finish", ...
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is unusual about the answer: "empty", "tail_lost", "unknown_finish", ...
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -179,8 +176,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     input_bound: int | None = None
     output_bound: int | None = None
     cache_1h_bound: int | None = None
-    # the model that was asked for, and the price: None until the session has looked it up
+    # the model that was asked for, at which of several endpoints, and the price: None until the session has looked it up
     model: str = ""
+    endpoint: str | None = None
     price: Price | None = None
     # the model and the service tier that the answer names; and if it names no tier, the one that was asked for
     served_model: str | None = None
@@ -289,10 +287,12 @@ class Result(Struct, frozen=True):
     cost: float | None = None
     cost_perhaps: float | None = None
     # columns of an export only where they tell something: the file of that line, where the input is several; which of the answers
-    # of its row it is, counted from 1; the id of the row that bought it with the same request (--dedupe), None: this row did
+    # of its row it is, counted from 1; the id of the row that bought it with the same request (--dedupe), None: this row did; and
+    # the endpoint of that attempt, where a run has several
     file: str | None = None
     answer_number: int = 1
     same_as: str | None = None
+    endpoint: str | None = None
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"

@@ -69,6 +69,7 @@ _METAVARS = {
     "share": "N|P%",
     "prices": "list|JSON",
     "schema": "FILE",
+    "tables": "JSON",
 }
 
 

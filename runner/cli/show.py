@@ -135,6 +135,7 @@ def _attempt(one: Any) -> str:
     told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
     told += [f"HTTP {one.status}"] if one.status is not None else []
     told += [] if one.sent else ["never sent"]
+    told += [f"at {clean(one.endpoint)}"] if one.endpoint is not None else []
     told += _tokens(one)
     told += [f"ended early, saved about {plural(saved, 'token')}"] if (saved := one.estimated_saved_tokens) is not None else []
     told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []

@@ -74,7 +74,9 @@ def _json(run: Run, books: Totals) -> str:
 
 
 def _model(settings: Mapping[str, Json]) -> str:
-    return f"{clean(str(settings.get('model')))} at {clean(str(settings.get('base_url') or 'the simulator'))}"
+    from runner.store.places import place_of
+
+    return f"{clean(str(settings.get('model')))} at {clean(place_of(settings) or 'the simulator')}"
 
 
 def _counts(run: Run) -> str:

@@ -1,8 +1,5 @@
 """Finds out where requests go: base URL, key, proxy and certificates."""
 
-import os
-import ssl
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +9,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from runner import origin
-from runner.config import address, credentials, no_proxy, plugins, trust
+from runner.config import address, credentials, fleet, plugins, trust, way_out
 from runner.config.address import is_loopback
 from runner.config.engines import permitted
+from runner.config.fleet_tables import Member
 from runner.config.job import Job
 from runner.config.trust import Grant
 from runner.config.variables import unknown_variables
@@ -23,6 +21,8 @@ from runner.text import Redactor, Secret
 
 _OURS = ("openai", "anthropic")
 """The dialects of which we know what follows base_url."""
+_ENDPOINT = "endpoint "
+"""How the line begins that says where requests go."""
 
 
 class Additions(NamedTuple):
@@ -34,7 +34,7 @@ class Additions(NamedTuple):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """Where a job's requests go.
+    """Where a job's requests go. members: each of several endpoints, the first of which this is; none where there is one.
 
     base_url: None for a local server, which is started with the session. grants: what the user has named or allowed.
     notes: what the user should know before anything is sent, one sentence each.
@@ -46,10 +46,13 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     additions: Additions = Additions()
     grants: tuple[Grant, ...] = ()
+    members: "tuple[tuple[Member, Endpoint], ...]" = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that no answer, message or file may show."""
+        if self.members:
+            return tuple(dict.fromkeys(secret for _, one in self.members for secret in one.secrets))
         keys = (self.key,) if self.key is not None else ()
         return tuple(secret.reveal() for secret in (*keys, *self.additions.secrets))
 
@@ -72,6 +75,10 @@ def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
     """
     if job.local_server is not None:
         return job
+    if job.is_fleet:
+        module = provider_of(job, environment)
+        usual = environment.get(module.BASE_URL_ENV) or module.DEFAULT_BASE_URL
+        return fleet.found(job, usual, lambda one: with_base_url(one, environment))
     module = provider_of(job, environment)
     sources = dict(job.sources)
     base_url = job.base_url
@@ -91,6 +98,9 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
     """Return the name of the environment variable that holds the key; None if no key is set."""
     if job.local_server is not None:
         return None
+    if job.members:
+        found = {key_source(fleet.seen_by(job, member), environment) for member in job.members}
+        return ", ".join(sorted(filter(None, found))) or None
     header = next((field for field in job.headers if field.carries_key), None)
     if header is not None and not job.api_key_env:
         return ", ".join(header.variables) or f"the header {header.name}"
@@ -126,7 +136,9 @@ def refuse_ungranted(job: Job, environment: Mapping[str, str]) -> None:
 
 
 def is_users(job: Job, environment: Mapping[str, str]) -> bool:
-    """Return True if the user has named the server of a job, or any secret may go there (``trust.is_users``)."""
+    """Return True if the user has named the servers of a job, or any secret may go there (``trust.is_users``)."""
+    if job.members:
+        return all(is_users(fleet.seen_by(job, member), environment) for member in job.members)
     return job.local_server is not None or trust.is_users(job, provider_of(job, environment), environment)
 
 
@@ -139,10 +151,17 @@ def files_grant(job: Job, environment: Mapping[str, str]) -> Grant | None:
     """Return what sending the files of that folder needs; None if nothing. The job has its base URL."""
     if job.local_server is not None:
         return None
+    if job.members:
+        every = [files_grant(fleet.seen_by(job, member), environment) for member in job.members]
+        # the first that the user has not named decides
+        return min((one for one in every if one is not None), key=lambda one: one.vouched, default=None)
     return trust.files_grant(job, provider_of(job, environment), environment, files_folder(job))
 
 
 def _key_grants(job: Job, environment: Mapping[str, str]) -> list[Grant]:
+    if job.members:
+        seen = (fleet.seen_by(job, member) for member in job.members)
+        return list(dict.fromkeys(grant for one in seen for grant in _key_grants(one, environment)))
     key = _key_variable(job, environment) if _key(job, environment) else None
     return trust.key_grants(job, provider_of(job, environment), environment, key)
 
@@ -162,9 +181,13 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     """
     if job.model is None:
         raise NotReadyError("no model is set; set model in the job file, or use --model")
+    if job.members:
+        if job.has_workers:
+            raise UsageError("workers send to one endpoint, and this job has several: leave out the workers or the others")
+        return _found_at_each(job, environment)
     # a contradiction is found here, and not when the first answer ends
     _ = job.finish
-    _check_certificates(environment)
+    way_out.check_certificates(environment)
     unknown = unknown_variables(environment)
     code = permitted(job, environment)
     if job.local_server is not None:
@@ -183,7 +206,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     grants = [*code, *_key_grants(job, environment)]
     trust.check(job, grants, environment)
     additions = _additions(job, environment)
-    proxy, secret = proxy_of(job.base_url), bool(value or additions.secrets)
+    proxy, secret = way_out.proxy_of(job.base_url), bool(value or additions.secrets)
     where = _where(job, name if value else None)
     return Endpoint(
         base_url=job.base_url,
@@ -193,6 +216,16 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         additions=additions,
         grants=tuple(grants),
     )
+
+
+def _found_at_each(job: Job, environment: Mapping[str, str]) -> Endpoint:
+    """Return the first endpoint of several, with all of them as its members."""
+    each = [(member, find_endpoint(fleet.seen_by(job, member), environment)) for member in job.members]
+    first = each[0][1]
+    grants = dict.fromkeys(grant for _, one in each for grant in one.grants)
+    # the line about each of them would be long; what else is said of several is said once
+    rest = dict.fromkeys(note for _, one in each for note in one.notes if not note.startswith(_ENDPOINT))
+    return structs.replace(first, members=tuple(each), grants=tuple(grants), notes=(fleet.headline(job), *rest))
 
 
 def _check_abilities(job: Job, module: ModuleType) -> None:
@@ -217,7 +250,7 @@ def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:
 
 def _where(job: Job, key_variable: str | None) -> str:
     """Return the first line of a session: where requests go, with what key, and who says so. It contains no secret."""
-    words = [f"endpoint {(job.base_url or '').partition('?')[0]}", f"model {job.model}"]
+    words = [f"{_ENDPOINT}{(job.base_url or '').partition('?')[0]}", f"model {job.model}"]
     words += [f"key from {key_variable}"] if key_variable is not None else []
     for field in job.headers:
         variables = f" from {', '.join(field.variables)}" if field.variables else ""
@@ -236,7 +269,7 @@ def _about_address(job: Job, proxy: str | None, secret: bool) -> Iterator[str]:
     if cut:
         yield f"base_url is used without {ending}: {job.base_url}"
     if proxy is not None:
-        yield f"requests go through the proxy {_without_user(proxy)}"
+        yield f"requests go through the proxy {way_out.without_user(proxy)}"
     if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         yield f"the key is sent unencrypted to {parts.hostname} (http)"
 
@@ -251,48 +284,3 @@ def _additions(job: Job, environment: Mapping[str, str]) -> Additions:
             found[what].append((field.name, Secret(value)))
             secrets += [Secret(secret) for secret in field.secrets(value, environment)]
     return Additions(tuple(found["header"]), tuple(found["query"]), tuple(secrets))
-
-
-def _check_certificates(environment: Mapping[str, str]) -> None:
-    """Raise UsageError if the HTTP client could not load the certificates; it uses the first of the two variables that is set."""
-    file, folders = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
-    if file:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-        except ssl.SSLError as error:
-            raise UsageError(f"SSL_CERT_FILE is {file!r}, which contains no certificate; correct it, or unset it") from error
-        except OSError as error:
-            raise UsageError(
-                f"SSL_CERT_FILE is {file!r}, which cannot be read: {error.strerror}; correct it, or unset it"
-            ) from error
-    elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
-        raise UsageError(f"SSL_CERT_DIR is {folders!r}, which is not a folder; correct it, or unset it")
-
-
-def proxy_of(base_url: str) -> str | None:
-    """Return the proxy that the environment sets for a base URL; None for this machine, which no proxy reaches."""
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    proxies = urllib.request.getproxies_environment()
-    if (
-        is_loopback(host)
-        or host.endswith(".localhost")
-        or no_proxy.bypassed(host, address.port_of(base_url), proxies.get("no", ""))
-    ):
-        return None
-    if not proxies and urllib.request.proxy_bypass(host):
-        # the settings of the system, on macOS and Windows
-        return None
-    kind = parts.scheme if proxies.get(parts.scheme) else "all"
-    proxy = proxies.get(kind)
-    return address.check_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None
-
-
-def _variable(name: str) -> str:
-    """Return a variable's name as the environment spells it; if both spellings exist, the lower-case one is in force."""
-    return next((variable for variable in sorted(os.environ, reverse=True) if variable.lower() == name), name)
-
-
-def _without_user(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

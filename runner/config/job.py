@@ -8,8 +8,9 @@ from typing import Any
 from msgspec import Struct, structs
 
 from runner import origin
-from runner.config import asking, fields
+from runner.config import asking, fields, fleet_tables
 from runner.config.fields import Field
+from runner.config.fleet_tables import Member
 from runner.config.job_file import find_files, is_beside, only, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
@@ -44,9 +45,12 @@ class Job(Struct, frozen=True, kw_only=True):
     provider: str
     # None: not set, so nothing can be sent
     model: str | None
-    # None: the provider's default
+    # None: the provider's default. Of several endpoints, the first, once they are known (``members``)
     base_url: str | None
     api_key_env: str | None
+    # tables of several endpoints, as they are given; and the reasons for which those that are fallbacks get requests
+    endpoints: list[Json] | None
+    fallback_on: str | list[str] | None
     # added to every request
     headers: tuple[Field, ...]
     query: tuple[Field, ...]
@@ -68,58 +72,41 @@ class Job(Struct, frozen=True, kw_only=True):
     finish_retry: str | list[str] | None
     finish_fail: str | list[str] | None
     finish_done: str | list[str] | None
-    # stop when the model refuses a parameter
-    strict_params: bool
+    strict_params: bool  # stop when the model refuses a parameter
     # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
     prices: str | dict[str, Json] | None
-    # answers that are wanted of each row; None: as many as the run has, 1 of a new one
-    answers: int | None
+    answers: int | None  # that are wanted of each row; None: as many as the run has, 1 of a new one
     # dollars, of the run and of each of its sessions, and tokens of the run: the most that requests may use
     max_cost: float | None
     max_cost_session: float | None
     max_tokens_total: int | None
-    # dollars: what is expected to cost more is asked about
-    confirm_above: float
-    # by the provider's name; None: its default
-    tier: str | None
-    # seconds for which a row waits for capacity of the flex tier
-    flex_patience: float
-    # None: where all rows have a long beginning in common
-    warm_prefix: bool | None
+    confirm_above: float  # dollars: what is expected to cost more is asked about
+    tier: str | None  # by the provider's name; None: its default
+    flex_patience: float  # seconds for which a row waits for capacity of the flex tier
+    warm_prefix: bool | None  # None: where all rows have a long beginning in common
     cache_prefix: bool
     attempts: int
-    # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
-    patience_s: int
-    # seconds from the start of a session
-    deadline: float | None
-    # failed rows of the run that count as success: a number, or a percentage of its rows; None: none
-    ok_failed: int | str | None
-    # what starts the workers, None: the session itself; its cluster; its options, each as NAME=VALUE
-    engine: str | None
+    patience_s: int  # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
+    deadline: float | None  # seconds from the start of a session
+    ok_failed: int | str | None  # failed rows of the run that count as success: a number, or a percentage of its rows
+    engine: str | None  # what starts the workers, None: the session itself; its cluster; its options, each as NAME=VALUE
     engine_address: str | None
     engine_options: str | list[str] | None
-    # full or normal: which answers a power cut can lose
-    durability: str
-    # how the input is read; None: found out from the file
-    input_format: str | None
+    durability: str  # full or normal: which answers a power cut can lose
+    input_format: str | None  # how the input is read; None: found out from the file
     encoding: str | None
     delimiter: str | None
     sheet: str | None
-    # the field that is the id of a row
-    id_column: str
+    id_column: str  # the field that is the id of a row
     # what of it is used; None: all
     columns: str | list[str] | None
     where: str | None
     sample: int | None
     sample_seed: int
-    # False: fields of a row such as model and temperature are plain data
-    row_settings: bool
-    # False: the store does not keep what makes a row's request
-    keep_rows: bool
-    # a new run takes over the answers that earlier runs in its store have to the same requests
-    reuse: bool
-    # requests that several rows make are sent once
-    dedupe: bool
+    row_settings: bool  # False: fields of a row such as model and temperature are plain data
+    keep_rows: bool  # False: the store does not keep what makes a row's request
+    reuse: bool  # a new run takes over the answers that earlier runs in its store have to the same requests
+    dedupe: bool  # requests that several rows make are sent once
     # templates; None: each row has its own prompt or messages. The file has been read into ``prompt``
     prompt: str | None
     prompt_file: str | None
@@ -138,8 +125,7 @@ class Job(Struct, frozen=True, kw_only=True):
     # end answers that can no longer fit, and those in which this is found, a regular expression
     fail_fast: bool
     stop_when: str | None
-    # False: each answer is asked for in one piece
-    stream: bool
+    stream: bool  # False: each answer is asked for in one piece
     params: Params
     connect_s: float
     first_byte_s: float
@@ -155,6 +141,15 @@ class Job(Struct, frozen=True, kw_only=True):
     granted: frozenset[tuple[str, str, str]] = frozenset()
     # the job file, if there is one
     file: Path | None = None
+    # several base URLs, or what stands for a list, as they are given; several variables of keys; all endpoints, once known
+    base_urls: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
+
+    @property
+    def is_fleet(self) -> bool:
+        """True if its requests go to several endpoints, or with several keys."""
+        return bool(self.base_urls or self.key_variables or self.endpoints)
 
     @property
     def local_server(self) -> LocalServer | None:
@@ -184,6 +179,9 @@ class Job(Struct, frozen=True, kw_only=True):
             for setting in SETTINGS
         }
         flat |= {name: "auto" for name in _AUTO if flat[name] is None}
+        if self.is_fleet:
+            flat["base_url"] = None if self.endpoints else list(self.base_urls) or self.base_url
+            flat["api_key_env"] = list(self.key_variables) or self.api_key_env
         flat.update(
             {kind: fields.stored(kind, getattr(self, kind), origin.first_of(self.input)) for kind in ("headers", "query")}
         )
@@ -261,13 +259,13 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         values[kind] = fields.restored(kind, settings.get(kind), origin.first_of(settings["input"]), headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
-        if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
+        if not setting.answer and setting.name not in ("base_url", "endpoints") and environment.get(setting.variable):
             value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     if options.get("provider") not in (None, values.get("provider")):
         # the address of one provider is of no use to another
-        values.pop("base_url", None)
+        values = {name: value for name, value in values.items() if name not in ("base_url", "endpoints")}
     prices = values.get("prices")
     _take(options, values, sources)
     if options.get("prices") is not None:
@@ -291,5 +289,6 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
     full.update({kind: full[kind] or () for kind in ("headers", "query")})
+    fleet_tables.split(full)
     unvouched = frozenset(name for name, where in sources.items() if where == word)
     return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)

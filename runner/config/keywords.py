@@ -9,8 +9,10 @@ class CommonSettings(TypedDict, total=False):
 
     provider: str | None
     model: str | None
-    base_url: str | None
-    api_key_env: str | None
+    base_url: str | Sequence[str] | None
+    api_key_env: str | Sequence[str] | None
+    endpoints: Sequence[Mapping[str, Any]] | None
+    fallback_on: str | Sequence[str] | None
     headers: Mapping[str, str] | Sequence[str] | None
     query: Mapping[str, str] | Sequence[str] | None
     concurrency: int | Literal["auto"] | None

@@ -18,6 +18,7 @@ Kind: TypeAlias = Literal[
     "messages",
     "prices",
     "schema",
+    "tables",
 ]
 
 
@@ -27,7 +28,7 @@ class Setting(NamedTuple):
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
     number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
     "share" a number or a percentage, "prices" the word list or an object, "headers" and "query" an object of strings, or a list
-    of strings such as ``Name: value`` and ``name=value``, "schema" a JSON Schema or its file. Numbers
+    of strings such as ``Name: value`` and ``name=value``, "schema" a JSON Schema or its file, "tables" a list of objects. Numbers
     with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans, unless ``inclusive`` says otherwise.
     default: None leaves the value to the provider, or unset.
@@ -72,8 +73,15 @@ LEAST_PER_MINUTE = 0.0001
 SETTINGS = (
     Setting("provider", "text", "openai, anthropic, simulator, or the name of a plug-in.", "openai", answer=True),
     Setting("model", "text", "Name of the model.", answer=True),
-    Setting("base_url", "text", "Endpoint URL. OpenAI: ends in /v1. Anthropic: without /v1."),
-    Setting("api_key_env", "text", "Environment variable that holds the API key."),
+    Setting(
+        "base_url", "texts", "Endpoint URL, of several one each; file:PATH names a list. OpenAI: ends in /v1. Anthropic: without."
+    ),
+    Setting("api_key_env", "texts", "Environment variable that holds the API key; of several accounts one each."),
+    # Not an answer setting: the endpoints of a run come and go, and each attempt says which one it was.
+    Setting(
+        "endpoints", "tables", "Endpoints, as a JSON list of objects with base_url, api_key_env, model, weight, fallback, prices."
+    ),
+    Setting("fallback_on", "texts", "When fallback endpoints get rows: outage, rate_limited, content_policy; may be repeated."),
     Setting(
         "headers",
         "headers",
@@ -151,11 +159,7 @@ SETTINGS = (
         0,
     ),
     Setting("deadline", "span", "Stop the run after this time, in seconds or as 30m, 8h; it can be continued later.", None, 0),
-    Setting(
-        "ok_failed",
-        "share",
-        "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%.",
-    ),
+    Setting("ok_failed", "share", "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%."),
     Setting(
         "durability",
         "choice",

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from runner import durations
-from runner.config import fields, schemas
+from runner.config import fields, fleet_tables, schemas
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 from runner.prices import own
@@ -25,9 +25,10 @@ DEEPEST = 200
 """Levels of a JSON value, at most: encoding it fails at about a thousand."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-    "choice": str, "bool": bool, "share": (int, str), "messages": list, "prices": (str, dict),
+    "choice": str, "bool": bool, "share": (int, str), "messages": list, "prices": (str, dict), "tables": list,
     "schema": (str, dict),
 }  # fmt: skip
+_ADDRESSES = ("base_url", "api_key_env")
 _TEXT_OR_JSON = ("texts", "headers", "query", "prices")
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -42,7 +43,7 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
-        elif setting.kind in ("json", "messages") or (setting.kind in _TEXT_OR_JSON and text[:1] in "[{"):
+        elif setting.kind in ("json", "messages", "tables") or (setting.kind in _TEXT_OR_JSON and text[:1] in "[{"):
             value = json.loads(text)
     except RecursionError:
         raise UsageError(f"{setting.key} is nested too deeply ({where})") from None
@@ -73,8 +74,10 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if setting.name in _ADDRESSES and isinstance(value, list) and not all(one.strip() for one in value if isinstance(one, str)):
+        raise UsageError(f"{setting.key} has a text that is empty ({where})")
     if (
-        setting.kind in ("text", "schema")
+        (setting.kind in ("text", "schema") or setting.name in _ADDRESSES)
         and setting.name != "system"
         and isinstance(value, str)
         and not value.strip()
@@ -86,7 +89,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
-    value = _plain_tree(value) if setting.kind in ("json", "messages", "prices", "schema") else value
+    value = _plain_tree(value) if setting.kind in ("json", "messages", "prices", "schema", "tables") else value
     return _checked_further(setting, value, where)
 
 
@@ -94,6 +97,10 @@ def _checked_further(setting: Setting, value: Any, where: str) -> Any:
     """Check what the kinds of a few settings ask for besides. Raises UsageError."""
     if setting.kind == "prices" and isinstance(value, dict):
         own.check(value)
+    if setting.name == "endpoints":
+        fleet_tables.check_endpoints(value, where)
+    if setting.name == "fallback_on":
+        fleet_tables.check_reasons(value, where)
     if setting.name == "stop_when":
         _check_pattern(value, where)
     return schemas.checked(value, where) if setting.kind == "schema" else value
@@ -114,14 +121,14 @@ def _is_written(setting: Setting, value: str) -> bool:
         return value != "auto"
     if setting.kind == "prices":
         return value[:1] == "{"
-    return setting.kind in ("json", "messages") or (setting.kind in ("int", "float") and _has_unit(value))
+    return setting.kind in ("json", "messages", "tables") or (setting.kind in ("int", "float") and _has_unit(value))
 
 
 def _fits(setting: Setting, value: Any) -> bool:
     """Return True if a value has the type of its setting, and is within its bounds."""
     fits = isinstance(value, _KINDS[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
-        of_kind = _is_message if setting.kind == "messages" else _is_text
+        of_kind = _is_message if setting.kind == "messages" else _is_table if setting.kind == "tables" else _is_text
         fits = fits and bool(value) and all(map(of_kind, value))
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
@@ -139,6 +146,10 @@ def _reaches(setting: Setting) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _is_message(value: Any) -> bool:
@@ -238,7 +249,7 @@ def _requirement(setting: Setting) -> str:
         "share": "a number of rows or a share such as 2%",
         "choice": " or ".join(setting.choices), "bool": "true or false",
         "headers": "a JSON object", "query": "a JSON object",
-        "messages": "a JSON list of objects with role and content",
+        "messages": "a JSON list of objects with role and content", "tables": "a list of tables, [[endpoints]]",
         "prices": "list or a table of prices by model",
         "schema": schemas.SCHEMA_MEANT,
     }[setting.kind]  # fmt: skip

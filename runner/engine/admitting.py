@@ -9,14 +9,13 @@ It holds the amount while it waits for its permit.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import anyio
 
 from runner.admission import Amounts, Permit, Reservation
-from runner.engine.answers import InformedProvider
 from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
 from runner.engine.collective import QUOTE_S, Collective
@@ -26,6 +25,7 @@ from runner.engine.retry import phrase
 from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
 from runner.engine.task import Task
+from runner.engine.way import Way
 from runner.interfaces import Emit
 from runner.model import Attempt, Item
 from runner.money import Price
@@ -60,10 +60,10 @@ class Purse(Protocol):
 
 
 class Admitting:
-    """Lets requests out. purse: of the session; None: there is no budget."""
+    """Lets requests out. purse: of the session; None: there is no budget. ways: where they can go, by number."""
 
-    def __init__(self, sender: Sender, provider: InformedProvider, stop: Stop, clock: Clock) -> None:
-        self._sender, self._provider, self._stop = sender, provider, stop
+    def __init__(self, sender: Sender, ways: Sequence[Way], stop: Stop, clock: Clock) -> None:
+        self._sender, self.ways, self._stop = sender, ways, stop
         self._sleep, self._wall, self._clock = clock.sleep, clock.wall, clock.monotonic
         self.purse: Purse | None = None
         # what is reserved where there is no budget; None: nothing is
@@ -88,7 +88,7 @@ class Admitting:
             self._retrying[number] += 1
         try:
             with self._stop.interrupts():
-                if wait_s:
+                if wait_s and not task.standing.elsewhere:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
                 permit = await self._permit(task)
@@ -122,9 +122,10 @@ class Admitting:
                 self._encode_again(task)
 
     def _encode_again(self, task: Task) -> None:
-        """Encode a request again if a parameter was learned while its item waited."""
-        if task.revision != self._provider.revision:
-            task.revision, task.call = self._provider.revision, self._provider.encode(task.item.request)
+        """Encode a request again if a parameter was learned while its item waited, or it goes elsewhere now."""
+        provider = task.way.provider
+        if task.revision != provider.revision:
+            task.revision, task.call = provider.revision, provider.encode(task.item.request)
 
     def settle(self, reserved: Reservation, attempt: Attempt) -> None:
         """Give back what an attempt has held of the budget and not used. It has been saved."""
@@ -166,9 +167,15 @@ class Admitting:
         if until is not None:
             if (left_s := until - self._clock()) > 0:
                 with anyio.move_on_after(left_s):
-                    return await task.lane.acquire(task.standing, expected(task), most)
+                    return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
             fall_back(task)
-        return await task.lane.acquire(task.standing, expected(task), most)
+        return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
+
+    def _led(self, task: Task, permit: Permit) -> Permit:
+        """Have the request made for the endpoint that the permit is for."""
+        if permit.endpoint != task.way.number:
+            task.way, task.revision = self.ways[permit.endpoint], -1
+        return permit
 
     def _pass(self, task: Task) -> None:
         """Let a row out of its lane that cannot go out in this session any more: what is left of the budget is too small."""
@@ -177,7 +184,7 @@ class Admitting:
 
     def _renewed(self, task: Task, purse: Purse, reserved: Reservation) -> Reservation:
         """Return a reservation as it is now: the wait for the permit may have been long, or a parameter was learned meanwhile."""
-        if task.revision == self._provider.revision and self._wall() - reserved.started_at <= QUOTE_S:
+        if task.revision == task.way.provider.revision and self._wall() - reserved.started_at <= QUOTE_S:
             return reserved
         return self._reservation(task, purse)
 

@@ -27,7 +27,8 @@ from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
-from runner.engine.task import Share, Task, failure_of, repeats
+from runner.engine.task import Share, Task, attempt_of, failure_of, repeats
+from runner.engine.way import Way
 from runner.errors import (
     AttachmentError,
     AttemptError,
@@ -50,10 +51,7 @@ E = TypeVar("E", bound=Exchange)
 
 
 class Attempts(Generic[E]):
-    """Turns items into outcomes. The pipeline calls ``handle`` for each item.
-
-    redactor: removes secrets from error messages and answers before they are stored.
-    """
+    """Turns items into outcomes. The pipeline calls ``handle`` for each. redactor: removes secrets before anything is stored."""
 
     def __init__(
         self,
@@ -68,16 +66,16 @@ class Attempts(Generic[E]):
         clock: Clock | None = None,
     ) -> None:
         self._provider, self._client, self._lanes, self._sender = provider, client, lanes, Sender(provider)
-        self._policy, self._judge, self._stop = policy, judge, stop
+        self._policy, self._stop = policy, stop
+        self._ways: Sequence[Way] = [Way(provider, judge)]
         self._redactor, clock = redactor or Redactor(), clock or Clock()
-        self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
-        self._repaired = partial(repaired, provider=provider, judge=judge, clock=self._clock, most=policy.repairs)
-        self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
-        # called when the answer to an item begins
-        self.begun: Callable[[Item], None] = lambda _: None
-        # what attempts hold that have not been saved yet, by key and number of the attempt
+        self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
+        self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
+        self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
+        self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
+        # what attempts hold that have not been saved yet, by key and number
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
-        self._admitting = Admitting(self._sender, provider, stop, clock)
+        self._admitting = Admitting(self._sender, self._ways, stop, clock)
 
     def saved(self, entry: Entry) -> None:
         """Release the permit of an attempt that has been saved."""
@@ -103,6 +101,11 @@ class Attempts(Generic[E]):
         """Have a reservation in the store for all requests that are open, in place of one for each."""
         self._admitting.collective = collective
 
+    def go_by(self, ways: Sequence[Way], client: Client[E]) -> None:
+        """Send to several endpoints. ways: by the number that a permit has; there may be more later."""
+        self._ways, self._client = ways, client
+        self._admitting.ways, self._provider, self._sender.provider = ways, ways[0].provider, ways[0].provider
+
     def avoid(self, seeds: Sequence[int]) -> None:
         """Make up none of these seeds. seeds: in rising order."""
         self._sender.used_seeds = seeds
@@ -126,7 +129,7 @@ class Attempts(Generic[E]):
         standing = lane.enter(item.attempts_before, item.key)
         standing.slow = item.request.tier == FLEX
         try:
-            return await self._work(Task(item, call, lane, standing, revision, files=files), emit)
+            return await self._work(Task(item, call, lane, standing, revision, self._ways[0], files=files), emit)
         except AttemptError as error:
             # nobody knows what it can use of the budget
             return failed(item, standing.number, None, error.code, self._redactor(str(error)))
@@ -143,8 +146,8 @@ class Attempts(Generic[E]):
             attempt, result = await self._attempt(task, permit, emit)
             if isinstance(result, Completion):
                 task.lane.succeeded(permit, result.usage)
-                self._judge.success(item.request.model, task.size)
-                unseeded.answered(task, self._provider)
+                task.way.judge.success(item.request.model, task.size)
+                unseeded.answered(task, task.way.provider)
                 return done(item, standing.number, attempt, result)
             if self._costs_nothing(task, permit, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
@@ -152,7 +155,7 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._verdict(task, result)
-            if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result, item.request.model, task.size):
+            if verdict == "fail" and self._policy.refused_s and task.way.judge.doubts(result, item.request.model, task.size):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
@@ -162,7 +165,7 @@ class Attempts(Generic[E]):
             if reason is not None:
                 attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
                 # stop first: no request may be sent while this task waits for the writer
-                self._stop_run(attempt, code=result.code, todo=self._judge.advice(result, item, attempt.error))
+                self._stop_run(attempt, code=result.code, todo=task.way.judge.advice(result, item, attempt.error))
                 await emit(attempt)
                 return None
             if wait_s is None:
@@ -180,22 +183,19 @@ class Attempts(Generic[E]):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
-        seed, model = task.call.made_seed, item.request.model
-        attempt = Attempt(
-            key=item.key, number=standing.number, started_at=started_at, duration_s=0.0, model=model, made_seed=seed
-        )
+        attempt, way = attempt_of(task, started_at), task.way
         result: Completion | AttemptError
         try:
-            call = None if task.files is None else self._sender.whole(task.files)
-            await self._client.stream(await call if call else task.call, decoder, exchange, self._provider.error)
-            result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
+            call = None if task.files is None else self._sender.whole(task.files, way.provider)
+            await self._client.stream(await call if call else task.call, decoder, exchange, way.provider.error)
+            result, task.answer = judged(way.provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
             await emit(self._record(attempt, task, start, exchange, decoder, cancelled))
             raise
         except AttemptError as error:
-            result = without_frames(self._provider.explained(error, item.request, task.call))
+            result = without_frames(way.provider.explained(error, item.request, task.call))
             task.answer = conceal(partial_of(decoder), self._redactor) if result.early else None
         except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
@@ -221,8 +221,8 @@ class Attempts(Generic[E]):
         """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
         model = task.item.request.model
         if not error.kept:
-            return self._judge.verdict(error, model, self._clock())
-        self._judge.success(model)
+            return task.way.judge.verdict(error, model, self._clock())
+        task.way.judge.success(model)
         return error.verdict
 
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
@@ -247,7 +247,7 @@ class Attempts(Generic[E]):
         counts = retried and error.sent and not throttled
         standing.ended, standing.asked = now, hint_s is not None
         if counts:
-            standing.failures.append(failure_of(attempt, error, now))
+            standing.failures.append(failure_of(attempt, error, now, permit.endpoint))
         permit.words = attempt.error
         if error.kept:
             lane.succeeded(permit, attempt.usage)
@@ -277,7 +277,7 @@ class Attempts(Generic[E]):
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
         task.standing.ended, task.standing.asked = self._clock(), False
         refusing_s = task.lane.refused(task.standing, permit, attempt)
-        patience_s = self._policy.refused_s if self._judge.answered else min(self._policy.refused_s, UNREACHED_S)
+        patience_s = self._policy.refused_s if task.way.judge.answered else min(self._policy.refused_s, UNREACHED_S)
         if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row was refused for {format_span(patience_s)})")
             self._stop_run(attempt, code="refused", todo=advice("refused"))

@@ -127,8 +127,12 @@ class Judge:
     def _unreached(self, now: float) -> Verdict:
         if self._unreached_since is None:
             self._unreached_since = now
+        return "stop" if self.is_out_of_reach(now) else "retry"
+
+    def is_out_of_reach(self, now: float) -> bool:
+        """Return True if the server could not be reached for so long that the run may end. now: as for ``verdict``."""
         limit = OUTAGE_S if self._answered else UNREACHED_S
-        return "stop" if now - self._unreached_since >= limit else "retry"
+        return self._unreached_since is not None and now - self._unreached_since >= limit
 
     def _refused(self, error: ProviderError) -> Verdict:
         refusal = (error.code, str(error))

@@ -55,10 +55,10 @@ class HeardAttempts(Attempts[E]):
         """Return a decoder that tells what it takes."""
         item, number = task.item, task.standing.number
         if self._listens is not None and not self._listens(item):
-            return self._provider.decoder()
+            return task.way.provider.decoder()
         which: dict[str, Any] = {"id": row_id(item), "attempt": number, "answer_number": number_of(item.key)}
         self._hear(RowStarted(**which, line=item.position, model=item.request.model))
-        telling = TellingDecoder(self._provider.decoder(), item, number, self._hear, self._redactor, self._clock)
+        telling = TellingDecoder(task.way.provider.decoder(), item, number, self._hear, self._redactor, self._clock)
         if self._values is not None:
             telling.follow(self._values())
         task.heard = telling

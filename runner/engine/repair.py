@@ -10,10 +10,8 @@ from msgspec import structs
 
 from runner.admission import Permit
 from runner.answer_shape import arguments_of
-from runner.engine.judge import Judge
 from runner.engine.task import Files, Task
 from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
-from runner.interfaces import Provider
 from runner.model import Attempt, Completion, Message, Request
 
 _WORDS = "Your answer cannot be used: {reason}. Answer again with nothing but the corrected JSON."
@@ -25,8 +23,6 @@ def repaired(
     attempt: Attempt,
     error: AttemptError,
     *,
-    provider: Provider,
-    judge: Judge,
     clock: Callable[[], float],
     most: int,
 ) -> bool:
@@ -45,10 +41,10 @@ def repaired(
         whole, tokens, size = task.files
         task.files = Files(_asking(whole, task.asked_whole, error), tokens, size)
     task.item = structs.replace(task.item, request=_asking(task.item.request, task.asked, error))
-    task.call = provider.encode(task.item.request)
+    task.call = task.way.provider.encode(task.item.request)
     task.fresh, task.standing.ended, task.standing.asked = False, clock(), False
     task.lane.succeeded(permit, attempt.usage)
-    judge.success(task.item.request.model)
+    task.way.judge.success(task.item.request.model)
     return True
 
 

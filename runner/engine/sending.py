@@ -30,7 +30,7 @@ class Sender:
     """Makes the requests of a session."""
 
     def __init__(self, provider: InformedProvider) -> None:
-        self._provider = provider
+        self.provider = provider
         # seeds that are not to be made up, as answers that were taken over have them; in rising order
         self.used_seeds: Sequence[int] = ()
         self._room = ROOM_BYTES
@@ -47,18 +47,18 @@ class Sender:
             found = await to_thread.run_sync(self._attachments.outlined, item.request, abandon_on_cancel=True)
             files = Files(item.request, found.tokens, found.size)
             item = structs.replace(item, request=found.request)
-        return item, self._provider.encode(item.request), files
+        return item, self.provider.encode(item.request), files
 
-    async def whole(self, files: Files) -> HttpCall:
-        """Return the whole request of an item with files. Raises AttachmentError.
+    async def whole(self, files: Files, provider: InformedProvider) -> HttpCall:
+        """Return the whole request of an item with files. provider: where it goes. Raises AttachmentError.
 
         Who passes it on gives it no name, so that the client, which forgets it once it is sent, is the last to hold it.
         """
         # a thread that hangs on a disk does not hold up the end of the session
-        return await to_thread.run_sync(self._filled, files.request, abandon_on_cancel=True, limiter=self._few)
+        return await to_thread.run_sync(self._filled, files.request, provider, abandon_on_cancel=True, limiter=self._few)
 
-    def _filled(self, request: Request) -> HttpCall:
-        return self._provider.encode(self._attachments.filled(request))
+    def _filled(self, request: Request, provider: InformedProvider) -> HttpCall:
+        return provider.encode(self._attachments.filled(request))
 
     async def enter(self, task: Task) -> None:
         """Wait for room in memory for the files of a request, if it has any."""
@@ -80,7 +80,7 @@ class Sender:
 
     @property
     def _attachments(self) -> Attachments[Request]:
-        attachments = self._provider.attachments
+        attachments = self.provider.attachments
         if attachments is None:
             raise AttachmentError("this provider takes no files")
         return attachments

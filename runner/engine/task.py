@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, structs
 
 from runner.admission import Failure, Reservation, Standing
+from runner.engine.way import Way
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
 from runner.model import Attempt, Completion, HttpCall, Item, Message, Request
@@ -54,6 +55,8 @@ class Task(Struct):
     standing: Standing
     # the state of the provider in which ``call`` was encoded
     revision: int
+    # where its next attempt goes, or its present one
+    way: Way
     # the complete answer of the last attempt, whatever it counts as
     answer: Completion | None = None
     # what the row names; ``item`` and ``call`` then hold an outline of the request
@@ -91,12 +94,26 @@ def asks(task: Task, **changes: Any) -> None:
     task.revision = -1
 
 
-def failure_of(attempt: Attempt, error: AttemptError, now: float) -> Failure:
-    """Return the record of a failure that counts. now: when it came, by the engine's clock."""
+def attempt_of(task: Task, started_at: float) -> Attempt:
+    """Return the record of an attempt that begins. started_at: seconds since the epoch."""
+    way, request = task.way, task.item.request
+    return Attempt(
+        key=task.item.key,
+        number=task.standing.number,
+        started_at=started_at,
+        duration_s=0.0,
+        model=way.asks_for(request.model),
+        endpoint=way.endpoint,
+        made_seed=task.call.made_seed,
+    )
+
+
+def failure_of(attempt: Attempt, error: AttemptError, now: float, endpoint: int = 0) -> Failure:
+    """Return the record of a failure that counts. now: when it came, by the engine's clock. endpoint: where, by its number."""
     # such a fault is made by the server, so it looks the same each time if the request causes it
     fixed = (isinstance(error, StreamError) and not error.kept) or error.code == "bad_http"
     looks = (error.code, attempt.bytes_received) if fixed else None
-    return Failure(began=now - attempt.duration_s, ended=now, looks=looks)
+    return Failure(began=now - attempt.duration_s, ended=now, looks=looks, endpoint=endpoint)
 
 
 def repeats(task: Task, alike: int) -> bool:

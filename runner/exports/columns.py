@@ -9,7 +9,7 @@ from msgspec import structs
 from runner.model import Result
 from runner.text import encodable
 
-_SOME = ("file", "answer_number", "same_as")
+_SOME = ("file", "answer_number", "same_as", "endpoint")
 COLUMNS = tuple(name for name in Result.__struct_fields__ if name not in _SOME)
 """The columns of an export, before ``metadata`` is replaced by a column for each of the rows' own fields."""
 
@@ -18,12 +18,13 @@ class Parts(NamedTuple):
     """Which columns an export has that most have not.
 
     files: of the files in which the rows are. answers: of the number of each answer. copies: of the rows that bought answers
-    for others.
+    for others. endpoints: of the one that answered, where there are several.
     """
 
     files: bool = False
     answers: bool = False
     copies: bool = False
+    endpoints: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -33,6 +34,8 @@ class Parts(NamedTuple):
             names.insert(names.index("text") + 1, "answer_number")
         if self.copies:
             names.insert(names.index("reused_from") + 1, "same_as")
+        if self.endpoints:
+            names.insert(names.index("served_model") + 1, "endpoint")
         return (*names, "file") if self.files else tuple(names)
 
 

@@ -17,9 +17,12 @@ from runner.session.naming import file_word, in_full, store_option
 from runner.session.options import SessionOptions
 from runner.text import as_text, shell_word
 
-KEPT = ("base_url", "api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query", "prices", "answers")
+KEPT = (
+    *("base_url", "api_key_env", "endpoints", "fallback_on", "max_cost", "max_cost_session", "max_tokens_total"),
+    *("headers", "query", "prices", "answers"),
+)
 """What a run keeps that ``resume`` or ``retry`` was given: the next session needs no word of it."""
-_LEADS = ("api_key_env", "headers", "query")
+_LEADS = ("api_key_env", "endpoints", "headers", "query")
 """Settings that name secrets."""
 _CONTINUES = re.compile(r"`runner (?:resume|retry)((?: --[^`]*)?)`")
 _UNFIT = re.compile(r"`|^\$'")
@@ -91,7 +94,7 @@ def anew(job: Job, store: str | Path) -> str:
         today = {setting.name: setting.default for setting in SETTINGS}
     now, words = job.settings(), list[str]()
     for setting in SETTINGS:
-        value = getattr(job.params if setting.key.startswith("params.") else job, setting.name)
+        value = _value(job, setting)
         if value is None or now[setting.name] == today[setting.name] or (not users and setting.name in _LEADS):
             continue
         typed = list(_typed(setting, value if users or setting.name != "base_url" else UNKNOWN))
@@ -143,7 +146,7 @@ def _chosen(job: Job, without: "tuple[str, ...] | list[str]") -> list[str] | Non
         if written is not None:
             found += [written, shell_word(source.rpartition(" (")[0])]
         elif source.startswith("option"):
-            value = getattr(job.params if setting.key.startswith("params.") else job, setting.name)
+            value = _value(job, setting)
             if value is None and setting.kind != "slots":
                 continue
             for word in _typed(setting, value):
@@ -151,6 +154,13 @@ def _chosen(job: Job, without: "tuple[str, ...] | list[str]") -> list[str] | Non
                     return None
                 found.append(word)
     return found
+
+
+def _value(job: Job, setting: Setting) -> Json | tuple[Field, ...]:
+    if setting.name in ("base_url", "api_key_env"):
+        # a job has one value of several in another field
+        return job.settings()[setting.name]
+    return getattr(job.params if setting.key.startswith("params.") else job, setting.name)
 
 
 def _typed(setting: Setting, value: Json | tuple[Field, ...]) -> Iterator[str | None]:

@@ -85,7 +85,7 @@ def opened(source: Path, store: Path) -> Answers:
     number = origin.run_of(source)
     with StoreReader(store) as reader:
         run = reader.run(number)
-        several, _ = reader.shares(run.id)
+        several, *_ = reader.shares(run.id)
     rows = AnsweredRows(store, run.id, several=several)
     if not len(rows):
         raise UsageError(

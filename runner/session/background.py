@@ -1,10 +1,11 @@
-"""Background tasks of a session: report progress, store the pace, announce a stop, enforce the deadline, try TLS."""
+"""Background tasks of a session: progress, the pace, the announcement of a stop, the deadline, TLS, a list of endpoints."""
 
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,13 +16,17 @@ from runner.config.endpoint import Endpoint, is_users
 from runner.config.job import Job
 from runner.durations import format_span
 from runner.engine.attempt import FATAL_GRACE_S
-from runner.engine.limits import Lanes
+from runner.engine.limits import Lanes, Limits
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError, advice, to_address
 from runner.event_types import Event, Progress, Stopping
 from runner.pace import Pace
 from runner.providers.http.tls_probe import speaks_tls
+from runner.session.wiring import most_at_one
 from runner.text import shell_word
+
+if TYPE_CHECKING:
+    from runner.session.fleets import Fleet
 
 TICK_S = 0.5
 """Interval between two progress events, in seconds."""
@@ -58,6 +63,16 @@ async def tell_stop(tell: Callable[[Event], None], stop: Stop, lanes: Lanes) -> 
     tell(Stopping(reason=stop.reason or "", in_flight=lanes.in_flight, grace_s=stop.grace_s, code=code))
 
 
+def fleet_of(job: Job, endpoint: Endpoint, limits: Limits) -> "Fleet | None":
+    """Return the endpoints of a session, whose list it follows; None where there is one."""
+    if not endpoint.members:
+        return None
+    # imported here: few jobs have several
+    from runner.session.fleets import Fleet
+
+    return Fleet(job, endpoint, limits, most_at_one(job))
+
+
 def keep_watch(
     group: TaskGroup, job: Job, endpoint: Endpoint, doubt: anyio.Event, stop: Stop, lanes: Lanes, *, start: float
 ) -> None:
@@ -65,7 +80,7 @@ def keep_watch(
 
     doubt, start: as for ``find_tls`` and ``keep_deadline``.
     """
-    if endpoint.base_url is not None and endpoint.proxy is None:
+    if endpoint.base_url is not None and endpoint.proxy is None and not endpoint.members:
         group.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=is_users(job, os.environ)))
     if job.deadline is not None:
         group.start_soon(keep_deadline, job.deadline, start, stop, lanes)

@@ -26,11 +26,12 @@ from runner.session.options import SessionOptions
 from runner.session.refusing import plain
 from runner.store import database, runs
 from runner.store.changes import Changes, noted
+from runner.store.places import is_same_place, place_of
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
 from runner.text import shell_word
 
-_KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query", "prices")
+_KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query", "prices", "fallback_on")
 """What belongs to an address, the budget and the prices: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
 
@@ -165,7 +166,8 @@ def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) ->
 
 def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     """Raise UsageError if a run that `runner run` would continue has answers from another address."""
-    if run.base_url == job.base_url or not runs.has_answers(store, run.id):
+    place = place_of(job.settings())
+    if is_same_place(run.base_url, place) or not runs.has_answers(store, run.id):
         return
     # nothing is advised that sends a secret, before the user has allowed where it goes
     endpoint.refuse_ungranted(job, os.environ)
@@ -173,11 +175,11 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     resume = command("resume", run.id, store, *moved)
     if not moved:
         raise UsageError(
-            f"run {run.id} has answers to these rows from {run.base_url}, and {job.file or 'a file'} names {job.base_url}: "
-            f"`{resume}` continues that run at {run.base_url}, and --new starts a new run that sends all rows to {job.base_url}"
+            f"run {run.id} has answers to these rows from {run.base_url}, and {job.file or 'a file'} names {place}: "
+            f"`{resume}` continues that run at {run.base_url}, and --new starts a new run that sends all rows to {place}"
         )
     raise UsageError(
-        f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {job.base_url} now: "
+        f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {place} now: "
         f"`{resume}` continues that run there, and --new starts a new run that sends all rows again"
     )
 
@@ -189,10 +191,10 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
     """
     store, answer = given.store, job.answer_settings()
     different = runs.differences(run.settings, answer)
-    settings, names, columns = {**run.settings}, ["base_url", *_KEPT[:4]], dict[str, Json]()
-    if job.base_url is not None or "base_url" in settings:
-        settings["base_url"] = job.base_url
-    settings |= {name: value for name, value in job.settings().items() if name in _KEPT and is_option(job, name)}
+    settings, names, columns = {**run.settings}, ["base_url", *_KEPT[:4], "endpoints"], dict[str, Json]()
+    now = job.settings()
+    settings |= {name: now[name] for name in ("base_url", "endpoints") if now[name] is not None or name in settings}
+    settings |= {name: value for name, value in now.items() if name in _KEPT and is_option(job, name)}
     if different and options.retry_failed:
         refusing.other_provider(job, store, run, different)
         refusing.other_template(job, store, run, different)
@@ -207,10 +209,10 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
         columns["settings"] = msgspec.json.encode(settings).decode()
     if str(job.input) != run.input:
         columns |= runs.input_values(store, job.input)
-    now = {name: settings.get(name) for name in names} | ({"input": str(job.input)} if "input" in columns else {})
+    after = {name: settings.get(name) for name in names} | ({"input": str(job.input)} if "input" in columns else {})
     return Changes(
         columns=columns,
-        noted=noted({**run.settings, "input": run.input}, now),
+        noted=noted({**run.settings, "input": run.input}, after),
         variant=answer if different and options.retry_failed else None,
     )
 
@@ -222,8 +224,8 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
         about.append(f"run {run.id} read these rows from {_name(Path(run.input))}; it continues with {_name(given.path)}")
     elif identity.is_elsewhere(given, run):
         about.append(f"run {run.id} read these rows from {run.target or run.input}; it continues with {given.path.resolve()}")
-    if run.base_url != job.base_url:
-        about.append(f"run {run.id} continues at {job.base_url} (before: {run.base_url})")
+    if run.base_url != (place := place_of(job.settings())):
+        about.append(f"run {run.id} continues at {place} (before: {run.base_url})")
     return about
 
 
@@ -240,7 +242,7 @@ def answered_elsewhere(job: Job, given: Given, chosen: Chosen, options: SessionO
     found = overlap.find(given, chosen.alike, limit=options.limit, own=own)
     if found is None:
         return []
-    moved = _moved(job) if found.run.base_url != job.base_url else []
+    moved = _moved(job) if found.run.base_url != given.base_url else []
     resume = command("resume", found.run.id, given.store, *moved)
     export = command("export", found.run.id, given.store, "-o", "answers.csv")
     return [overlap.sentence(_name(given.path), found, resume=resume, export=export)]
@@ -281,4 +283,6 @@ def _moved(job: Job) -> list[str]:
 
     Whoever types an address has named it, and a key may go there then.
     """
-    return ["--base-url", shell_word(str(job.base_url))] if endpoint.is_users(job, os.environ) else []
+    if not endpoint.is_users(job, os.environ) or job.endpoints:
+        return []
+    return [word for url in job.base_urls or (job.base_url,) for word in ("--base-url", shell_word(str(url)))]

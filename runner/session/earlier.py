@@ -24,6 +24,7 @@ from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.shaped import shape_in
 from runner.several import row_of
 from runner.store import database, reuse, runs
+from runner.store.places import place_of
 from runner.store.reader import StoreReader
 from runner.store.reuse import Comparison, Earlier
 from runner.store.runs import KnownRun
@@ -116,7 +117,7 @@ def candidates(job: Job, store: Path, own: int) -> list[Source]:
     template, answer = template_of(job), job.answer_settings()
     for run in known:
         at = moved.get(run.id, [])
-        if job.base_url not in (run.base_url, *(old for _, old in at)):
+        if place_of(job.settings()) not in (run.base_url, *(old for _, old in at)):
             continue
         settings = {_OWN: run.settings} | {
             number: {**run.settings, **changed}

@@ -33,6 +33,7 @@ from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sources import Source, job_of, job_of_async, job_without_rows, names_files
 from runner.session.to_send import ToSend
 from runner.several import amount, unit
+from runner.store.places import place_of
 from runner.store.reader import StoreReader
 from runner.store.runs import KnownRun
 from runner.store.samples import RunSpent
@@ -140,7 +141,7 @@ def estimate_job(job: Job, db: str | Path, options: SessionOptions) -> Estimate:
         prompts = open_input(path, options_of(job), store)
         scan.refuse_empty(prompts.size, spool.display_name(job.input))
         known = continuing.known_runs(store)
-        given = Given(store, prompts, scan.measure(prompts, identity.lengths(known)), job.base_url)
+        given = Given(store, prompts, scan.measure(prompts, identity.lengths(known)), place_of(job.settings()))
         run = continuing.choose(job, given, known, options).run
         job = raising.settled(job, run)
         to_read, scanned = reading.scan_input(given, run, options, whole=job.dedupe)

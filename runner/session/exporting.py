@@ -267,8 +267,9 @@ def _numbered(result: Result, made_seed: int | None) -> Result:
 
 def parts_of(reader: StoreReader, run: Run) -> Parts:
     """Return which columns an export of a run has that most have not."""
-    several, copies = reader.shares(run.id)
-    return Parts(files=origin.files_in(run.settings) is not None, answers=several, copies=copies)
+    several, copies, endpoints = reader.shares(run.id)
+    files = origin.files_in(run.settings) is not None
+    return Parts(files=files, answers=several, copies=copies, endpoints=endpoints)
 
 
 def own_fields(reader: StoreReader, run: Run) -> list[str]:

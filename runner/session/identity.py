@@ -29,6 +29,7 @@ from runner.inputs.keys import base_key, fingerprint
 from runner.inputs.scan import PromptFile
 from runner.session.naming import file_word, store_option
 from runner.store.lookup import StoredRows, stored_rows
+from runner.store.places import is_same_place
 from runner.store.runs import KnownRun
 
 SAMPLE = 1_000
@@ -65,8 +66,8 @@ def find(given: Given, known: Sequence[KnownRun]) -> KnownRun | None:
 
     known: the runs with its answer settings, newest first.
     """
-    near = [run for run in known if run.base_url == given.base_url]
-    far = [run for run in known if run.base_url != given.base_url]
+    near = [run for run in known if is_same_place(run.base_url, given.base_url)]
+    far = [run for run in known if run not in near]
     for runs in (near, far):
         run = _by_content(given, runs) or _edited(given, runs)
         if run is not None:

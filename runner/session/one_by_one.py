@@ -35,6 +35,7 @@ from runner.session.sources import job_without_rows
 from runner.session.stopping import StopHandle, begun, ended, interruption
 from runner.store import database, runs
 from runner.store.checkpoint import RunStore
+from runner.store.places import is_same_place, place_of
 
 
 class Session:
@@ -189,9 +190,10 @@ class Session:
         found = next((run for run in runs.known_runs(store) if _continues(run, job)), None) if not self._new else None
         job = budgeting.inherited(job, found.settings) if found is not None else job
         budgeting.refuse(job)
-        if found is not None and found.base_url != job.base_url and runs.has_answers(store, found.id):
+        place = place_of(job.settings())
+        if found is not None and not is_same_place(found.base_url, place) and runs.has_answers(store, found.id):
             raise UsageError(
-                f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {job.base_url} "
+                f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {place} "
                 "now; choose another name, or new=True"
             )
         notes = trusting.remember(job, endpoint.grants, os.environ)

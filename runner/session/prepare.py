@@ -27,6 +27,7 @@ from runner.session.options import SessionOptions
 from runner.several import amount
 from runner.store import database
 from runner.store.counts import RunCounts
+from runner.store.places import place_of
 from runner.store.runs import FoundRun
 from runner.text import plural
 
@@ -57,8 +58,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     run: FoundRun
     # how that run was chosen, and what the session changes about it
     chosen: Chosen = Chosen()
-    # what the template makes is the same for all rows
-    same_prompt: bool = False
+    same_prompt: bool = False  # what the template makes is the same for all rows
     # requests that several rows make and that are sent once; None: none, or each row is sent
     same: SameRequests | None = None
 
@@ -113,7 +113,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     scan.refuse_empty(prompts.size, spool.display_name(job.input))
     known = await in_thread(lambda: continuing.known_runs(store_path))
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
-    given = Given(store_path, prompts, content, job.base_url)
+    given = Given(store_path, prompts, content, place_of(job.settings()))
     chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
     if chosen.run is not None and options.run_id is None:
         job = budgeting.inherited(job, chosen.run.settings)

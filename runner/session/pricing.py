@@ -5,11 +5,15 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
+from runner.config.fleet import seen_by
+from runner.config.fleet_tables import Member
 from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.prices import listed
 from runner.prices.book import PriceBook
-from runner.prices.own import has_list, models_of
+from runner.prices.own import LIST, has_list, models_of
 from runner.store.reader import StoreReader
 
 
@@ -18,6 +22,8 @@ def price_book(job: Job) -> PriceBook | None:
 
     Raises UsageError for prices that cannot be read, and for list prices that are asked for while the list is not installed.
     """
+    if job.members:
+        return _of_several(job)
     own = models_of(job.prices)
     dialect = job.local_server.dialect if job.local_server is not None else job.provider
     vendor, anywhere = None, has_list(job.prices)
@@ -29,6 +35,26 @@ def price_book(job: Job) -> PriceBook | None:
                 hint = "pip install 'prompt-runner[prices]', or state your own in [prices]"
                 raise UsageError(f"list prices need one package more: {hint}") from None
     return PriceBook(vendor, own) if vendor is not None or own else None
+
+
+def _of_several(job: Job) -> PriceBook | None:
+    # imported here: most jobs have one endpoint
+    from runner.prices.book_of_several import BookOfSeveral
+
+    books = {member.name: book_at(job, member) for member in job.members}
+    if not any(books.values()):
+        return None
+    asked = {member.name: (job.model, member.model) for member in job.members if member.model is not None}
+    return BookOfSeveral(books[job.members[0].name], books, asked)
+
+
+def book_at(job: Job, member: Member) -> PriceBook | None:
+    """Return the prices of one of several endpoints."""
+    here = seen_by(job, member)
+    if member.prices is not None and here.model is not None:
+        stated = {**models_of(job.prices), here.model: member.prices}
+        here = structs.replace(here, prices={**stated, **({LIST: True} if has_list(job.prices) else {})})
+    return price_book(here)
 
 
 def tells_more(job: Job, store: Path, run: int) -> bool:

@@ -33,6 +33,7 @@ from runner.session.shaped import check_of
 from runner.several import key_of
 from runner.store import reuse
 from runner.store.checkpoint import RunStore
+from runner.store.places import place_of
 from runner.store.reuse import Comparison, Narrow, TakenOver, Wanted
 
 _BATCH = 1_000
@@ -147,7 +148,7 @@ def _wanted(asking: Asking, provider: Provider, *, exact: bool) -> Iterator[list
 
 def _compare(asking: Asking, source: Source, provider: Provider, compared: Comparison, wanted: int) -> Iterator[list[Any]]:
     """Find the rows that a run has answered."""
-    finish, base_url, check = asking.job.finish, asking.job.base_url, check_of(asking.job)
+    finish, base_url, check = asking.job.finish, place_of(asking.job.settings()), check_of(asking.job)
     for batch in compared.earlier(source.run.id, _narrow(asking, source, compared, wanted)):
         offers = []
         for row in batch:

@@ -15,6 +15,7 @@ from runner.model import Json, Run
 from runner.session import faster, manifest, mending, perhaps, spelling
 from runner.session.ways import name_of
 from runner.store.causes import Cause
+from runner.store.places import place_of
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import plural, redact
@@ -146,8 +147,10 @@ def _input(run: Run) -> str:
 
 
 def _host(settings: Mapping[str, Json]) -> str:
-    address = settings.get("base_url")
-    return urlsplit(str(address)).netloc.rpartition("@")[2] if address else "the simulator"
+    address = place_of(settings)
+    if settings.get("endpoints") or isinstance(settings.get("base_url"), list):
+        return "several endpoints"
+    return urlsplit(address).netloc.rpartition("@")[2] if address else "the simulator"
 
 
 def _state(run: Run) -> tuple[str, Tone]:

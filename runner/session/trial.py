@@ -12,6 +12,7 @@ from msgspec import structs
 from runner.admission import Reservation
 from runner.config import trust
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
+from runner.config.fleet import seen_by
 from runner.config.job import Job
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
@@ -65,6 +66,8 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
     Raises UsageError.
     """
     job = rooted(with_base_url(job, os.environ), store)
+    # of several endpoints, the first is asked
+    job = seen_by(job, job.members[0]) if job.members else job
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
+from runner.config.fleet import changing
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -37,19 +38,26 @@ _LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
 _FLEX_FIRST_BYTE_S = 900.0
 """What OpenAI advises for flex."""
+ROOM = 16
+"""Endpoints for which there is to be room at least where more may come."""
 _OWN_FILES = 40
 """Open files other than connections: libraries, store, prompt file, terminal."""
 
 
 def limits(job: Job) -> tuple[Limits, str | None]:
     """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
-    wanted = job.max_concurrency if job.concurrency is None else job.concurrency
+    wanted = most_at_one(job) * max(1, len(job.members), ROOM if changing(job) else 1)
     # workers open the connections, each within its own limit
     most = wanted if job.has_workers else _connections(wanted, ends=2 if job.local_server is not None else 1)
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
     return Limits(ceiling=most, tuned=job.concurrency is None, per_minute=per_minute(job)), note
+
+
+def most_at_one(job: Job) -> int:
+    """Return how many requests may be open at an endpoint, each of several."""
+    return job.max_concurrency if job.concurrency is None else job.concurrency
 
 
 def per_minute(job: Job) -> dict[Kind, float]:
@@ -160,39 +168,49 @@ async def open_provider(job: Job, endpoint: Endpoint, told: Told | None = None) 
 
     told: what workers need; None: the session has none, whatever the job asks for. Raises UsageError.
     """
-    module = dialect_of(job)
-    options: dict[str, Any] = _shape(job, module)
     if job.local_server is None:
         assert endpoint.base_url is not None
-        options |= _codes(job)
-        async with _client(job, endpoint, endpoint.base_url, options, told) as (client, held):
-            key = endpoint.key.reveal() if endpoint.key is not None else None
-            secrets = _secrets(module.make, endpoint)
-            provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options, **secrets))
-            yield held(with_additions(provider, endpoint.additions)), client
+        async with _client(job, endpoint, endpoint.base_url, told) as (opened, held):
+            yield held(provider_at(job, endpoint)), opened
         return
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
-    async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, options, told) as (client, held):
-        yield held(cast("Provider", module.make(base_url, None, version=__version__, **options))), client
+    async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, told) as (opened, held):
+        module = dialect_of(job)
+        yield held(cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module)))), opened
 
 
 @asynccontextmanager
 async def _client(
-    job: Job, endpoint: Endpoint, base_url: str, options: dict[str, Any], told: Told | None
+    job: Job, endpoint: Endpoint, base_url: str, told: Told | None
 ) -> AsyncIterator[tuple[Client[Any], Callable[[Provider], Provider]]]:
     """Yield the client of a session, and what its provider is wrapped in."""
-    timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
     if told is None or not job.has_workers:
-        async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
-            yield client, lambda provider: provider
+        async with client(job, endpoint.proxy) as opened:
+            yield opened, lambda provider: provider
         return
     # imported only here: a session without workers needs none of it
     from runner.session.crewing import remote_client
     from runner.workers.held import HeldProvider
 
-    async with remote_client(job, endpoint, base_url, options, (timeouts, usual), told) as remote:
+    options = {**_shape(job, dialect_of(job)), **({} if job.local_server is not None else _codes(job))}
+    async with remote_client(job, endpoint, base_url, options, (_timeouts(job), _timeouts(job, flex=False)), told) as remote:
         yield remote, HeldProvider
+
+
+def client(job: Job, proxy: str | None) -> HttpClient:
+    """Return an HTTP client with the timeouts of a job, to be entered inside the event loop."""
+    return HttpClient(_timeouts(job), proxy=proxy, fallback=_timeouts(job, flex=False))
+
+
+def provider_at(job: Job, endpoint: Endpoint) -> Provider:
+    """Return the provider at an endpoint that is already running."""
+    assert endpoint.base_url is not None
+    key = endpoint.key.reveal() if endpoint.key is not None else None
+    module = provider_of(job, os.environ)
+    options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
+    provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
+    return with_additions(provider, endpoint.additions)
 
 
 def offline(job: Job) -> Provider:

@@ -30,7 +30,7 @@ from runner.prices.book import PriceBook
 from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
-from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
+from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
 from runner.session.books import Books
 from runner.session.budgeting import Purse
@@ -68,23 +68,19 @@ class Working:
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._limits, self._limits_note = wiring.limits(job)
-        self._lanes = Lanes(self._limits)
+        self._fleet = fleet_of(job, endpoint, self._limits)
+        self._lanes = Lanes(self._limits) if self._fleet is None else self._fleet.lanes
         self._meter = Meter(self._stats, self._lanes)
         self._noting = Noting(self._lanes)
         self._attempts: Attempts[Any] | None = None
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
-    # the command that goes on with other limits of a budget
-    _raising: Raising = staticmethod(plain)
-    # the command that goes on after a failure of the store
-    _continuing = "the same command"
-    # holds back rows of a shared prefix, among the items; None: nothing does
-    _warming: Warming | None = None
-    # seeds that no answer is asked for with, in rising order
-    _used_seeds: Sequence[int] = ()
-    # which rows are told of to a listener; None: all
-    _listens: Callable[[Item], bool] | None = None
+    _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
+    _continuing = "the same command"  # the one that goes on after a failure of the store
+    _warming: Warming | None = None  # holds back rows of a shared prefix, among the items; None: nothing does
+    _used_seeds: Sequence[int] = ()  # that no answer is asked for with, in rising order
+    _listens: Callable[[Item], bool] | None = None  # which rows are told of to a listener; None: all
 
     def _items(self) -> Items:
         """Return what is to be done."""
@@ -106,6 +102,8 @@ class Working:
                 background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
+                if self._fleet is not None:
+                    background.start_soon(self._fleet.watch)
                 try:
                     await self._round(attempts)
                     while self._has_more() and not self._stop.requested:
@@ -207,6 +205,9 @@ class Working:
             self._stop,
             redactor=endpoint.redactor,
         )
+        if self._fleet is not None and self._prices is not None:
+            ways = self._fleet.ways(client, self.note, answered=answered, book=self._prices[0])
+            attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))

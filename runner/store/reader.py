@@ -28,7 +28,7 @@ from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
 from runner.store.reuse import numbers_taken_over
 from runner.store.schema import attempts, items, runs
-from runner.store.selection import EVERY, Selection, has_further, ordered
+from runner.store.selection import EVERY, Selection, has_endpoints, has_further, ordered
 from runner.store.spending import OF_KILLED, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
@@ -165,12 +165,12 @@ class StoreReader:
             left = self._fetch(held_of(run_id, ended=not held(self.path, run_id)))
             return money_of(self._fetch(rates_of(run_id)), [group for group in left if group.open == OF_KILLED])
 
-    def shares(self, run_id: int) -> tuple[bool, bool]:
-        """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
+    def shares(self, run_id: int) -> tuple[bool, bool, bool]:
+        """Return whether a run has further answers of rows, rows that share an answer, and attempts at several endpoints."""
         copies = sa.exists().where(items.c.run_id == run_id, items.c.same_as.is_not(None))
-        columns: list[Any] = [has_further(run_id), copies]
-        ((further_answers, has_copies),) = self._fetch(sa.select(*columns))
-        return bool(further_answers), bool(has_copies)
+        columns: list[Any] = [has_further(run_id), copies, has_endpoints(run_id)]
+        ((further_answers, has_copies, endpoints),) = self._fetch(sa.select(*columns))
+        return bool(further_answers), bool(has_copies), bool(endpoints)
 
     def size(self, run_id: int, chosen: Selection = EVERY) -> int:
         """Return how many results a run has, also of answers that are no longer wanted. Raises UsageError for no such run."""

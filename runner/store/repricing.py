@@ -13,12 +13,13 @@ _PAGE = 1_000
 # in the order of the table: CROSS keeps SQLite from sorting all for each page, adding 0 from the index in the order of the keys
 _MINE = "FROM attempts a CROSS JOIN prices p ON p.id = a.price_id WHERE a.run_id + 0 = ? AND a.price_id IN ({})"
 _GROUPS = f"""
-SELECT a.price_id, p.model, p.tier, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE}
-GROUP BY a.price_id, a.tier, a.served_model
+SELECT a.price_id, p.model, p.tier, a.tier, a.served_model, a.endpoint, min(a.started_at),
+       max(a.started_at) {_MINE}
+GROUP BY a.price_id, a.tier, a.served_model, a.endpoint
 """
 _UNPRICED = f"""
-SELECT a.id, p.model, p.tier, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens,
-       a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.cache_1h_bound, a.price_id
+SELECT a.id, p.model, p.tier, a.tier, a.served_model, a.endpoint, a.started_at, a.item_key, a.number, a.duration_s,
+       a.input_tokens, a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.cache_1h_bound, a.price_id
 {_MINE} AND a.id > ? ORDER BY a.id LIMIT ?
 """
 
@@ -43,8 +44,8 @@ def price_again(
     hopeful = sorted(
         {
             entry
-            for entry, model, asked, tier, served, *times in groups
-            if any(price(_attempt(model, asked, tier, served, at)).rates is not None for at in times)
+            for entry, model, asked, tier, served, where, *times in groups
+            if any(price(_attempt(model, asked, tier, served, where, at)).rates is not None for at in times)
         }
     )
     if not hopeful:
@@ -77,7 +78,7 @@ def price_open_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[
     return before
 
 
-def _attempt(model: str, asked: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:
+def _attempt(model: str, asked: str, tier: str | None, served: str | None, where: str | None, at: float, *rest: Any) -> Attempt:
     """Return what the price of an attempt depends on. rest: the other columns of ``_UNPRICED``; none: nothing else is known."""
     key, number, duration_s, read, written, cached, stored, bound, hour = rest or ("", 1, 0.0, *(None,) * 6)
     return Attempt(
@@ -87,6 +88,7 @@ def _attempt(model: str, asked: str, tier: str | None, served: str | None, at: f
         duration_s=duration_s,
         usage=Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, cache_write_tokens=stored),
         model=model,
+        endpoint=where,
         served_model=served,
         tier=tier,
         asked_tier=asked,

@@ -25,7 +25,7 @@ RESULT = (
     items.c.position,
 )
 # the file of a row is added when it is known (``located``)
-_LAST = (sa.null(), items.c.answer_number, items.c.same_as)
+_LAST = (sa.null(), items.c.answer_number, items.c.same_as, attempts.c.endpoint)
 _TAKEN_OVER = tuple(
     sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
     for column in RESULT
@@ -127,9 +127,9 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     prompt = asked(fields) if asked is not None else None
     own = _taken_id(fields, key)
     # in front of the line, of the run that an answer was taken over from, of its costs, and of what most results do not have
-    rest[-7:-7] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-    if rest[-1] is not None:
-        rest[-1] = row_of(rest[-1])
+    rest[-8:-8] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
+    if rest[-2] is not None:
+        rest[-2] = row_of(rest[-2])
     return Result(own, fields, prompt, *rest)
 
 

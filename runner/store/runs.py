@@ -17,6 +17,7 @@ from runner.settled import Head
 from runner.several import answers_in
 from runner.store import database
 from runner.store.changes import Changes, entries, noted
+from runner.store.places import place_of
 from runner.store.schema import history, items, runs
 from runner.text import shell_word
 
@@ -49,9 +50,8 @@ class KnownRun(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str | None:
-        """The address to which its requests go."""
-        base_url: str | None = self.settings.get("base_url")
-        return base_url
+        """The address to which its requests go; of several endpoints, all that are named."""
+        return place_of(self.settings)
 
 
 class Input(Struct, frozen=True, kw_only=True):

@@ -14,10 +14,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 14
+VERSION = 15
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -53,8 +53,7 @@ runs = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     # UTC, seconds since the epoch
     sa.Column("created_at", sa.Float, nullable=False),
-    # NULL until every row of the input has an outcome
-    sa.Column("finished_at", sa.Float),
+    sa.Column("finished_at", sa.Float),  # NULL until every row of the input has an outcome
     # absolute path of the input in the last session, as it was given
     sa.Column("input", sa.Text, nullable=False),
     # its path relative to the folder of the store, which stays right if both are moved
@@ -97,15 +96,13 @@ items = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Integer, nullable=False),
-    # all attempts, over all sessions
-    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),  # all of them, over all sessions
     # the attempt that led to the outcome; NULL if nothing was sent
     sa.Column("attempt_id", sa.Integer),
     sa.Column("finish_reason", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
-    # what is unusual about the answer, joined by commas
-    sa.Column("notes", sa.Text),
+    sa.Column("notes", sa.Text),  # what is unusual about the answer, joined by commas
     # the row's fields as a JSON object, without its id; with keep_rows = false also without what makes its request
     sa.Column("metadata", sa.Text),
     # reasoning, refusal, tool calls, citations and logprobs as a JSON object, separate from the text
@@ -167,9 +164,13 @@ attempts = sa.Table(
     # Without input_bound: of cache_write_tokens, where the answer does not tell
     sa.Column("cache_write_1h_tokens", sa.Integer),
     sa.Column("cache_1h_bound", sa.Integer),
+    # which of several endpoints it went to, by its name; NULL: there was one
+    sa.Column("endpoint", sa.Text),
 )
 # failed attempts only: these tell how often an open item was tried, and what followed a failure
 sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))
+# attempts at several endpoints only
+sa.Index("ix_attempts_run_id_endpoint", attempts.c.run_id, attempts.c.endpoint, sqlite_where=attempts.c.endpoint.is_not(None))
 
 # answer settings other than those of the run, with which failed rows were sent again
 variants = sa.Table(

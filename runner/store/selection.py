@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, finished_at
 from runner.store.reuse import number_taken_over
-from runner.store.schema import items
+from runner.store.schema import attempts, items
 from runner.store.spending import has_open
 
 Order: TypeAlias = Literal["input", "finished"]
@@ -107,6 +107,11 @@ def _is_positive(fields: sa.ColumnElement[Any], path: str) -> sa.ColumnElement[b
 def has_further(run_id: int) -> sa.Exists:
     """Tell whether a run has further answers of rows, in the words of the condition of an index."""
     return sa.exists().where(items.c.run_id == run_id, sa.text("items.answer_number > 1"))
+
+
+def has_endpoints(run_id: int) -> sa.Exists:
+    """Tell whether a run has attempts at several endpoints, in the words of the condition of an index."""
+    return sa.exists().where(attempts.c.run_id == run_id, attempts.c.endpoint.is_not(None))
 
 
 def ordered(

@@ -92,7 +92,7 @@ def batch_rows(
         if attempt is not None:
             last += 1
             price = priced.get(price_of(attempt)) if priced else None
-            sent.append((*_attempt(run_id, last, attempt, variant), price, *_hour(attempt)))
+            sent.append((*_attempt(run_id, last, attempt, variant), price, *_last(attempt)))
         if isinstance(entry, Outcome) and entry.kept:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
@@ -131,9 +131,9 @@ def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tu
     )
 
 
-def _hour(attempt: Attempt) -> tuple[int | None, int | None]:
-    """Return what is known of a cache that is kept for an hour: the columns behind the price."""
-    return (attempt.usage.cache_write_1h_tokens if attempt.usage else None), attempt.cache_1h_bound
+def _last(attempt: Attempt) -> tuple[int | None, int | None, str | None]:
+    """Return the columns behind the price: what is known of a cache that is kept for an hour, and the endpoint."""
+    return (attempt.usage.cache_write_1h_tokens if attempt.usage else None), attempt.cache_1h_bound, attempt.endpoint
 
 
 def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Price]) -> dict[Price, int]:

@@ -34,6 +34,8 @@ class Sent(Struct, frozen=True, kw_only=True):
     response_id: str | None
     error_code: str | None
     error: str | None
+    # which of several endpoints it went to
+    endpoint: str | None
     # output tokens that were saved by ending its answer early: an estimate (``early``); None: it was not, or nothing tells it
     estimated_saved_tokens: int | None = None
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import uvloop
 
-from runner.config import endpoint, plugins
+from runner.config import plugins, way_out
 from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.providers.http import HttpClient
@@ -126,7 +126,7 @@ class Worker:
             options["secrets"] = frozenset(filter(None, secrets.values()))
         base_url = self._own or setup.base_url
         provider = cast("Provider", module.make(base_url, None, version=__version__, **options))
-        proxy = None if setup.direct else endpoint.proxy_of(base_url)
+        proxy = None if setup.direct else way_out.proxy_of(base_url)
         self.http = HttpClient(setup.timeouts, proxy=proxy, fallback=setup.fallback)
         self._hands = Hands(self.link, provider, self.http, Place(secrets, setup.base_url, self._own))
 

@@ -25,13 +25,13 @@ ROWS = """
     INSERT INTO items VALUES (3, 1, 'c', 3, 'failed', 0, 0, NULL, NULL, 'bad_row', 'line 3: no', NULL, NULL, NULL, NULL, 1, NULL,
         NULL);
     INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 503, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'busy',
-        'busy!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        'busy!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO attempts VALUES (2, 1, 'a', 2, 1e9, 2.0, 0.5, 200, 1, 90, 3, 5, 0, 1, 'm-1', 'r', NULL, NULL,
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 3.0, NULL, NULL, 1, 7, NULL, NULL, NULL, NULL, NULL, NULL, 'cut',
-        'cut!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        'cut!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO attempts VALUES (4, 1, 'd', 1, 1e9, 1.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut',
-        'cut!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        'cut!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO history VALUES (1, 1, 1e9, 'base_url', 'http://a/v1', 'http://b/v1');
 """
 

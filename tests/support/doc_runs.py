@@ -121,6 +121,8 @@ class Sitting:
         """Return a text with the simulator in place of the servers that it names."""
         for port, server in self._at_ports.items():
             text = re.sub(rf"http://(?:127\.0\.0\.1|localhost):{port}(?!\d)", server.anthropic, text)
+        # a second server of a fleet has another address
+        text = re.sub(r"http://n2:8000/v1", f"{self._server.openai}?node=2", text)
         for pattern, dialect in ADDRESSES:
             text = re.sub(pattern, self._server.base_url(dialect), text)
         (runs,) = rows(self.folder / "runner.db", "SELECT max(id) FROM runs")[0] if "run:" in text else (0,)

@@ -22,6 +22,7 @@ KINDS = {
     "headers": "table of texts",
     "query": "table of texts",
     "messages": "list of messages",
+    "tables": "list of tables",
     "prices": "`list`, or table of prices by model",
     "schema": "file, or a JSON Schema as a table",
 }

@@ -1,7 +1,10 @@
 """The lanes of a session, one for each model."""
 
+from typing import Protocol
+
 from msgspec import Struct
 
+from runner import interfaces
 from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
@@ -21,6 +24,48 @@ class Limits(Struct, frozen=True, kw_only=True):
     per_minute: dict[Kind, float] = {}
 
 
+class SessionLane(interfaces.Lane, Protocol):
+    """A lane, with what the whole session asks it."""
+
+    @property
+    def slots(self) -> int:
+        """Requests that may be in flight now."""
+        ...
+
+    @property
+    def waiting_items(self) -> int:
+        """Number of items in the lane without a permit."""
+        ...
+
+    @property
+    def tried_items(self) -> int:
+        """Number of items that occupy a worker while others go first."""
+        ...
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds until a pause that the server asked for ends; 0 if there is none."""
+        ...
+
+    @property
+    def occupied(self) -> bool:
+        """True if the lane has items."""
+        ...
+
+    @property
+    def blocked(self) -> bool:
+        """True during a pause or an outage."""
+        ...
+
+    def last(self) -> None:
+        """Record that no further item will come."""
+        ...
+
+    def state(self) -> LaneState:
+        """Return what the lane is doing now."""
+        ...
+
+
 class Lanes:
     """Creates the lane of a model when the first row for that model comes."""
 
@@ -30,20 +75,22 @@ class Lanes:
         # divides the time of all slots
         self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
         self._places = Places(limits.ceiling, self.ledger)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, SessionLane] = {}
         # True if no item will come that is in no lane yet
         self._last = False
 
-    def of(self, model: str) -> Lane:
+    def of(self, model: str) -> SessionLane:
         """Return the lane of a model."""
         lane = self._lanes.get(model)
         if lane is None:
-            slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
-            per_minute = dict(self._limits.per_minute)
-            lane = self._lanes[model] = Lane(model, slots, self._places, per_minute, self._clock)
+            lane = self._lanes[model] = self._made(model)
             if self._last:
                 lane.last()
         return lane
+
+    def _made(self, model: str) -> SessionLane:
+        slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
+        return Lane(model, slots, self._places, dict(self._limits.per_minute), self._clock)
 
     def last(self) -> None:
         """Record that no further item will come: all are in their lanes."""

@@ -70,6 +70,9 @@ class Outage:
 
     def __init__(self, clock: Callable[[], float], draw: random.Random) -> None:
         self._clock, self._draw = clock, draw
+        # failures that the request cannot have caused use up the quota sooner where another endpoint is there, which also tells
+        # whether an item is innocent
+        self.quota, self.innocent = QUOTA, INNOCENT
         self.since: float | None = None
         self.reason = ""
         # failures minus successes, not below 0
@@ -173,7 +176,9 @@ class Outage:
             self._failing_since = permit.admitted_at if self._failing_since is None else self._failing_since
             self._streak_from = permit.admitted_at if self._streak_from is None else self._streak_from
             last_items = self._last_items_fail(census, soft=soft)
-            if not (last_items or self._spent >= max(QUOTA, out / 2)) or not self._plausible(census, soft=soft):
+            if not (last_items or self._spent >= max(QUOTA if soft else self.quota, out / 2)) or not self._plausible(
+                census, soft=soft
+            ):
                 return False
             begin = self._streak_from if last_items else self._failing_since
             self.since, self._declared_at, self.reason, self.soft = max(begin, self._success_at), now, reason, soft
@@ -215,7 +220,7 @@ class Outage:
 
     def _plausible(self, census: Census, *, soft: bool) -> bool:
         """Return True if the endpoint may be the cause: there are enough items that could prove the opposite."""
-        return census.untried > 0 if soft else census.innocent >= INNOCENT
+        return census.untried > 0 if soft else census.innocent >= self.innocent
 
     def counted(self, failures: Sequence[Failure]) -> int:
         """Return how many failures count against an item: none of an outage, but one of each soft outage."""
@@ -231,6 +236,11 @@ class Outage:
     def excuses(self, failure: Failure) -> bool:
         """Return True if a failure fell into an outage."""
         return self._outage_of(failure) is not None
+
+    def beginning(self, failure: Failure) -> float | None:
+        """Return when the outage began into which a failure fell; None for one that fell into none."""
+        outage = self._outage_of(failure)
+        return None if outage is None else outage.begin
 
     def suspects(self, standing: Standing) -> bool:
         """Return True if an item has failed while others succeeded."""

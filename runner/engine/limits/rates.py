@@ -70,6 +70,11 @@ class Rates:
         """The limits in force."""
         return {kind: rate.per_minute for kind, rate in self._rates.items()}
 
+    def holds_back(self, permit: Permit) -> bool:
+        """Return True if a limit would let a request wait now."""
+        self._expect(permit)
+        return any(rate.waits(_due(kind, permit)) for kind, rate in self._rates.items())
+
     def postpones(self, permit: Permit) -> bool:
         """Return True if a request would hold others up for long. It is to save up, and its patience begins.
 

@@ -27,6 +27,8 @@ from runner.providers.sse import SSEDecoder
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 """Returns the error for an answer whose status is not 2xx."""
+_Head = tuple[str, dict[str, str], httpx.URL, httpx.Headers]
+_MOST_HEADS = 4_096
 
 
 class Caps(Struct, frozen=True, kw_only=True):
@@ -55,7 +57,9 @@ class HttpClient:
         self._caps = caps or Caps()
         self._transport = Transport(proxy)
         # the last URL and headers, converted for httpx: the conversion costs as much CPU as the rest of a request
-        self._last: tuple[str, dict[str, str], httpx.URL, httpx.Headers] | None = None
+        self._last: _Head | None = None
+        # those of several endpoints, by URL and headers
+        self._heads: dict[tuple[str, int], _Head] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,8 +101,17 @@ class HttpClient:
     def _request(self, call: HttpCall, exchange: HttpExchange, watch: Watch) -> Post:
         last = self._last
         if last is None or last[0] != call.url or last[1] is not call.headers:
-            last = self._last = call.url, call.headers, httpx.URL(call.url), _headers(call)
+            last = self._last = self._head(call)
         return Post(last[2], last[3], call.body, exchange, watch)
+
+    def _head(self, call: HttpCall) -> "_Head":
+        head = self._heads.get((call.url, id(call.headers)))
+        if head is None or head[1] is not call.headers:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            # the headers are kept, so that no others get their id
+            head = self._heads[call.url, id(call.headers)] = call.url, call.headers, httpx.URL(call.url), _headers(call)
+        return head
 
     async def _receive(
         self,

@@ -22,11 +22,11 @@ ANSWER = {
     "images", "files",
     "schema", "fields", "schema_mode",
 }  # fmt: skip
-# a file of a template is read, and gives another setting, like the short form of a schema; schema_mode has words of its own
-ONES = [setting for setting in SETTINGS if setting.name not in ("prompt_file", "fields", "schema_mode")]
+# a file of a template is read, and gives another setting, like the short form of a schema; two have words of their own
+ONES = [setting for setting in SETTINGS if setting.name not in ("prompt_file", "fields", "schema_mode", "fallback_on")]
 NAMES = [setting.name for setting in ONES]
-# two kinds of templates exclude each other
-TOGETHER = [setting for setting in ONES if setting.name != "messages"]
+# two kinds of templates exclude each other, and so do two ways to name endpoints
+TOGETHER = [setting for setting in ONES if setting.name not in ("messages", "endpoints")]
 # Three values per kind, so that the three sources give different results: job file, environment, option.
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
@@ -42,6 +42,7 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "headers": ({"X-A": "${ONE}"}, {"X-A": "Bearer ${TWO}"}, {"X-A": "${THREE}"}),
     "query": ({"v": "1"}, {"v": "2"}, {"v": "3"}),
     "messages": tuple([{"role": "user", "content": text}] for text in ("{{ a }}", "{{ b }}", "{{ c }}")),
+    "tables": ([{"base_url": "http://a"}], [{"weight": 2}, {"fallback": True}], [{"api_key_env": ["A", "B"]}]),
     "prices": ({"m": {"input": 1, "output": 2}}, "list", {"m": {"input": 0.5, "output": 2, "from": "2026-10-01"}}),
     "schema": ({"type": "object"}, {"type": "array"}, {"properties": {"a": {"enum": ["x", 1]}}}),
 }
@@ -50,7 +51,7 @@ TOML = {
     "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false", "share": "3",
     "headers": '{ X-A = "${ONE}" }', "query": '{ v = "1" }',
     "messages": '[{ role = "user", content = "{{ a }}" }]', "prices": "{ m = { input = 1, output = 2 } }",
-    "schema": '{ type = "object" }',
+    "schema": '{ type = "object" }', "tables": '[{ base_url = "http://a" }]',
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -67,6 +68,7 @@ WRONG = {
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
     "headers": ["3", '"X-A"', "true", "[1]", '["X-A"]', "{ X-A = 1 }", '[": x"]'],
     "query": ["3", '"v"', "true", "[1]", '["v"]', "{ v = 1 }", '["=1"]'],
+    "tables": ["3", "true", "[]", "[1]", '["a"]'],
     "messages": ["3", "true", "[]", "[1]", '["a"]', '[{ role = "user" }]', "[{ role = 1, content = 2 }]"],
 }
 
@@ -96,7 +98,7 @@ def without_model(setting: Setting) -> str:
 def as_text(setting: Setting, value: Any) -> str:
     return (
         msgspec.json.encode(value).decode()
-        if setting.kind in ("json", "texts", "headers", "query", "messages") or isinstance(value, dict)
+        if setting.kind in ("json", "texts", "headers", "query", "messages", "tables") or isinstance(value, dict)
         else str(value)
     )
 
@@ -579,7 +581,7 @@ def test_restore_takes_the_address_and_what_makes_answers_from_options_alone(pro
     stored = everything(prompts).settings()
     environment = {BY_NAME[name].variable: "http://elsewhere:1" for name in ("base_url", "model", "provider")}
     kept = restore_job(stored, {}, environment)
-    assert (kept.base_url, kept.model, kept.provider) == (stored["base_url"], stored["model"], stored["provider"])
+    assert (kept.settings()["base_url"], kept.model, kept.provider) == (stored["base_url"], stored["model"], stored["provider"])
     moved = restore_job(stored, {"base_url": "http://elsewhere:1", "model": "other"}, {})
     assert (moved.base_url, moved.model, moved.provider) == ("http://elsewhere:1", "other", stored["provider"])
 

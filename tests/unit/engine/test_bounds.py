@@ -1,7 +1,7 @@
 """What bounds a request, by what its body says."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -74,7 +74,7 @@ def test_an_attempt_of_unknown_usage_keeps_what_it_held_while_its_tier_is_unknow
     item, sent = an_item(1), call(messages=[])
     reserved = Reservation("1", 1, 0.0, Amounts(9, 9), 12, 400, HIGH, cache_1h_bound=12)
     lane = Lanes(Limits(ceiling=1)).of("m")
-    task = Task(item, sent, lane, Standing(), 0, reserved=reserved)
+    task = Task(item, sent, lane, Standing(), 0, cast("Any", None), reserved=reserved)
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, tier=tier, error_code="cut")
     found = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
     assert (found.input_bound, found.output_bound, found.cache_1h_bound, found.price) == (12, 400, 12, price)
@@ -90,7 +90,7 @@ def test_the_usage_of_a_failed_attempt_is_known_once_it_came_behind_the_end_and_
 ) -> None:
     decoder = Decoder()
     decoder.stage = stage  # type: ignore[attr-defined]
-    task = Task(an_item(1), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    task = Task(an_item(1), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0, cast("Any", None))
     usage = Usage(input_tokens=1, output_tokens=1)
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage, error_code="cut")
     assert bounded(attempt, task, decoder, kept=kept).input_bound == bound  # type: ignore[arg-type]
@@ -105,7 +105,9 @@ def test_of_an_answer_that_names_no_tier_the_one_that_was_asked_for_is_kept(
 ) -> None:
     item = an_item(1)
     request = structs.replace(item.request, tier=asked)
-    task = Task(structs.replace(item, request=request), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    task = Task(
+        structs.replace(item, request=request), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0, cast("Any", None)
+    )
     usage = Usage(input_tokens=1, output_tokens=1)
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage, tier=named)
     kept = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
@@ -124,7 +126,7 @@ def test_a_request_that_asks_for_a_cache_of_an_hour_may_write_all_of_its_input_t
     assert bounds(sent, None).hour == len(sent.body)
     assert bounds(call(messages=[{"role": "user", "content": "ttl 1h"}]), None).hour is None
     # without a budget it is kept of the attempt all the same
-    task = Task(an_item(1), sent, Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    task = Task(an_item(1), sent, Lanes(Limits(ceiling=1)).of("m"), Standing(), 0, cast("Any", None))
     cut = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, error_code="cut")
     assert bounded(cut, task, Decoder(), kept=False).cache_1h_bound == len(sent.body)  # type: ignore[arg-type]
 
@@ -136,7 +138,7 @@ def test_writes_of_unknown_life_may_all_be_kept_for_an_hour(
     body: dict[str, Any], told: int | None, found: tuple[int | None, ...]
 ) -> None:
     usage = Usage(input_tokens=90, output_tokens=5, cache_write_tokens=60, cache_write_1h_tokens=told)
-    task = Task(an_item(1), call(**body), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    task = Task(an_item(1), call(**body), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0, cast("Any", None))
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage)
     kept = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
     assert (kept.input_bound, kept.output_bound, kept.cache_1h_bound) == found

@@ -80,8 +80,8 @@ def task(text: str = "hi", model: str = "m", **more: Any) -> Task:
     messages, provider = more.pop("messages", ({"role": "user", "content": text},)), more.pop("provider", PROVIDER)
     request = Request(model=model, messages=messages, params=Params(**{"max_tokens": 10, **more}))
     item = Item(key="k", position=1, request=request, metadata={}, fingerprint=1)
-    lane: Any = None
-    return Task(item, provider.encode(request), lane, Standing(), 0)
+    nothing: Any = None
+    return Task(item, provider.encode(request), nothing, Standing(), 0, nothing)
 
 
 async def admitted(collective: Collective, one: Task, emit: Written) -> Task:

@@ -57,7 +57,7 @@ def item(request: Request) -> Item:
 
 
 def task(call: HttpCall, files: Files | None) -> Task:
-    return Task(item(PLAIN), call, None, Standing(), 0, files=files)  # type: ignore[arg-type]
+    return Task(item(PLAIN), call, None, Standing(), 0, None, files=files)  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
@@ -81,7 +81,7 @@ async def test_an_outline_is_what_is_known_and_each_attempt_reads_the_files() ->
     one = task(call, files)
     assert one.size == len(call.body) + 4_000
     assert expected(one) == len(call.body) + 50 * BYTES_PER_TOKEN
-    bodies = [(await maker.whole(files)).body for _ in range(2)]
+    bodies = [(await maker.whole(files, provider)).body for _ in range(2)]
     assert [b"content 1" in bodies[0], b"content 2" in bodies[1]] == [True, True]
     with pytest.raises(AttachmentError):
         await sender(Provider(files=False)).encoded(item(NAMED))

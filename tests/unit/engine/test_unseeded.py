@@ -15,7 +15,7 @@ SEEDED = Request(model="m", messages=({"role": "user", "content": "hi"},), made_
 def task(made_seed: int | None = 7) -> Task:
     item = Item(key="a", position=1, fingerprint=1, metadata=None, request=SEEDED)
     call = HttpCall(url="http://x", headers={}, body=b"{}", made_seed=made_seed)
-    return Task(item, call, cast("Any", None), cast("Any", None), 3, files=Files(SEEDED, 1, 1))
+    return Task(item, call, cast("Any", None), cast("Any", None), 3, cast("Any", None), files=Files(SEEDED, 1, 1))
 
 
 def refusal(code: str = "bad_request", status: int = 400, **more: Any) -> ProviderError:

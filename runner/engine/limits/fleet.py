@@ -1,0 +1,225 @@
+r"""One queue for several endpoints. It implements ``interfaces.Lane`` over a lane of each of them.
+
+    row -> queue -> the endpoint that answers it first -> its lane: outage, slot, limits per minute -> permit
+             ^                                              |
+             \---- closed meanwhile, or failed there <------/
+
+A row waits here, and not in the lane of an endpoint, so that one which is slow or out of service holds none up. It goes to the
+endpoint that is likely to answer first; by weight, if the user has given any. A fallback gets a row only if all others are closed
+for a reason that the user has named, or if they refuse its content. Once no further row will come, none goes to an endpoint that
+would answer it later than the others can answer all that wait.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from runner.admission import Permit, Standing
+from runner.engine.clock import Clock
+from runner.engine.limits.choice import by_weight, is_too_slow, quickest
+from runner.engine.limits.fleet_rows import FleetRows, FleetStanding, Made, of
+from runner.engine.limits.gate import Gate
+from runner.engine.limits.ledger import FULL
+from runner.engine.limits.line import Line
+from runner.engine.limits.member_lane import MemberLane
+from runner.engine.limits.places import Places
+from runner.engine.limits.roster import Roster
+from runner.errors import AttemptError
+from runner.model import Attempt, Usage
+
+RECHECK_S = 1.0
+OPENING_S = 0.005
+"""Longest wait, in seconds, before the endpoints are looked at again; and while their slots open by the passing of time."""
+
+
+class _NoSlots:
+    """What the queue adds to the slots of a session."""
+
+    limit = 0
+
+
+class FleetLane(FleetRows):
+    """The lane of a model over several endpoints."""
+
+    def __init__(self, model: str, roster: Roster, places: Places, clock: Clock, made: Made) -> None:
+        super().__init__(model, roster, places, clock, made)
+        self._gate, self._passed_on = Gate(), Gate()
+        self._line = Line(places.ledger, _NoSlots())
+        # where the last failure was: what follows it in the same turn of the loop is about that endpoint
+        self._failing: MemberLane | None = None
+        self._waiting = 0
+
+    # -- admission
+
+    async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
+        """Wait for a permit, first come, first served. size: bytes of the request. most: limit of its output tokens."""
+        one = of(standing)
+        if not one.elsewhere:
+            # it was tried everywhere: the next round begins
+            one.tried.clear()
+        one.size, one.most, one.elsewhere = size, most, False
+        self._waiting += 1
+        try:
+            while True:
+                lane = await self._lane(one, Permit(admitted_at=0.0, size=size, most=most, standard=one.standard))
+                permit = await lane.admit(self._moved(one, lane), size, most)
+                if permit is not None:
+                    break
+        finally:
+            self._waiting -= 1
+        permit.endpoint, one.admitted_at = lane.member.number, permit.admitted_at
+        self._open[permit] = lane, one
+        return permit
+
+    async def _lane(self, standing: FleetStanding, wish: Permit) -> MemberLane:
+        """Wait at the head of the queue for an endpoint that takes a row. What follows must not give up its turn first."""
+        gate = self._passed_on if standing.passed_on else self._gate
+        self._line.join(at_once=False)
+        try:
+            await gate.enter(again=standing.ended is not None)
+            try:
+                while True:
+                    group = self._group(standing)
+                    if (lane := self._best(standing, wish, group)) is not None:
+                        return lane
+                    self._line.waits_for(self._barrier(group))
+                    await self._places.change(self._look_in_s(group))
+            finally:
+                gate.leave()
+        finally:
+            self._line.leave()
+
+    def _group(self, standing: FleetStanding) -> list[MemberLane]:
+        """Return the endpoints to which a row may go."""
+        lanes = [lane for lane in self._lanes.values() if lane.member.out is None]
+        spare = [lane for lane in lanes if lane.member.fallback]
+        if standing.passed_on and spare:
+            return spare
+        first = [lane for lane in lanes if not lane.member.fallback]
+        wanted = self._roster.fallback_on
+        if spare and all(lane.blocked and lane.why_blocked in wanted for lane in first) and (first or "outage" in wanted):
+            return [*first, *spare]
+        return first
+
+    def _best(self, standing: FleetStanding, wish: Permit, group: list[MemberLane]) -> MemberLane | None:
+        """Return the endpoint to which a row goes now; None if it waits."""
+        open_ = [lane for lane in group if lane.takes(wish)]
+        if not open_:
+            return None
+        serves = any(lane.in_service for lane in group)
+        now = [lane for lane in open_ if lane.lets(wish)] or open_
+        if standing.tried:
+            now = [lane for lane in now if lane.member.number not in standing.tried] or now
+        if self._last and serves:
+            # what is left is not risked as probes, nor left to an endpoint that would answer last
+            now = [lane for lane in now if lane.in_service]
+            if not self._roster.weighted:
+                now = [lane for lane in now if not is_too_slow(lane, group, self._waiting)]
+        elif probing := next((lane for lane in now if lane.probing), None):
+            return probing
+        if not now:
+            return None
+        return by_weight(now) if self._roster.weighted else quickest(now)
+
+    def _barrier(self, group: list[MemberLane]) -> str:
+        """Return what the head of the queue waits for, as the ledger names it."""
+        if not group or any(not lane.blocked for lane in group):
+            return FULL if self._places.free else "capacity" if self._places.fallbacks else FULL
+        return "outage" if any(lane.probing for lane in group) else "pause"
+
+    def _look_in_s(self, group: list[MemberLane]) -> float:
+        if any(lane.opening and lane.in_service for lane in group):
+            return OPENING_S
+        return min([RECHECK_S, *(max(OPENING_S, opens_s) for lane in group if (opens_s := lane.opens_in_s))])
+
+    # -- results of attempts
+
+    def release(self, permit: Permit, attempt: Attempt | None = None, *, unused: bool = False) -> None:
+        """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
+        lane, _ = self._open.pop(permit)
+        lane.release(permit, attempt, unused=unused)
+
+    def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        """Record that an answer has begun. raw: its headers."""
+        self._open[permit][0].heard(permit, status, raw)
+
+    def succeeded(self, permit: Permit, usage: Usage | None) -> None:
+        """Record a completion."""
+        lane, standing = self._ended(permit)
+        if (refused_at := standing.refused_at) is not None and refused_at != lane.member.number:
+            self._lanes[refused_at].contradicted()
+        standing.refused_at = None
+        standing.tried.clear()
+        lane.answered_in(self._clock() - (permit.sent_at or permit.admitted_at))
+        lane.succeeded(permit, usage)
+
+    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
+        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
+        lane, standing = self._ended(permit)
+        self._failing, number = lane, lane.member.number
+        standing.tried.add(number)
+        passes_on = retried and error.code == "content_policy"
+        standing.passed_on = standing.passed_on or passes_on
+        lane.failed(permit, error, usage, throttled=throttled, retried=retried and not passes_on)
+        if lane.blocked:
+            lane.let_go()
+        self._look_elsewhere(standing)
+
+    def _look_elsewhere(self, standing: FleetStanding) -> None:
+        """Have a row go on at once if an endpoint is in service where it has not failed."""
+        tried = standing.tried
+        standing.elsewhere = any(one.in_service and one.member.number not in tried for one in self._group(standing))
+
+    def _ended(self, permit: Permit) -> tuple[MemberLane, FleetStanding]:
+        """Return where an attempt was made, and the row. What the row knows of its end is known there too."""
+        lane, standing = self._open[permit]
+        there = standing.there[lane.member.number]
+        there.ended = standing.ended if standing.ended is not None else self._clock()
+        there.failures = [failure for failure in standing.failures if failure.endpoint == lane.member.number]
+        return lane, standing
+
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
+        """Hold a row whose refusal may be the endpoint's. Another endpoint is asked first, if there is one.
+
+        Return for how many seconds all rows are refused, or 0.
+        """
+        lane, one = self._ended(permit)[0], of(standing)
+        one.tried.add(lane.member.number)
+        others = [other for other in self._group(one) if other.in_service and other.member.number not in one.tried]
+        one.asked_twice = bool(others) and one.refused_at is None
+        if one.asked_twice:
+            one.refused_at = lane.member.number
+            lane.refused_alone(permit, attempt)
+            return 0.0
+        return lane.refused(one.there[lane.member.number], permit, attempt)
+
+    async def fate(self, standing: Standing) -> Literal["fail", "again"]:
+        """Wait until it is known what becomes of a row that was refused."""
+        one = of(standing)
+        if one.asked_twice:
+            one.asked_twice = False
+            return "again"
+        assert one.at is not None
+        return await self._lanes[one.at].fate(one.there[one.at])
+
+    def told_nothing(self, permit: Permit) -> None:
+        """Record an attempt that shows nothing about the server: it was cancelled, or it used a stale connection."""
+        self._ended(permit)[0].told_nothing(permit)
+
+    def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
+        """React to a rate limit of one endpoint."""
+        lane, standing = self._open[permit]
+        lane.throttle(permit, hint_s, status)
+        lane.let_go()
+        # the endpoint is closed by now, so that a fallback may be open
+        self._look_elsewhere(standing)
+
+    def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
+        """Send nothing for so many seconds to the endpoint whose failure has just been recorded. asked: it asked for the wait."""
+        if self._failing is not None:
+            self._failing.pause(seconds, reason, asked=asked)
+            self._failing.let_go()
+
+    def expect_fallback(self, until: float) -> None:
+        """Record that flex has no capacity for a row, which goes to the standard tier at ``until``, by the lane's clock."""
+        if self._failing is not None:
+            self._failing.expect_fallback(until)
