@@ -90,7 +90,9 @@ class Fork:
     def send_signal(self, kind: int) -> None:
         """Send a signal, unless the process has ended."""
         if self.poll() is None:
-            os.kill(self.pid, kind)
+            # its end may not have been told yet
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, kind)
 
     def kill(self) -> None:
         """Kill the process."""

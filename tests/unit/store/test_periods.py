@@ -100,9 +100,10 @@ def test_what_finding_the_periods_takes_grows_with_the_pauses_and_no_faster() ->
     # each pause is a second longer than the one before
     edges = [(Counted(at), Counted(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
 
-    def fetch(_: sa.Select[Any]) -> list[Any]:
-        return edges
+    def fetch(query: sa.Select[Any]) -> list[Any]:
+        # of sessions, nothing is known
+        return edges if "min(" in str(query) else []
 
-    _, shown = _shown(_stretches(fetch, 1, ()))
+    _, shown = _shown(_stretches(fetch, 1))
     assert len(shown) == 12
     assert 0 < Counted.subtracted < 10 * number
