@@ -63,7 +63,8 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            async with wiring.open_provider(plan.job, plan.endpoint, session.told) as (provider, client):
+            told = Told(stop, session.note, store.book_late, store.path)
+            async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
         except anyio.get_cancelled_exc_class():
@@ -142,11 +143,6 @@ class _Session(Foreseen):
             *([unmarked] if unmarked is not None else []),
             *self._cost,
         )
-
-    @property
-    def told(self) -> Told:
-        """What workers need of the session."""
-        return Told(self._stop, self.note, self._store.book_late, self._store.path)
 
     @property
     def _failed_before(self) -> int:

@@ -37,7 +37,9 @@ class Desk:
 
     def run(self, *options: str, code: int = 0, priced: bool = True, most: int | None = MOST) -> tuple[str, str]:
         """Run the file, and return standard output and error."""
-        words = ["run", "p.jsonl", "--model", "m", "--base-url", self.url, "--concurrency", "4"]
+        words = ["run", "p.jsonl", "--model", "m", "--concurrency", "4"]
+        # two of them would be two servers
+        words += [] if "--base-url" in options else ["--base-url", self.url]
         words += ["--prices", json.dumps(PRICES)] if priced else []
         words += ["--max-tokens", str(most)] if most is not None else []
         return self.command(*words, *options, code=code)

@@ -158,12 +158,14 @@ def test_what_cannot_be_is_one_sentence(folder: Path, slurm: Cluster, options: t
 
 
 def test_a_job_file_does_not_decide_alone_where_workers_run(folder: Path, slurm: Cluster) -> None:
-    (folder / "p.toml").write_text('engine = "slurm"\nengine_options = ["folder=shared", "connect=127.0.0.1"]\nworkers = 1\n')
+    # what is allowed is remembered, and no other test has such a folder
+    (folder / "p.toml").write_text('engine = "slurm"\nengine_options = ["folder=sent", "connect=127.0.0.1"]\nworkers = 1\n')
+    (folder / "sent").mkdir()
     with simulator(*QUICK) as server:
         with started(folder, server, slurm) as run:
             ended = run.ended()
         assert ended.code == 2
-        wants = "p.toml wants to start workers with the engine slurm (folder=shared, connect=127.0.0.1), and you have not"
+        wants = "p.toml wants to start workers with the engine slurm (folder=sent, connect=127.0.0.1), and you have not"
         assert wants in ended.err
         assert slurm.calls == []
         with started(folder, server, slurm, "--trust") as run:

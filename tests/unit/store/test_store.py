@@ -1105,13 +1105,13 @@ async def test_books_tell_retries_from_what_decided_a_row_and_from_what_is_open(
     assert rows(path, "SELECT count(*) FROM attempts WHERE number > 1") == [(sum(totals.retries.values()),)]
 
 
-async def test_a_failed_row_that_is_sent_again_turns_its_last_attempt_into_a_retry(path: Path) -> None:
+async def test_a_failed_row_that_is_sent_again_keeps_what_decided_it_until_it_has_another_outcome(path: Path) -> None:
     await fill(path, failed("a", 1, number=1), failed("b", 2, number=1))
     await fill(path, an_attempt("a", 2, error="cut"))
     with StoreReader(path) as reader:
         totals = reader.totals(1)
-    # the row of a counts as failed until it has another outcome, and its newest attempt as the deciding one
-    assert (totals.retries, totals.deciding) == ({"server_error": 1}, {"cut": 1, "server_error": 1})
+    # the newest attempt of a has decided nothing yet
+    assert (totals.retries, totals.deciding) == ({}, {"server_error": 2})
     await fill(path, done("a", number=3))
     with StoreReader(path) as reader:
         totals = reader.totals(1)
