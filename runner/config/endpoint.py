@@ -183,14 +183,13 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         raise NotReadyError("no model is set; set model in the job file, or use --model")
     if job.members:
         return _found_at_each(job, environment)
-    # a contradiction is found here, and not when the first answer ends
-    _ = job.finish
+    _ = job.finish  # a contradiction is found here, and not when the first answer ends
     way_out.check_certificates(environment)
     unknown = unknown_variables(environment)
     code = permitted(job, environment)
     if job.local_server is not None:
-        told = trust.notes(job, code, environment)
-        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note, *told), grants=tuple(code))
+        own = (*unknown, job.local_server.note, *trust.notes(job, code, environment))
+        return Endpoint(base_url=None, key=None, proxy=None, notes=own, grants=tuple(code))
     assert job.base_url is not None
     module = provider_of(job, environment)
     _check_abilities(job, module)

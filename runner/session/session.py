@@ -50,8 +50,7 @@ async def execute(
     that is known, before it sends anything; returns True if it has said so, and raises what ends the session.
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
-    audience = Audience(observe, interruption(stop), hear)
-    plan = await prepare.prepare(job, store_path, options)
+    audience, plan = Audience(observe, interruption(stop), hear), await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
         for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
@@ -63,7 +62,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            told = Told(stop, session.note, store.book_late, store.path)
+            told = Told(stop, session.note, store.book_late, store.path)  # what workers need
             async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()

@@ -51,10 +51,7 @@ STUCK = 2_000
 
 
 class Working:
-    """The parts of a session and its counts. The subclasses know where its rows come from, and how it begins and ends.
-
-    backlog: of a reader that new rows wait for; None: there is none.
-    """
+    """The parts of a session and its counts. The subclasses know where its rows come from. backlog: of who reads the results."""
 
     def __init__(
         self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None = None
