@@ -28,6 +28,8 @@ def found(job: Job, usual: str, mended: Callable[[Job], Job]) -> Job:
     else:
         tables = [{"base_url": url} for url in addresses(job.base_urls or (job.base_url or usual,))]
     every = [member for table in tables for member in _of(job, table, usual, mended)]
+    if not every:
+        raise UsageError("the list has no endpoint; name at least one")
     if len(every) > MOST:
         raise UsageError(f"the job has {len(every):,} endpoints, and at most {MOST:,} can be used; leave some out")
     members = tuple(_named(every))

@@ -20,7 +20,7 @@ from runner.engine.limits.fleets import FleetLanes
 from runner.engine.limits.roster import Member, Roster
 from runner.engine.member_judge import MemberJudge
 from runner.engine.way import Way
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
 from runner.interfaces import Client, Decoder, Heard, Provider
 from runner.model import HttpCall
 from runner.prices.book import PriceBook
@@ -130,6 +130,10 @@ class Fleet:
         if urls == self._listed:
             return
         wanted = {with_base_url(fleet.alone(self._job, url), os.environ).base_url for url in urls}
+        known = {named.base_url: member.out for named, member in zip(self._named, self._roster.members, strict=True)}
+        if all(url in known and known[url] not in (None, GONE) for url in wanted if url is not None):
+            # nothing would be left that gets requests, so the others stay
+            raise UsageError("none of the endpoints in the list can be used: those that were there before stay")
         for url in urls:
             if with_base_url(fleet.alone(self._job, url), os.environ).base_url not in {one.base_url for one in self._named}:
                 self._join(url)

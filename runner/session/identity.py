@@ -67,7 +67,7 @@ def find(given: Given, known: Sequence[KnownRun]) -> KnownRun | None:
     known: the runs with its answer settings, newest first.
     """
     near = [run for run in known if is_same_place(run.base_url, given.base_url)]
-    far = [run for run in known if run not in near]
+    far = [run for run in known if not is_same_place(run.base_url, given.base_url)]
     for runs in (near, far):
         run = _by_content(given, runs) or _edited(given, runs)
         if run is not None:

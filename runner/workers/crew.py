@@ -128,7 +128,7 @@ class Crew:
         await self._ready()
 
     async def _ready(self) -> None:
-        while self._places and not self._stop.requested and not any(member.state is State.LIVE for member in self._members):
+        while self._places and (self.occupied or not self._invites) and not self._stop.requested and not self.counts.live:
             if not self._hopeful:
                 raise UsageError(f"no worker could start{self._reason}")
             await self._changed.wait()

@@ -124,8 +124,13 @@ class Hands:
                 problem = None
             except Exception as error:  # noqa: BLE001 - the driver judges it
                 problem = error
-        del self._scopes[number]
-        self._give(self._result(number, decoder, exchange, problem, watched=one.watched))
+        try:
+            done = self._result(number, decoder, exchange, problem, watched=one.watched)
+        except Exception as error:  # noqa: BLE001 - the driver waits for an end, and judges it
+            done = self._result(number, self._provider.decoder(), exchange, error, watched=one.watched)
+        finally:
+            del self._scopes[number]
+        self._give(done)
 
     def _result(self, number: int, decoder: Decoder, exchange: HttpExchange, problem: Exception | None, *, watched: bool) -> Done:
         answer = conceal(partial_of(decoder), self._redactor)
@@ -199,7 +204,7 @@ class Hands:
             return
         try:
             frame = encode(Back(heard, pieces, done))
-        except (ValueError, TypeError, OverflowError):
+        except Exception:  # noqa: BLE001 - a batch that is lost would never end
             # an answer of a plug-in that no frame can hold as it is
             frame = encode(Back(heard, pieces, [_plain(one) for one in done]))
         self._link.send(frame)

@@ -97,6 +97,11 @@ class _Joining:
                 link.abort()
 
     def _listen(self, frame: bytes) -> None:
+        certificate = self._link.certificate()
+        if certificate is None or tokens.fingerprint_of(certificate) != self._token.fingerprint:
+            # no proof for somebody else, who could pass it on
+            self._link.abort()
+            return
         said = decode_from_driver(frame)
         if isinstance(said, Challenge):
             self._challenged = said.drawn

@@ -95,6 +95,7 @@ class Member:
             del self._out[trial.number]
             trial.lost("the run was stopped", sent=False)
         elif trial.number in self._out:
+            trial.cancelled = True
             self._cancels.append(trial.number)
             self._batch.due()
 
@@ -208,6 +209,9 @@ class Member:
         for done in back.done:
             trial = self._out.pop(done.number, None)
             if trial is not None:
+                if done.is_ended and not trial.cancelled:
+                    # it is ending, so it gets nothing new
+                    self._files = 0
                 trial.done(done)
             elif (late := self._given_up.pop(done.number, None)) is not None:
                 self._watcher.late(late, done)

@@ -41,6 +41,8 @@ STILL_S = 4.5
 """Seconds between two beats after which its driver may have given a worker up: it ends."""
 OWN_FILES = 40
 """Open files other than connections."""
+MOST_OF_DRIVER = 1 << 30
+"""Bytes of a frame of the driver: files of a request are at most half of that."""
 TOLD_S = 0.5
 """Seconds for the last words to leave."""
 
@@ -50,7 +52,8 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str], own: str | None, host: str) -> None:
         self._environment, self._own, self._host = environment, own, host
-        self.link = Link(self._take, self._gone)
+        # a request may hold files, and nobody but the driver sends them
+        self.link = Link(self._take, self._gone, most=MOST_OF_DRIVER)
         self._hands: Hands | None = None
         # why it is to end; and whether its driver is gone, so that nobody waits for what is under way
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -87,7 +90,7 @@ class Worker:
 
     def _take(self, frame: bytes) -> None:
         self._heard_at = now = monotonic()
-        if now - self._beat_at > STILL_S:
+        if self._hands is not None and now - self._beat_at > STILL_S:
             # what has come meanwhile was given to others
             self._end(_stood_still(now - self._beat_at))
         message = decode_for_worker(frame)
@@ -135,6 +138,8 @@ class Worker:
         return self._hands.out if self._hands is not None else 0
 
     async def _beat(self) -> None:
+        # coming in may have taken long
+        self._beat_at = monotonic()
         while True:
             await asyncio.sleep(BEAT_S)
             now = monotonic()

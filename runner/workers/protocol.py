@@ -179,6 +179,11 @@ class Done(Struct, frozen=True, array_like=True, kw_only=True):
     refusal: Refusal | None = None
 
     @property
+    def is_ended(self) -> bool:
+        """True if the worker was told to end the exchange, or is ending itself."""
+        return self.fault is not None and self.fault.fields.get("code") == "cancelled"
+
+    @property
     def whole(self) -> bool:
         """True if the answer is complete, and no error."""
         return self.fault is None and self.refusal is None and self.stage > 0

@@ -36,13 +36,15 @@ class Trial:
     that is on the books, and whose usage is what this request has used, if that is known one day.
     """
 
-    __slots__ = ("_decoder", "_ended", "_exchange", "_failure", "_waiter", "call", "number", "of", "whole")
+    __slots__ = ("_decoder", "_ended", "_exchange", "_failure", "_waiter", "call", "cancelled", "number", "of", "whole")
 
     def __init__(self, call: HttpCall, decoder: Decoder, exchange: RemoteExchange) -> None:
         self.call, self._decoder, self._exchange = call, decoder, exchange
         self.number = 0
         self.whole = self._ended = False
         self._failure: AttemptError | Exception | Done | None = None
+        # True if the driver has told the worker to end it
+        self.cancelled = False
         self._waiter: asyncio.Future[None] | None = None
         self.of: tuple[str, int] | None = None
 
@@ -103,6 +105,9 @@ class Trial:
         exchange.status, exchange.time_to_first_token_s, exchange.answered_s = done.status, done.first_s, done.answered_s
         if isinstance(self._decoder, HeldDecoder):
             self._decoder.put(done)
+        if self._failure is None and not self.cancelled and done.is_ended:
+            self.lost("its worker has ended", sent=done.connected)
+            return
         if done.fault is not None or done.refusal is not None:
             self._failure = self._failure or done
         elif self._failure is None and self._decoder.stage is Stage.OPEN:

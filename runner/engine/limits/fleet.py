@@ -72,7 +72,8 @@ class FleetLane(FleetRows):
 
     async def _lane(self, standing: FleetStanding, wish: Permit) -> MemberLane:
         """Wait at the head of the queue for an endpoint that takes a row. What follows must not give up its turn first."""
-        gate = self._passed_on if standing.passed_on else self._gate
+        # a row whose refusal another endpoint is to confirm may wait long for that, and holds nobody up
+        gate = self._passed_on if standing.passed_on or standing.refused_at in standing.tried else self._gate
         self._line.join(at_once=False)
         try:
             await gate.enter(again=standing.ended is not None)
@@ -93,7 +94,8 @@ class FleetLane(FleetRows):
         lanes = [lane for lane in self._lanes.values() if lane.member.out is None]
         spare = [lane for lane in lanes if lane.member.fallback]
         if standing.passed_on and spare:
-            return spare
+            # where those are down, the row fails for its refusal
+            return [lane for lane in spare if lane.in_service] or lanes
         first = [lane for lane in lanes if not lane.member.fallback]
         wanted = self._roster.fallback_on
         if spare and all(lane.blocked and lane.why_blocked in wanted for lane in first) and (first or "outage" in wanted):
@@ -102,6 +104,9 @@ class FleetLane(FleetRows):
 
     def _best(self, standing: FleetStanding, wish: Permit, group: list[MemberLane]) -> MemberLane | None:
         """Return the endpoint to which a row goes now; None if it waits."""
+        if (at := standing.refused_at) is not None and at in standing.tried:
+            # its refusal is to be confirmed by another one
+            group = [lane for lane in group if lane.member.number != at and lane.in_service] or group
         open_ = [lane for lane in group if lane.takes(wish)]
         if not open_:
             return None
@@ -187,7 +192,7 @@ class FleetLane(FleetRows):
         others = [other for other in self._group(one) if other.in_service and other.member.number not in one.tried]
         one.asked_twice = bool(others) and one.refused_at is None
         if one.asked_twice:
-            one.refused_at = lane.member.number
+            one.refused_at, one.elsewhere = lane.member.number, True
             lane.refused_alone(permit, attempt)
             return 0.0
         return lane.refused(one.there[lane.member.number], permit, attempt)

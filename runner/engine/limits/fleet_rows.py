@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 from msgspec import field, structs
 
@@ -51,12 +52,16 @@ class FleetRows:
     def _changed(self) -> None:
         for member in self._roster.members:
             if member.number not in self._lanes:
-                lane = self._lanes[member.number] = self._made(self.model, member, self._standings.__len__)
+                lane = self._lanes[member.number] = self._made(self.model, member, partial(self._present, member.number))
                 if self._last:
                     lane.last()
             elif member.out is not None:
                 self._lanes[member.number].let_go()
         self._places.notify()
+
+    def _present(self, number: int) -> int:
+        """Return how many rows there are for an endpoint: those that another one holds are not."""
+        return len(self._standings) - sum(lane.held for at, lane in self._lanes.items() if at != number)
 
     def enter(self, number: int, key: str = "") -> FleetStanding:
         """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""

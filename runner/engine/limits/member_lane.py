@@ -118,10 +118,16 @@ class MemberLane(Lane):
         """Return in how many outages a row has failed here."""
         return len({self._outage.beginning(failure) for failure in standing.failures} - {None})
 
+    @property
+    def held(self) -> int:
+        """How many rows it holds until it is known what their refusals mean."""
+        return len(self._streak.held)
+
     def refused_alone(self, permit: Permit, attempt: Attempt) -> None:
         """Record a refusal whose row is asked elsewhere next: whatever it says, the server is there."""
         self._words = attempt.error
         self._rates.used(permit, attempt.usage, complete=False)
+        self._streak.ended(permit)
         self._accept(permit)
         if self._outage.answered(permit, success=False):
             self._reopen()

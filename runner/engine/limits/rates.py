@@ -213,8 +213,10 @@ class Rates:
         now = self._clock()
         if not always and now < self._next_headers:
             return
+        if not (raw := list(raw)):
+            # a worker sends those of a part of the answers
+            return
         self._next_headers = now + HEADERS_S
-        raw = list(raw)
         if headers.speaks(raw):
             for kind, seen in headers.read(raw, wall).items():
                 self.learn(kind, seen)

@@ -100,6 +100,8 @@ class Slurm:
         folder, self._folder = self._folder, None
         if folder is None:
             return
+        with suppress(OSError):
+            (folder / "token").unlink()
         with anyio.CancelScope(shield=True):
             try:
                 # by name, since a call that was cut off has told no number
@@ -107,7 +109,6 @@ class Slurm:
             except UsageError as error:
                 logger.warning("%s; this ends the workers that are left: scancel --name=%s", error, self._name)
         with suppress(OSError):
-            (folder / "token").unlink()
             for file in () if self._failed else tuple(folder.iterdir()):
                 file.unlink()
             if not self._failed:
