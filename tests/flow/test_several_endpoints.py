@@ -140,6 +140,28 @@ def test_what_one_endpoint_refuses_is_asked_of_another_before_it_is_believed(tmp
         assert rows(one.store, "SELECT key FROM items WHERE status = 'failed'") == [("row-3",)]
 
 
+def test_rows_that_all_endpoints_refuse_fail_at_the_end_of_a_run_too(tmp_path: Path) -> None:
+    def bad(request: Received) -> Reply:
+        last = any(f"number {one}." in request.body.decode() for one in range(8, 12))
+        return whole("400 Bad Request", {"error": {"message": "no"}}) if last else answer()
+
+    with desk(tmp_path, bad, bad, number=12) as one:
+        summary = one.run()
+        assert (summary.done, summary.failed) == (8, 4)
+        # each has the word of both
+        assert Counter(error for _, error in one.attempts().elements())["bad_request"] == 8
+
+
+def test_a_busy_endpoint_confirms_a_refusal_all_the_same(tmp_path: Path) -> None:
+    def first(request: Received) -> Reply:
+        return whole("400 Bad Request", {"error": {"message": "no"}}) if "0." in request.body.decode() else answer()
+
+    slow = Reply((0.3, *answer().steps))
+    with desk(tmp_path, first, slow, number=41) as one:
+        summary = one.run(concurrency=2)
+        assert (summary.done, summary.failed) == (41, 0)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_content_that_one_refuses_goes_to_the_fallback_if_that_is_wanted(tmp_path: Path, dialect: str) -> None:
     def own(request: Received) -> Reply:

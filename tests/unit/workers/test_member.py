@@ -217,6 +217,20 @@ async def test_what_was_never_sent_is_booked_as_that() -> None:
         assert peer.late == [("row", 1, None)]
 
 
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_worker_that_ends_itself_gives_requests_back_as_lost_and_gets_no_more(sent: bool) -> None:
+    async with paired() as peer:
+        await peer.greet()
+        asking = Asking(peer)
+        number = await number_of(peer)
+        ended = fault_of(TransportError("the worker is ending", code="cancelled"))
+        peer.say(Back([], [], [done(number, connected=sent, stage=0, ended=False, answer=None, fault=ended)]))
+        error = await asking.error()
+        # it goes out again at once, counts against no row, and is billed only if it has left
+        assert (error.code, error.mended, error.sent) == ("worker_lost", True, sent)
+        assert not peer.member.free
+
+
 async def test_what_failed_late_is_not_booked() -> None:
     async with paired() as peer:
         await peer.greet()
