@@ -26,7 +26,7 @@ class _Word(str):
 
 def inputs(body: bytes, content: list[Json]) -> list[Json]:
     """Return the content blocks of a message, the inputs of its tool calls as text. content: the blocks, decoded."""
-    if not any(isinstance(block, Mapping) and block.get("input") for block in content):
+    if not any(map(_has_input, content)):
         return content
     text = body.decode("utf-8-sig", "replace")
     try:
@@ -36,12 +36,17 @@ def inputs(body: bytes, content: list[Json]) -> list[Json]:
         # as in the decoded message, of a key that stands twice the last one counts
         blocks = dict(message)["content"]
         return [
-            {**block, "input": _text(dict(one)["input"])} if isinstance(block, Mapping) and block.get("input") else block
+            {**block, "input": _text(dict(one)["input"])} if _has_input(block) else block
             for block, one in zip(content, blocks, strict=True)
         ]
     except (KeyError, RecursionError, TypeError, ValueError):
         # it could be decoded in another way only
         return content
+
+
+def _has_input(block: Any) -> bool:
+    """Return True for a block with an input that is decoded. Some servers send its text."""
+    return isinstance(block, Mapping) and isinstance(block.get("input"), dict | list) and bool(block["input"])
 
 
 def _text(value: Any) -> str:

@@ -92,7 +92,7 @@ def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
         raise UsageError("--all sends every row again, and --class some of them: give one of the two")
     if choice.classes:
         # names of what is left out alone leave it out of the failed rows
-        of = () if any(not one.strip().startswith(BUT) for one in choice.classes) else ("failed",)
+        of = () if any(one and not one.startswith(BUT) for one in map(str.strip, choice.classes)) else ("failed",)
         return selection((*of, *choice.classes), ORDERS[0], reader, run, option="--class")
     if choice.all_rows or choice.ids is not None:
         return EVERY

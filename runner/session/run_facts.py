@@ -173,7 +173,8 @@ def _without_folders(sentence: str, run: Run, db: Path) -> str:
     By the look of it, the path of a URL could be one as well.
     """
     files = [str(db.resolve()), run.input, *(value for value in run.settings.values() if isinstance(value, str))]
-    folders = {str(Path(one).parent) for one in files if os.path.isabs(one)} | {str(Path.home())}  # noqa: PTH117 - raises nothing
+    known = [str(Path(one).parent) for one in files if os.path.isabs(one)]  # noqa: PTH117 - raises nothing
+    folders = {*known, os.path.expanduser("~")}  # noqa: PTH111 - raises nothing
     for folder in sorted(folders, key=len, reverse=True):
         if Path(folder).name:
             sentence = sentence.replace(f"{folder}{os.sep}", "")

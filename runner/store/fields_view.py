@@ -40,6 +40,9 @@ def statement(settings: Iterable[Mapping[str, Json]]) -> str:
             if '"' in name or "\\" in name or "\0" in name:
                 continue
             column = f"answer_{name}" if name.lower() in _FIRST or name.lower() in own else name
+            if column.lower() in own:
+                # a field has that name already
+                continue
             own.add(column.lower())
             _, values = columns.setdefault(column.lower(), (column, []))
             value = _extracted(name, whole=kind == "int")

@@ -320,6 +320,13 @@ def test_the_call_of_a_tool_is_kept_as_it_was_written(written: str) -> None:
     assert one.completion().extra["tool_calls"][0]["arguments"] == written
 
 
+def test_the_call_of_a_tool_may_be_sent_as_text() -> None:
+    one = anthropic.make("http://x", None, version="1").decoder()
+    content = [{"type": "tool_use", "id": "u", "name": "f", "input": '{"a":1}'}]
+    one.whole(json.dumps({"type": "message", "content": content, "stop_reason": "tool_use"}).encode())
+    assert one.completion().extra["tool_calls"][0]["arguments"] == '{"a":1}'
+
+
 def test_spend_limits_stop() -> None:
     provider = anthropic.make("http://h", None, version="1")
     body = b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to go on"}}'
