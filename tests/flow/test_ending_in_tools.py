@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from calling import call, ended
 from processes import rows, run
-from raw_server import DONE, EVENTS, HANG, Reply, chunk, delta, finish, head, stream
+from raw_server import DONE, EVENTS, HANG, Reply, at_once, chunk, delta, finish, head, stream
 from test_policy import answer, bench
 
 import runner
@@ -42,7 +42,7 @@ def test_arguments_that_can_no_longer_fit_are_ended_and_asked_for_again(tmp_path
 @pytest.mark.parametrize("whole", [True, False])
 def test_unwanted_arguments_end_an_answer_and_the_row_keeps_them(tmp_path: Path, dialect: str, whole: bool) -> None:
     pieces = ('{"mood": "good", "why": "As an AI lang', "uage model")
-    reply = ended(dialect, *pieces, '"}') if whole else begun(dialect, *pieces)
+    reply = at_once(ended(dialect, *pieces, '"}')) if whole else begun(dialect, *pieces)
     with bench(tmp_path, reply, 1) as desk:
         summary = desk.run(provider=dialect, stop_when="AI language model", fields=FIELDS, schema_mode="tool", repairs=3)
         assert (summary.failed, summary.attempts_now, summary.causes) == (1, 1, {"stopped_by_rule": 1})
@@ -93,8 +93,8 @@ def test_without_a_whole_answer_nothing_tells_what_was_saved(tmp_path: Path) -> 
     ids=["a schema", "fail_fast", "stop_when"],
 )
 def test_a_whole_answer_of_unknown_usage_has_saved_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """A server that tells no usage. One answer fits, and one is refused as a whole."""
-    whole = stream(delta("no JSON"), finish("stop"), DONE)
+    """A server that tells no usage. One answer fits, and one is refused as a whole: none of it is seen before its end is."""
+    whole = at_once(stream(delta("no JSON"), finish("stop"), DONE))
     with bench(tmp_path, [answer("openai", "stream", GOOD), whole], 2) as desk:
         summary = desk.run(**settings, repairs=0, concurrency=1)
     assert rows(desk.store, "SELECT count(*) FROM attempts WHERE error_code IS NOT NULL AND input_bound IS NOT NULL") == [(1,)]
