@@ -23,7 +23,19 @@ import anyio
 import anyio.to_thread
 import pytest
 import trustme
-from asking import BEFORE_RESET_S, BOTH_LOOPS, CALM, DIALECTS, PROGRAM_LOOP, SETTLE_S, SHORT, Got, ask, call, provider
+from asking import (
+    BEFORE_RESET_S,
+    BOTH_LOOPS,
+    CALM,
+    DIALECTS,
+    PROGRAM_LOOP,
+    SETTLE_S,
+    SHORT,
+    ask,
+    call,
+    under_way,
+    until,
+)
 from raw_server import (
     BLOCK_START,
     BLOCK_STOP,
@@ -57,7 +69,7 @@ from raw_server import (
 )
 
 from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.model import Request, Usage
+from runner.model import Usage
 from runner.providers.http import Caps, HttpClient, Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -380,7 +392,8 @@ async def test_n12_a_kept_connection_closed_while_idle_is_replaced_unseen(end: E
     async with RawServer(closing) as server, HttpClient(CALM) as client:
         for _ in range(3):
             assert (await call(client, server.base_url)).completion.text == "Hello"
-            await anyio.sleep(3 * SETTLE_S)
+            await until(lambda: not server.open)
+            await anyio.sleep(SETTLE_S)
         assert server.connections == 3
 
 
@@ -1017,33 +1030,11 @@ async def test_a_body_that_does_not_end_behind_its_end_mark_costs_only_the_conne
         assert server.connections == 2
 
 
-@asynccontextmanager
-async def under_way(answer: Reply, events: int) -> AsyncIterator[tuple[list[Got], anyio.CancelScope, Callable[[], bool]]]:
-    """Have a call in flight; gives where its result will be, its scope, and whether so many events were decoded."""
-    results: list[Got] = []
-    scope = anyio.CancelScope()
-    async with RawServer(answer) as server, HttpClient(CALM) as client:
-        made = provider(server.base_url)
-        exchange, decoder = client.exchange(), made.decoder()
-        request = made.encode(Request(model="m", messages=({"role": "user", "content": "Hi"},)))
-
-        async def one() -> None:
-            with scope:
-                await client.stream(request, decoder, exchange, made.error)
-                results.append(Got(None, exchange, decoder))
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(one)
-            yield results, scope, lambda: exchange.bytes_received >= events
-
-
 @BOTH_LOOPS
 async def test_cancelled_behind_the_reason_the_answer_is_kept() -> None:
     answer = stream(delta("Hello"), finish(), 0.2, USAGE, DONE)
     async with under_way(answer, len(delta("Hello") + finish())) as (results, scope, received):
-        with anyio.fail_after(5):
-            while not received():  # noqa: ASYNC110 - the client tells nobody
-                await anyio.sleep(0.005)
+        await until(received)
         scope.cancel()
     (got,) = results
     assert got.completion.text == "Hello"
@@ -1061,10 +1052,15 @@ async def test_cancelled_before_the_reason_it_is_over_at_once(steps: tuple[bytes
 
 @BOTH_LOOPS
 async def test_a_cancelled_call_leaves_nothing_for_the_next_one() -> None:
-    slow = stream(delta("WRONG"), 0.4, delta("WRONG"), finish(), DONE)
+    over = asyncio.Event()
+    slow = stream(delta("WRONG"), over, delta("WRONG"), finish(), DONE)
     async with RawServer([slow, openai_answer()]) as server, HttpClient(CALM) as client:
-        with anyio.move_on_after(0.2):
-            await call(client, server.base_url)
-        await anyio.sleep(0.3)
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, client, server.base_url)
+            await until(lambda: server.requests)
+            await anyio.sleep(SETTLE_S)
+            group.cancel_scope.cancel()
+        over.set()
+        await anyio.sleep(SETTLE_S)
         assert (await call(client, server.base_url)).completion.text == "Hello"
         assert server.connections == 2

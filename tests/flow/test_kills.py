@@ -15,6 +15,6 @@ def test_a_run_that_is_killed_again_and_again(tmp_path: Path) -> None:
         said: list[str] = []
         folder = tmp_path / name.replace(" ", "-")
         folder.mkdir()
-        verdict = carry_out(form, secrets.token_hex(4), folder, said.append)
+        verdict = carry_out(form, secrets.token_hex(4), folder, said.append, fresh=False)
         assert verdict.broken == [], "\n".join([name, *table(verdict), *said])
         assert verdict.bill.kills == sum(form.aims.values())

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from asking import BOTH_LOOPS, CALM, DIALECTS, PROGRAM_LOOP, ask, provider
+from asking import until as heard_until
 from processes import count, rows, runner, until, write_prompts
 from raw_server import (
     BLOCK_START,
@@ -116,9 +117,7 @@ async def test_a_cancellation_does_not_cut_an_error_body_short() -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(one)
-            with anyio.fail_after(5):
-                while exchange.status is None:  # noqa: ASYNC110 - the client tells nobody
-                    await anyio.sleep(0.005)
+            await heard_until(lambda: exchange.status is not None)
             scope.cancel()
     (error,) = caught
     assert "the words that count" in str(error)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from asking import BEFORE_RESET_S, CALM, DIALECTS, PROGRAM_LOOP, SETTLE_S, Got, ask, call
+from asking import BEFORE_RESET_S, CALM, DIALECTS, PATIENCE_S, PROGRAM_LOOP, SETTLE_S, Got, ask, call, under_way, until
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from raw_server import (
@@ -221,19 +221,10 @@ async def test_a_break_where_the_text_is_whole_loses_the_tail_alone(
 @pytest.mark.usefixtures("_short_tails")
 @pytest.mark.parametrize(("sent", "kept"), [((c("Hello"), finish()), True), ((c("Hel", "stop"),), False)])
 async def test_a_cancellation_behind_a_reason_waits_for_the_tail_and_not_for_ever(sent: tuple[bytes, ...], kept: bool) -> None:
-    results: list[Got] = []
-    async with RawServer(stream(*sent, end=(HANG,))) as server, HttpClient(CALM) as client:
-        with anyio.fail_after(8):
-            async with anyio.create_task_group() as group:
-
-                async def one() -> None:
-                    results.append(await call(client, server.base_url))
-
-                group.start_soon(one)
-                while not server.requests:  # noqa: ASYNC110 - the server tells nobody
-                    await anyio.sleep(0.01)
-                await anyio.sleep(0.1)
-                group.cancel_scope.cancel()
+    with anyio.fail_after(PATIENCE_S):
+        async with under_way(stream(*sent, end=(HANG,)), sum(map(len, sent))) as (results, scope, received):
+            await until(received)
+            scope.cancel()
     assert [(got.completion.text, got.exchange.tail_lost) for got in results] == ([("Hello", True)] if kept else [])
 
 

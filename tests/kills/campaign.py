@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import Ended, assert_clean, installed
+from processes import Ended, Started, assert_clean, installed, runner
 
 from kills import judge
 from kills.aims import AIMS, AT_WORK, Scene
@@ -30,6 +30,8 @@ DEADLINE = "10m"
 """Ends a session whose harness was killed itself."""
 CEILING = 16
 """Slots at most, where their number tunes itself."""
+_OF_LOADING = "migration"
+"""The aim that watches what an interpreter loads: a fork has that behind itself."""
 
 
 class Form(NamedTuple):
@@ -83,6 +85,8 @@ class Campaign:
     folder: Path
     endpoint: Endpoint
     say: Callable[[str], None]
+    # all sessions with the installed command; else with forks of an interpreter that is warm, as far as an aim allows it
+    fresh: bool
     held: Held = field(default_factory=Held)
     sessions: list[Figures] = field(default_factory=list)
     shown: set[str] = field(default_factory=set)
@@ -153,7 +157,7 @@ class Campaign:
         command = ["export", "-o", output.name] if output is not None else self._command(name, draw)
         session = self._session(name, command)
         scene = self._scene(name, draw, share)
-        with installed(*command, cwd=self.folder) as process, ExitStack() as after:
+        with self._start(*command, aim=name) as process, ExitStack() as after:
             started = time.monotonic()
             AIMS[name].wait(scene, process, after)
             session.struck, session.missed = time.monotonic(), scene.missed
@@ -163,6 +167,9 @@ class Campaign:
             self.start_s = scene.entries[0].request.at - started
         session.export = self._export_now(output, old) if output is not None else None
         self._judge(session, ended)
+
+    def _start(self, *command: str, aim: str = "") -> Started:
+        return (installed if self.fresh or aim == _OF_LOADING else runner)(*command, cwd=self.folder)
 
     def _session(self, name: str, command: list[str]) -> Session:
         before = look(self.store, self.folder / "scratch")
@@ -238,7 +245,7 @@ class Campaign:
         return "complete" if complete else f"{len(now or b'')} bytes"
 
     def _exported(self, name: str) -> Path:
-        with installed("export", "-o", name, cwd=self.folder) as process:
+        with self._start("export", "-o", name) as process:
             ended = process.ended()
         assert ended.code == 0, ended
         return self.folder / name
@@ -250,7 +257,7 @@ class Campaign:
         for name in ("the rest", "nothing to do"):
             command = self._command("line", random.Random(self.seed))
             session = self._session(name, command)
-            with installed(*command, cwd=self.folder) as process:
+            with self._start(*command) as process:
                 ended = process.ended()
             self._judge(session, ended)
         if self.sessions[-1].requests:
@@ -260,10 +267,10 @@ class Campaign:
             self.broken += judge.exported(self._exported(name), self.form.items)
 
 
-def carry_out(form: Form, seed: str, folder: Path, say: Callable[[str], None]) -> Verdict:
+def carry_out(form: Form, seed: str, folder: Path, say: Callable[[str], None], *, fresh: bool = True) -> Verdict:
     """Carry a campaign out in an empty folder. The same seed gives the same plan, faults and pauses."""
     with serving(seed) as endpoint:
-        campaign = Campaign(form, seed, folder.resolve(), endpoint, say)
+        campaign = Campaign(form, seed, folder.resolve(), endpoint, say, fresh)
         campaign.carry_out()
         return Verdict(form, seed, campaign.sessions, campaign.bill(), campaign.broken)
 

@@ -1,12 +1,15 @@
 """One call of ``HttpClient`` to a raw server, and its result: shared by the tests of faults on the wire."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import anyio
 import pytest
-from raw_server import Answers, RawServer
+from raw_server import Answers, RawServer, Reply
 
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Provider
@@ -20,6 +23,8 @@ SHORT = Timeouts(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
 BEFORE_RESET_S = 0.05
 """Seconds before a reset, so that the bytes before it have been read when it comes."""
 SETTLE_S = 0.03
+PATIENCE_S = 60.0
+"""Seconds that a test waits at most for what must come: how soon it comes says more about the machine."""
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 HAS_UVLOOP = find_spec("uvloop") is not None
@@ -71,6 +76,13 @@ def provider(base_url: str, dialect: str = "openai") -> Provider:
     return made
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something of which nobody tells."""
+    with anyio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - see above
+            await anyio.sleep(0.005)
+
+
 async def call(
     client: HttpClient, base_url: str, dialect: str = "openai", prompt: str = "Hi", *, made: Provider | None = None
 ) -> Got:
@@ -99,3 +111,23 @@ async def ask(
     """Make one call to a server of its own."""
     async with RawServer(answers, early=early) as server, MADE["client"](dialect)(timeouts, caps) as client:
         return await call(client, server.base_url, dialect, prompt)
+
+
+@asynccontextmanager
+async def under_way(answer: Reply, events: int) -> AsyncIterator[tuple[list[Got], anyio.CancelScope, Callable[[], bool]]]:
+    """Have a call in flight; gives where its result will be, its scope, and whether so many events were decoded."""
+    results: list[Got] = []
+    scope = anyio.CancelScope()
+    async with RawServer(answer) as server, HttpClient(CALM) as client:
+        made = provider(server.base_url)
+        exchange, decoder = client.exchange(), made.decoder()
+        request = made.encode(Request(model="m", messages=({"role": "user", "content": "Hi"},)))
+
+        async def one() -> None:
+            with scope:
+                await client.stream(request, decoder, exchange, made.error)
+                results.append(Got(None, exchange, decoder))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            yield results, scope, lambda: exchange.bytes_received >= events

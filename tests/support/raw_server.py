@@ -309,7 +309,7 @@ def stream(*events: Step, end: Sequence[Step] = (LAST,)) -> Reply:
 
 
 def at_once(reply: Reply) -> Reply:
-    """Return a short reply in one write, which a client reads as one: otherwise it is chance which of its events come together."""
+    """Return a short reply in one write, which a client reads as one: else it is chance which of its events come together."""
     parts = b"".join(step for step in reply.steps if isinstance(step, bytes))
     assert len(parts) < 1 << 15, "more than what a network carries in one piece"
     assert all(isinstance(step, bytes) for step in reply.steps[:-1]), "a step between the bytes takes them apart"
