@@ -24,6 +24,7 @@ from processes import (
     rows,
     run,
     runner,
+    said,
     simulator,
     write_prompts,
 )
@@ -55,8 +56,8 @@ def assert_refused(ended: Ended, *words: str) -> None:
 
 
 def assert_one_sentence(ended: Ended) -> None:
-    assert ended.err.startswith("runner: "), ended.err
-    assert ended.err.count("\n") == 1, ended.err
+    assert said(ended.err).startswith("runner: "), ended.err
+    assert said(ended.err).count("\n") == 1, ended.err
 
 
 def events(out: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from advised import Advised, advised
-from processes import Ended, assert_clean, count, rows, run, runner
+from processes import Ended, assert_clean, count, rows, run, runner, said
 from raw_server import HANG, RawServer, Received, Reply, in_thread, openai_answer, whole
 
 ROWS = 12
@@ -247,7 +247,7 @@ def test_one_reason_is_printed_once_and_nothing_is_said_of_what_is_unknown(place
     # but of the price, at the start
     assert ended.out.count("unknown") == ended.out.count("cost unknown: no price is known for m; state one") == 1
     assert "not measured" not in ended.out
-    assert ended.err.startswith("runner: ")
+    assert said(ended.err).startswith("runner: ")
     quiet = place.run("--quiet")
     assert (quiet.out, quiet.err.count("Incorrect API key"), quiet.code) == ("", 1, 3)
     told = place.run("--json")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import HANG_S, Ended, environment, piped, until
+from processes import HANG_S, Ended, environment, piped, said, until
 
 import runner
 from runner.store.reader import StoreReader
@@ -32,7 +32,7 @@ def kept(folder: Path) -> list[Path]:
 def test_the_same_command_goes_on(tmp_path: Path, packed: bool) -> None:
     given = gzip.compress(ROWS.encode(), mtime=0) if packed else ROWS.encode()
     first = command(tmp_path, "run", "-", *JOB, "--limit", "2", given=given)
-    assert (first.code, first.err) == (0, "")
+    assert (first.code, said(first.err)) == (0, "")
     (path,) = kept(tmp_path)
     assert path.read_bytes() == given
     assert path.stat().st_mode & 0o777 == 0o600
@@ -199,7 +199,8 @@ def test_what_a_kill_left_is_cleared_away_and_what_still_comes_is_not(tmp_path: 
         assert coming != left
         assert command(tmp_path, "run", "-", *JOB, given=b'{"prompt":"other"}\n').code == 0
         assert coming in kept(tmp_path)
-        assert other.communicate(ROWS.encode(), timeout=HANG_S) == (b"", b"")
+        out, err = other.communicate(ROWS.encode(), timeout=HANG_S)
+        assert (out, said(err.decode())) == (b"", "")
         assert other.returncode == 0
     assert [path.suffix for path in kept(tmp_path)] == [".jsonl"] * 2
 
@@ -222,7 +223,7 @@ def test_whatever_flows_is_kept_like_standard_input(tmp_path: Path, way: str) ->
     for name in ("run", "check"):
         env = {**environment(), "RUN": f"{sys.executable} -m runner {name}", "JOB": "--provider simulator"}
         done = subprocess.run(["bash", "-c", WAYS[way]], cwd=tmp_path, env=env, capture_output=True, timeout=HANG_S, check=False)
-        assert (done.returncode, done.stderr) == (0, b""), done
+        assert (done.returncode, said(done.stderr.decode())) == (0, ""), done
     (path,) = kept(tmp_path)
     assert path.read_text() == ROWS
     with StoreReader(tmp_path / "runner.db") as reader:

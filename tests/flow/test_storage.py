@@ -22,6 +22,7 @@ from processes import (
     rows,
     run,
     runner,
+    said,
     simulator,
     write_prompts,
 )
@@ -49,8 +50,8 @@ def sentence(ended: Ended, code: int, *words: str) -> None:
     """Hold that a command said one clear sentence, with these words in it, and nothing else on standard error."""
     assert_clean(ended)
     assert ended.code == code, ended
-    assert len(ended.err.splitlines()) == 1, ended.err
-    assert ended.err.startswith("runner: ")
+    assert len(said(ended.err).splitlines()) == 1, ended.err
+    assert said(ended.err).startswith("runner: ")
     for word in words:
         assert word in ended.err, ended.err
 

@@ -6,7 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from processes import llmock, run
+from processes import llmock, run, said
 
 ROOT = Path(__file__).parents[2]
 (TOUR,) = re.findall(r"<!-- the tour of a table -->\n```sh\nrunner (.*)\n```", (ROOT / "README.md").read_text(encoding="utf-8"))
@@ -16,7 +16,7 @@ def answered(folder: Path, words: list[str]) -> list[dict[str, str]]:
     (folder / "jobs").mkdir()
     shutil.copy(ROOT / "jobs" / "reviews.csv", folder / "jobs" / "reviews.csv")
     ended = run(*words, cwd=folder)
-    assert (ended.code, ended.err) == (0, ""), ended
+    assert (ended.code, said(ended.err)) == (0, ""), ended
     assert "8 of 8 rows written to answers.csv" in ended.out
     with (folder / "answers.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lanes import at, lane
-from processes import Simulated, environment, piped
+from processes import Simulated, environment, piped, said
 
 import runner
 from runner.event_types import Event, Finished, Started, Stopping
@@ -140,4 +140,4 @@ def test_foreign_words_are_harmless_and_a_stop_says_what_it_waits_for(capsys: py
 def test_the_command_shows_its_own_lines_once(server: Simulated, tmp_path: Path) -> None:
     ended = piped("run", "-", "--model", "m", "--base-url", server.openai, given=b'{"prompt":"a"}\n', cwd=tmp_path)
     assert ended.out.count("run 1: ") == 1
-    assert ended.err == ""
+    assert said(ended.err) == ""

@@ -1,18 +1,16 @@
 """A folder with a prompt file that is edited between sessions, and a server that counts the prompts that it receives."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from processes import assert_clean, rows, run
+from processes import assert_clean, rows, run, said
 from raw_server import RawServer, Received, Reply, in_thread, openai_answer
 
 ROWS = 12
-_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*  [\d,]+ done, ")
 
 
 class Asked(Counter[str]):
@@ -50,9 +48,7 @@ class Desk:
     def run(self, *options: str, command: tuple[str, ...] = (), code: int = 0) -> str:
         """Run the file and return its standard output."""
         ended = run(*(command or self.command), *options, cwd=self.folder)
-        # a line of progress is printed after five seconds, which a busy machine takes
-        said = [line for line in ended.err.splitlines() if not _PROGRESS.match(line)]
-        assert (ended.code, said) == (code, []), ended
+        assert (ended.code, said(ended.err)) == (code, ""), ended
         return ended.out
 
     def answers(self) -> dict[str, str]:

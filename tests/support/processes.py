@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,7 @@ _FOREIGN = (
     "NO_PROXY",
 )
 _SIGNS = ("Traceback", "Warning:", "never retrieved", "never awaited", "Exception ignored", "internal error", "Fatal Python")
+_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*  [\d,]+ done, .*\n?")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -212,6 +214,11 @@ def piped(*arguments: str, given: bytes, cwd: Path) -> Ended:
                 pipe.write(given)
             pipe.close()
             return process.ended()
+
+
+def said(err: str) -> str:
+    """Return what a run has said beside the lines of its progress, one every five seconds, which a busy machine takes."""
+    return "".join(line for line in err.splitlines(keepends=True) if not _PROGRESS.fullmatch(line))
 
 
 def assert_clean(ended: Ended) -> None:
