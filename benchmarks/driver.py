@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import books, rows
+from benchmarks import books, child, rows
 from benchmarks.instant import Told
 from benchmarks.process import environment, interrupted, say
 from benchmarks.table import Figure, missed, render
@@ -27,7 +27,9 @@ ROWS, PROMPT_BYTES, SLOTS, WORKERS = 60_000, 2_000, 1_024, 16
 _NOWHERE = "http://127.0.0.1:9/v1"
 _LOOK_S = 0.05
 _LIMIT_S = 1_200.0
-_TICKS = os.sysconf("SC_CLK_TCK")
+DRIVER_CPU = min(os.sched_getaffinity(0))
+"""The driver has one processor for itself, as far as that goes, and its workers the others."""
+OTHERS = os.sched_getaffinity(0) - {DRIVER_CPU}
 
 
 class Passed(NamedTuple):
@@ -60,6 +62,7 @@ def driver(folder: Path, port: int, slots: int, *options: str) -> Iterator[subpr
             stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
+            child.pin(process.pid, DRIVER_CPU)
             yield process
         finally:
             if process.poll() is None:
@@ -80,6 +83,8 @@ def joined(folder: Path, port: int, links: int, pause_s: float) -> Iterator[subp
     env = {**environment(), "RUNNER_WORKER_TOKEN": file.read_text().strip()}
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603 - as above
     try:
+        if len(OTHERS) > 0:
+            os.sched_setaffinity(process.pid, OTHERS)
         yield process
     finally:
         if process.poll() is None:
@@ -138,9 +143,8 @@ def main() -> int:
             every.append(_figures(passed(folder, SLOTS, [1] * args.workers), args.rows))
         say(f"run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in every[-1])}")
     load = os.getloadavg()[0]
-    print(
-        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f}, {args.rows:,} rows, {args.workers} workers\n"
-    )
+    where = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f}"
+    print(f"{where}, {args.rows:,} rows, {args.workers} workers, median of {args.runs}\n")
     print(render({"driver": every}))
     return int(missed(every))
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import uvloop
 
@@ -23,6 +23,7 @@ from runner.model import Completion, Usage
 from runner.workers import tokens
 from runner.workers.door import split
 from runner.workers.faults import fault_of
+from runner.workers.hands import Hands
 from runner.workers.joining import _let_in
 from runner.workers.link import Batch, Link, join
 from runner.workers.process import Worker
@@ -33,7 +34,7 @@ ANSWER = "All work and no play makes a long answer. " * 72
 
 
 class Told(NamedTuple):
-    """What the workers of a process have done. first, last: seconds of the monotonic clock; most: requests at once, at one of them."""
+    """What the workers of a process have done. first, last: by the monotonic clock. most: requests at once, at one of them."""
 
     answers: int
     first: float
@@ -118,9 +119,10 @@ class InstantWorker(Worker):
         self._text, self._pause_s = text, pause_s
         self.hands: Instant | None = None
 
-    def _prepare(self, welcome: Welcome) -> None:
+    def _prepare(self, _: Welcome) -> None:
         self.hands = Instant(self.link, self._text, self._pause_s)
-        self._hands = self.hands  # type: ignore[assignment] - they answer to the same calls
+        # they answer to the same calls
+        self._hands = cast("Hands", self.hands)
 
 
 async def _joined(place: str, number: int, text: str, pause_s: float) -> list[Instant]:

@@ -280,7 +280,7 @@ async def test_a_request_that_has_not_left_is_taken_back_and_not_billed() -> Non
         asking.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking.task
-        assert (asking.exchange.connected, peer.member.out) == (False, 0)
+        assert (asking.exchange.connected, len(peer.member.trials)) == (False, 0)
 
 
 def test_errors_cross_with_what_they_say_and_nothing_else() -> None:
