@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import books, child, rows
-from benchmarks.instant import Told
+from benchmarks.instant import ANSWER, Told
 from benchmarks.process import environment, interrupted, say
 from benchmarks.table import Figure, missed, render
 
@@ -52,10 +52,10 @@ def write(folder: Path, count: int, size: int) -> None:
 
 
 @contextmanager
-def driver(folder: Path, port: int, slots: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def driver(folder: Path, port: int, slots: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``runner run`` in a folder, with a listener and no worker of its own."""
     words = ["run", "prompts.jsonl", "--provider", "openai", "--model", "m", "--base-url", _NOWHERE, "--quiet"]
-    words += ["--concurrency", str(slots), "--listen", f"127.0.0.1:{port}", "--deadline", f"{_LIMIT_S:g}", *options]
+    words += ["--concurrency", str(slots), "--listen", f"127.0.0.1:{port}", "--deadline", f"{_LIMIT_S:g}"]
     with (folder / "output.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             (sys.executable, "-m", "runner", *words), cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log,
@@ -71,7 +71,7 @@ def driver(folder: Path, port: int, slots: int, *options: str) -> Iterator[subpr
 
 
 @contextmanager
-def joined(folder: Path, port: int, links: int, pause_s: float) -> Iterator[subprocess.Popen[bytes]]:
+def joined(folder: Path, port: int, links: int, pause_s: float, size: int) -> Iterator[subprocess.Popen[bytes]]:
     """Have so many workers of one process join. They wait for the driver."""
     file = folder / f"{books.STORE}.{port}.token"
     until = time.monotonic() + 60
@@ -79,7 +79,8 @@ def joined(folder: Path, port: int, links: int, pause_s: float) -> Iterator[subp
         if time.monotonic() > until:
             raise RuntimeError(f"the driver does not listen: {(folder / 'output.log').read_text()[-2000:]}")
         time.sleep(_LOOK_S)
-    command = (sys.executable, "-m", "benchmarks.instant", f"127.0.0.1:{port}", "--links", str(links), "--pause-s", str(pause_s))
+    words = ("--links", str(links), "--pause-s", str(pause_s), "--bytes", str(size))
+    command = (sys.executable, "-m", "benchmarks.instant", f"127.0.0.1:{port}", *words)
     env = {**environment(), "RUNNER_WORKER_TOKEN": file.read_text().strip()}
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603 - as above
     try:
@@ -100,12 +101,15 @@ def free_port() -> int:
         return port
 
 
-def passed(folder: Path, slots: int, groups: Sequence[int], pause_s: float = 0.0, *options: str) -> Passed:
-    """Run until all rows of a folder are through. groups: for each process of workers, how many of them it has."""
+def passed(folder: Path, slots: int, groups: Sequence[int], pause_s: float = 0.0, size: int = len(ANSWER)) -> Passed:
+    """Run until all rows of a folder are through. groups: for each process of workers, how many of them it has.
+
+    pause_s, size: seconds and bytes of an answer.
+    """
     port = free_port()
     with ExitStack() as stack:
-        process = stack.enter_context(driver(folder, port, slots, *options))
-        workers = [stack.enter_context(joined(folder, port, links, pause_s)) for links in groups]
+        process = stack.enter_context(driver(folder, port, slots))
+        workers = [stack.enter_context(joined(folder, port, links, pause_s, size)) for links in groups]
         sizes = list(_followed(folder, process))
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,6 +125,9 @@ def apart() -> Iterator[Road]:
             _ip(*words)
         yield Road(_HERE, space)
     finally:
+        # connections that are cut keep the other end for a while
+        with suppress(subprocess.CalledProcessError):
+            _ip("link", "del", _card("h"))
         _ip("netns", "del", space)
 
 
