@@ -28,6 +28,7 @@ from runner.workers.protocol import (
     fingerprint,
 )
 from runner.workers.routes import MOST_ROUTES
+from runner.workers.silence import Silence
 from runner.workers.states import ENDED, LOST_S, START_S, SUSPECT_S, State
 from runner.workers.trial import Trial
 from runner.workers.work import Work
@@ -58,8 +59,9 @@ class Member:
         self.state, self.why = State.STARTING, ""
         self.pid = 0
         self._loop = asyncio.get_running_loop()
-        self.began = self._heard_at = self._loop.time()
+        self.began = self._loop.time()
         self.link = link or Link(self._take, self._gone)
+        self._silence = Silence(self.link, self.began)
         self.link.take, self.link.lost, self.link.most = self._take, self._gone, MOST_BYTES
         # what is with the worker, by number; and what was, and was given up because nothing was heard of it
         self.trials: dict[int, Trial] = {}
@@ -154,9 +156,10 @@ class Member:
         self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, self._work.setup)))
 
     def _take(self, frame: bytes) -> None:
-        self._heard_at = self._loop.time()
         message = decode_for_driver(frame)
-        if self.state is State.SUSPECT:
+        if isinstance(message, Beat):
+            self._silence.told(message, self._loop.time())
+        if self.state is State.SUSPECT and self._silence.deaf_s < SUSPECT_S:
             self._become(State.LIVE)
         elif self.state is State.LOST:
             # it gives back what it has, and ends
@@ -228,19 +231,19 @@ class Member:
 
     def look(self, now: float) -> None:
         """See whether it has been silent for too long."""
-        silent_s = now - self._heard_at
+        silent_s = self._silence.seconds(now)
         if self.state is State.STARTING and now - self.began > START_S:
             self.fail(f"it was not ready within {START_S:g} s")
         elif self.state is State.LIVE and silent_s > SUSPECT_S:
             self._become(State.SUSPECT)
         if self.state in (State.SUSPECT, State.DRAINING) and silent_s > LOST_S:
-            self.why = f"nothing was heard of it for {LOST_S:g} s"
+            self.why = self._silence.words
             self._given_up |= self.trials
             self._lose(State.LOST)
 
     def excuse(self, now: float) -> None:
         """Begin to count its silence anew: this process itself has stood still."""
-        self._heard_at = now
+        self._silence.excuse(now)
 
     def beat(self) -> None:
         """Send a sign of life, to one that is lost too: it may still have something to tell."""

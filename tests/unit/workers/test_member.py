@@ -159,7 +159,7 @@ async def test_a_driver_that_has_stood_still_gives_nobody_up_before_it_has_read(
         await until(lambda: peer.member.state is State.LIVE)
         for late_s, state in ((0.0, State.LOST), (LOST_S, State.LIVE)):
             peer.member.state = State.SUSPECT if state is State.LOST else State.LIVE
-            peer.member._heard_at = asyncio.get_running_loop().time() - LOST_S - 1
+            peer.member.link.read_at = asyncio.get_running_loop().time() - LOST_S - 1
             peer.crew._due = asyncio.get_running_loop().time() - late_s
             peer.crew._tick()
             assert peer.member.state is state
