@@ -46,8 +46,13 @@ async def every(jobs: list[Callable[[], Awaitable[Any]]], together: int, what: s
     return list(await asyncio.gather(*map(one, jobs)))
 
 
-async def measured(folder: Path, runs: int, kill: int, kills: int, ordinary: int) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the results of the runs with stops and cancels, of the killed ones, and of those with ordinary answers."""
+async def measured(
+    folder: Path, runs: int, kill: int, kills: int, ordinary: int, workers: int = 0
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the results of the runs with stops and cancels, of the killed ones, and of those with ordinary answers.
+
+    workers: local ones of each session.
+    """
     biller, calm = billing.Biller(seed=1), billing.Biller(seed=2, faults={}, ordinary=True)
 
     def place(name: str) -> Path:
@@ -55,23 +60,27 @@ async def measured(folder: Path, runs: int, kill: int, kills: int, ordinary: int
         made.mkdir()
         return made
 
+    def prepared(where: Path, seed: int, **more: Any) -> Any:
+        case = budgeted.prepared(where, seed, **more)
+        return case._replace(settings={**case.settings, "workers": workers}) if workers else case
+
     def disturbed(seed: int) -> Callable[[], Awaitable[Any]]:
         where = place(f"run{seed}")
-        case = budgeted.prepared(where, seed)
+        case = prepared(where, seed)
         return lambda: budgeted.played(where, case, server, biller, disturbed=seed if seed % 2 else None)
 
     def killed(seed: int) -> Callable[[], Awaitable[Any]]:
         where = place(f"run{seed}")
-        case = budgeted.prepared(where, seed, rows=ROWS_OF_KILLED, most=BUDGET_OF_KILLED)
+        case = prepared(where, seed, rows=ROWS_OF_KILLED, most=BUDGET_OF_KILLED)
         return lambda: budgeted.killed(where, case, server, biller, kills)
 
     def usual(seed: int) -> Callable[[], Awaitable[Any]]:
         where = place(f"run{seed}")
-        case = budgeted.prepared(where, seed, rows=ROWS, most=BUDGET, told=True)
+        case = prepared(where, seed, rows=ROWS, most=BUDGET, told=True)
         return lambda: budgeted.played(where, case, quiet, calm)
 
     async with raw_server.RawServer(biller) as server, raw_server.RawServer(calm) as quiet:
-        first = await every([disturbed(seed) for seed in range(runs - kill)], TOGETHER, "stops and cancels")
+        first = await every([disturbed(seed) for seed in range(runs - kill)], TOGETHER // (workers + 1), "stops and cancels")
         second = await every([killed(seed) for seed in range(100_000, 100_000 + kill)], PROCESSES, "kills")
         third = await every([usual(seed) for seed in range(200_000, 200_000 + ordinary)], 2, "ordinary answers")
     return first, second, third
@@ -84,10 +93,12 @@ def main() -> int:
     parser.add_argument("--killed", type=int, default=50, help="those of them whose sessions are killed")
     parser.add_argument("--kills", type=int, default=20, help="kills in each of these")
     parser.add_argument("--ordinary", type=int, default=20, help="runs more, with answers of ordinary lengths and no faults")
+    parser.add_argument("--workers", type=int, default=0, help="local workers of each session (0)")
     given = parser.parse_args()
     shared = Path("/dev/shm")  # noqa: S108 - thousands of commits, none of which has to survive a power cut
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        first, second, third = asyncio.run(measured(Path(folder), given.runs, given.killed, given.kills, given.ordinary))
+        parts = (given.runs, given.killed, given.kills, given.ordinary, given.workers)
+        first, second, third = asyncio.run(measured(Path(folder), *parts))
     runs = [*first, *second]
     use = [one.answered / one.budget for one in third]
     print(

@@ -87,7 +87,7 @@ class Compared(NamedTuple):
         return self.known and self.contained and self.agreed
 
 
-async def fault_run(seed: int, folder: Path) -> Compared:
+async def fault_run(seed: int, folder: Path, workers: int = 0) -> Compared:
     """Make a run against a simulator with faults, caches, tiers, reasoning and prices that the seed draws."""
     chance = random.Random(seed)  # noqa: S311
     dialect, limit = chance.choice(["openai", "anthropic"]), chance.choice([30, 60])
@@ -117,6 +117,7 @@ async def fault_run(seed: int, folder: Path) -> Compared:
             max_tokens=limit,
             stream=chance.random() < 0.8,
             concurrency=chance.choice([2, 8]),
+            workers=workers,
             attempts=3,
             first_byte_s=2,
             silence_s=0.2,
@@ -224,13 +225,13 @@ def _rows(chance: random.Random, dialect: str) -> list[dict[str, Any]]:
     return rows
 
 
-async def fault_runs(seeds: Sequence[int], folder: Path) -> list[Compared]:
+async def fault_runs(seeds: Sequence[int], folder: Path, workers: int = 0) -> list[Compared]:
     """Make many runs, several at a time: most of their time they wait for the next attempt."""
-    few = asyncio.Semaphore(_AT_ONCE)
+    few = asyncio.Semaphore(_AT_ONCE // (workers + 1))
 
     async def one(seed: int) -> Compared:
         async with few:
-            return await fault_run(seed, folder)
+            return await fault_run(seed, folder, workers)
 
     return await asyncio.gather(*(one(seed) for seed in seeds))
 
@@ -241,10 +242,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1_000, help="runs with faults (1,000)")
     parser.add_argument("--killed", type=int, default=30, help="further runs, whose processes are killed three times each (30)")
     parser.add_argument("--first", type=int, default=0, help="seed of the first (0)")
+    parser.add_argument("--workers", type=int, default=0, help="local workers of each session (0)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
-        found = asyncio.run(fault_runs(range(args.first, args.first + args.runs), Path(folder)))
-        looks = asyncio.run(killed.killed_runs(range(args.first, args.first + args.killed), Path(folder)))
+        found = asyncio.run(fault_runs(range(args.first, args.first + args.runs), Path(folder), args.workers))
+        looks = asyncio.run(killed.killed_runs(range(args.first, args.first + args.killed), Path(folder), workers=args.workers))
     perhaps, untold = sum(bool(one.money.perhaps) for one in found), sum(one.untold for one in found)
     print(
         f"{sum(one.right for one in found)} of {len(found)} runs agree with their invoice; {perhaps} of them had attempts of "

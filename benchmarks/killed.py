@@ -62,7 +62,7 @@ class Look(NamedTuple):
         return self.perhaps is not None and self.billed > self.spent + self.perhaps - self.held
 
 
-async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
+async def killed_run(seed: int, folder: Path, kills: int = 3, workers: int = 0) -> list[Look]:
     """Make a run, kill it so many times, at moments that the seed draws, and finish it. Return what was seen after each."""
     chance = random.Random(seed)  # noqa: S311
     where = folder / f"killed{seed}"
@@ -92,6 +92,7 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
     async with Simulator(behaviour) as simulator:
         words = ["run", "p.jsonl", "--provider", dialect, "--base-url", simulator.base_url(dialect), "--model", "m"]
         words += ["--prices", json.dumps(prices), "--max-tokens", "60", "--concurrency", chance.choice(["3", "8", "auto"])]
+        words += ["--workers", str(workers)] if workers else []
         words += [] if chance.random() < 0.8 else ["--no-stream"]
         words += [*_SHAPE, *(["--fail-fast"] if seed % (2 * _SHAPED) == 0 else [])] if seed % _SHAPED == 0 else []
         for kill in range(1, kills + 1):
@@ -170,13 +171,13 @@ def _matched(lines: Sequence[Line], saved: Sequence[tuple[Any, ...]], *, told: b
     return sum(sum(amounts[tokens][:number]) for tokens, number in wanted.items())
 
 
-async def killed_runs(seeds: Sequence[int], folder: Path, kills: int = 3) -> list[Look]:
+async def killed_runs(seeds: Sequence[int], folder: Path, kills: int = 3, workers: int = 0) -> list[Look]:
     """Make many runs that are killed."""
     few = asyncio.Semaphore(_TOGETHER)
 
     async def one(seed: int) -> list[Look]:
         async with few:
-            return await killed_run(seed, folder, kills)
+            return await killed_run(seed, folder, kills, workers)
 
     return [look for looks in await asyncio.gather(*map(one, seeds)) for look in looks]
 

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help=f"one of {', '.join(SCENARIOS)}")
     parser.add_argument("--runs", type=int, default=3, help="runs of each scenario; the table shows their median (3)")
     parser.add_argument("--outage-s", type=float, default=60.0, help="length of the outages in seconds; 600 is realistic (60)")
+    parser.add_argument("--workers", type=int, default=0, help="local workers of each run whose limit is measured (0)")
     parser.add_argument("--timeline", action="store_true", help="print the server's counts, second by second")
     args = parser.parse_args()
     figures_of: dict[str, list[list[Figure]]] = {}
@@ -32,7 +33,7 @@ def main() -> int:
         for number in range(1, args.runs + 1):
             begin = time.monotonic()
             try:
-                figures = _measured(name, Bench(timeline=args.timeline, outage_s=args.outage_s))
+                figures = _measured(name, Bench(args.timeline, args.outage_s, args.workers))
             except asyncio.CancelledError:
                 return 128 + signal.SIGTERM
             except RuntimeError as error:

@@ -74,6 +74,11 @@ def text(chunks: int) -> str:
     return "".join(_words(chunks))
 
 
+def answer(chunks: int) -> bytes:
+    """Return the whole answer of this many chunks."""
+    return b"".join(_pieces(chunks))
+
+
 def _words(chunks: int) -> Iterator[str]:
     return (_WORDS[number % len(_WORDS)] for number in range(chunks))
 
@@ -208,7 +213,7 @@ class _Paced(Connection):
 async def _serve(chunks: int, first_s: float, gap_s: float) -> None:
     """Serve until standard input ends."""
     loop, end, counts, pieces = asyncio.get_running_loop(), asyncio.Event(), _Counts(), _pieces(chunks)
-    whole = b"".join(pieces)
+    whole = answer(chunks)
     server = await loop.create_server(
         lambda: _Paced(counts, pieces, first_s, gap_s) if first_s or gap_s else _AtOnce(counts, whole),
         "127.0.0.1", 0, backlog=_BACKLOG,

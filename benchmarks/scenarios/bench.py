@@ -11,6 +11,12 @@ class Bench(NamedTuple):
 
     timeline: bool
     outage_s: float
+    workers: int = 0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of every run."""
+        return ("--workers", str(self.workers)) if self.workers else ()
 
     def show(self, gauge: Gauge, begin: float) -> None:
         """Print the timeline if the option asks for it."""

@@ -52,7 +52,16 @@ async def tokens(folder: Path, bench: Bench) -> list[Figure]:
 
 async def _run(folder: Path, bench: Bench, server: Simulator, gauge: Gauge, *options: str) -> float:
     """Run all rows; return the time of the first request."""
-    options = ("--model", "m", "--base-url", server.base_url("openai"), "--concurrency", str(CONCURRENCY), *options)
+    options = (
+        "--model",
+        "m",
+        "--base-url",
+        server.base_url("openai"),
+        "--concurrency",
+        str(CONCURRENCY),
+        *bench.options,
+        *options,
+    )
     async with Runner(folder, *options) as process:
         begin = await gauge.until(lambda stats: stats["requests"] > 0, process)
         await process.until_end(LENGTH_S * 4)

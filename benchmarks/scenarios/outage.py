@@ -45,7 +45,8 @@ async def _measure(folder: Path, bench: Bench, begin: Change, end: Change) -> li
     rows.write(folder, rows.plain(ROWS))
     behaviour = Behaviour(first_token_s=1.0, chunk_s=0.0, tokens=20)
     async with Simulator(behaviour) as server, Gauge(server) as gauge:
-        async with Runner(folder, "--model", "m", "--base-url", server.base_url("openai"), "--concurrency", "auto") as process:
+        address = ("--model", "m", "--base-url", server.base_url("openai"))
+        async with Runner(folder, *address, "--concurrency", "auto", *bench.options) as process:
             started = await gauge.until(lambda stats: stats["requests"] > 0, process)
             await asyncio.sleep(BEFORE_S)
             await begin(server)

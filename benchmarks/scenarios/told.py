@@ -28,7 +28,7 @@ async def _measure(folder: Path, bench: Bench, dialect: str) -> list[Figure]:
     behaviour = Behaviour(first_token_s=0.3, chunk_s=0.0, tokens=20, rpm=RPM, fill=SECOND)
     async with Simulator(behaviour) as server, Gauge(server) as gauge:
         options = ("--provider", dialect, "--model", "m", "--base-url", server.base_url(dialect), "--concurrency", "auto")
-        async with Runner(folder, *options) as process:
+        async with Runner(folder, *options, *bench.options) as process:
             begin = await gauge.until(lambda stats: stats["requests"] > 0, process)
             await process.until_end(LENGTH_S * 4)
         bench.show(gauge, begin)

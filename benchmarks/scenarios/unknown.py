@@ -32,7 +32,8 @@ async def _measure(folder: Path, bench: Bench, *, hints: bool) -> list[Figure]:
     rows.write(folder, rows.plain(ROWS))
     behaviour = Behaviour(first_token_s=1.0, chunk_s=0.0, tokens=20, max_in_flight=CEILINGS[0], hints=hints)
     async with Simulator(behaviour) as server, Gauge(server) as gauge:
-        async with Runner(folder, "--model", "m", "--base-url", server.base_url("openai"), "--concurrency", "auto") as process:
+        address = ("--model", "m", "--base-url", server.base_url("openai"))
+        async with Runner(folder, *address, "--concurrency", "auto", *bench.options) as process:
             begin = await gauge.until(lambda stats: stats["requests"] > 0, process)
             changes = []
             for number, ceiling in enumerate(CEILINGS):

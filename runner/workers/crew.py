@@ -15,7 +15,7 @@ from runner.pace import WorkerCounts
 from runner.text import plural
 from runner.workers.link import join
 from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
-from runner.workers.member import Member
+from runner.workers.member import Member, freest
 from runner.workers.protocol import BEAT_S, Done
 from runner.workers.states import ENDED, State
 from runner.workers.trial import Trial
@@ -45,8 +45,8 @@ class Crew:
         self._members: list[Member] = []
         self._processes: dict[Member, tuple[LocalProcess, Place]] = {}
         self._lost, self._numbers = 0, count
-        # set, and replaced, when there may be room at a worker, or when none is left
-        self._changed = anyio.Event()
+        # what waits for room at a worker, or for the end of the last one; None: nothing does
+        self._changed: anyio.Event | None = None
         self._timer: asyncio.Handle | None = None
         self._due = self._beat_at = 0.0
         self._starting: set[asyncio.Task[None]] = set()
@@ -84,7 +84,7 @@ class Crew:
 
     def free(self) -> Member | None:
         """Return the worker with the fewest requests that may have another one; None if there is none now."""
-        return min((member for member in self._members if member.free), key=_load, default=None)
+        return freest(self._members)
 
     async def freed(self) -> Member:
         """Wait for such a worker. Raises AttemptError if the run stops meanwhile, or has to because no worker is left."""
@@ -94,16 +94,18 @@ class Crew:
                 # it counts against nothing, and the row stays open
                 unsent.mended = True
                 raise unsent
-            if not self._hopeful:
+            if not self._hopeful():
                 raise AttemptError(f"no worker is left{self._reason}", code="no_workers", verdict="stop", sent=False)
-            await self._changed.wait()
+            await self._change()
         return member
 
-    @property
-    def _hopeful(self) -> bool:
-        return self._hopeful_without(0)
+    async def _change(self) -> None:
+        """Wait until there may be room at a worker, or none is left."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
 
-    def _hopeful_without(self, starting: int) -> bool:
+    def _hopeful(self, starting: int = 0) -> bool:
         """Return True if a worker may still come to work. starting: replacements that do not count."""
         coming = len(self._starting) > starting
         return self._invites or coming or any(member.state not in ENDED for member in self._members)
@@ -129,9 +131,9 @@ class Crew:
 
     async def _ready(self) -> None:
         while self._places and (self.occupied or not self._invites) and not self._stop.requested and not self.counts.live:
-            if not self._hopeful:
+            if not self._hopeful():
                 raise UsageError(f"no worker could start{self._reason}")
-            await self._changed.wait()
+            await self._change()
 
     async def end(self) -> None:
         """End all workers, in bounded time."""
@@ -186,8 +188,10 @@ class Crew:
 
     def room(self) -> None:
         """A worker may take another request."""
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        # told of with each frame that comes, and nearly never waited for
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def changed(self, member: Member, before: State) -> None:
         """A worker has another state."""
@@ -202,7 +206,7 @@ class Crew:
 
     def _ended(self, member: Member) -> None:
         """See to it that a worker which has ended is told of, and replaced."""
-        task = asyncio.get_running_loop().create_task(self._replace(member, member.out))
+        task = asyncio.get_running_loop().create_task(self._replace(member, len(member.trials)))
         self._starting.add(task)
         task.add_done_callback(self._replaced)
 
@@ -228,7 +232,7 @@ class Crew:
             left = sum(one.state not in ENDED for one in self._members)
             words += f"; {plural(left, 'worker')} left"
         # what ends the session is told with it
-        if again or self._hopeful_without(1):
+        if again or self._hopeful(1):
             self._tell(words)
         if again and place is not None:
             await self._start(place)
@@ -294,7 +298,3 @@ class Crew:
             entry[0].kill()
         if entry is None and member is not self._members[-1]:
             self._members.remove(member)
-
-
-def _load(member: Member) -> int:
-    return member.out

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 from runner.workers.protocol import MOST_BYTES
@@ -23,6 +24,8 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._why: str | None = None
         self.ended = False
+        # when something came last, also a part of a frame, by the monotonic clock; the longest silence since that was set to 0
+        self.read_at, self.gap_s = monotonic(), 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -30,6 +33,8 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the frames that are whole now."""
+        now = monotonic()
+        self.gap_s, self.read_at = max(self.gap_s, now - self.read_at), now
         buffer = self._buffer
         buffer += data
         at = 0

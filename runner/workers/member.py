@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import sys
+from collections.abc import Iterable
 from typing import Protocol
 
 from runner.text import clean
@@ -26,6 +28,7 @@ from runner.workers.protocol import (
     fingerprint,
 )
 from runner.workers.routes import MOST_ROUTES
+from runner.workers.silence import Silence
 from runner.workers.states import ENDED, LOST_S, START_S, SUSPECT_S, State
 from runner.workers.trial import Trial
 from runner.workers.work import Work
@@ -56,11 +59,12 @@ class Member:
         self.state, self.why = State.STARTING, ""
         self.pid = 0
         self._loop = asyncio.get_running_loop()
-        self.began = self._heard_at = self._loop.time()
+        self.began = self._loop.time()
         self.link = link or Link(self._take, self._gone)
+        self._silence = Silence(self.link, self.began)
         self.link.take, self.link.lost, self.link.most = self._take, self._gone, MOST_BYTES
         # what is with the worker, by number; and what was, and was given up because nothing was heard of it
-        self._out: dict[int, Trial] = {}
+        self.trials: dict[int, Trial] = {}
         self._given_up: dict[int, Trial] = {}
         self._files = 0
         self._session = secrets.token_bytes(16)
@@ -72,19 +76,14 @@ class Member:
     # -- requests
 
     @property
-    def out(self) -> int:
-        """How many requests are with the worker."""
-        return len(self._out)
-
-    @property
     def free(self) -> bool:
         """True if it may take another request."""
-        return self.state is State.LIVE and len(self._out) < self._files
+        return self.state is State.LIVE and len(self.trials) < self._files
 
     def give(self, trial: Trial) -> None:
         """Have it make a request."""
         trial.number = self._work.number()
-        self._out[trial.number] = trial
+        self.trials[trial.number] = trial
         self._tries.append(trial)
         self._batch.due()
 
@@ -92,9 +91,9 @@ class Member:
         """Have it end a request. One that has not left is taken back, and counts as not sent."""
         if trial in self._tries:
             self._tries.remove(trial)
-            del self._out[trial.number]
+            del self.trials[trial.number]
             trial.lost("the run was stopped", sent=False)
-        elif trial.number in self._out:
+        elif trial.number in self.trials:
             trial.cancelled = True
             self._cancels.append(trial.number)
             self._batch.due()
@@ -104,12 +103,12 @@ class Member:
 
         late: the request that was given up. What becomes of the other one is booked in its place.
         """
-        trial = next((trial for trial in self._out.values() if trial.call is late.call and not trial.watched), None)
+        trial = next((trial for trial in self.trials.values() if trial.call is late.call and not trial.watched), None)
         if trial is None:
             return False
         if trial in self._tries:
             self._tries.remove(trial)
-            del self._out[trial.number]
+            del self.trials[trial.number]
         else:
             self.cancel(trial)
             self.forget(trial)
@@ -119,7 +118,7 @@ class Member:
 
     def forget(self, trial: Trial) -> None:
         """Wait no longer for what comes of a request."""
-        if self._out.pop(trial.number, None) is not None:
+        if self.trials.pop(trial.number, None) is not None:
             self._given_up[trial.number] = trial
 
     def _flush(self) -> None:
@@ -157,9 +156,10 @@ class Member:
         self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, self._work.setup)))
 
     def _take(self, frame: bytes) -> None:
-        self._heard_at = self._loop.time()
         message = decode_for_driver(frame)
-        if self.state is State.SUSPECT:
+        if isinstance(message, Beat):
+            self._silence.told(message, self._loop.time())
+        if self.state is State.SUSPECT and self._silence.deaf_s < SUSPECT_S:
             self._become(State.LIVE)
         elif self.state is State.LOST:
             # it gives back what it has, and ends
@@ -199,15 +199,15 @@ class Member:
 
     def _back(self, back: Back) -> None:
         for heard in back.heard:
-            trial = self._out.get(heard.number)
+            trial = self.trials.get(heard.number)
             if trial is not None:
                 trial.heard(heard.status, heard.headers)
         for piece in back.pieces:
-            trial = self._out.get(piece.number)
+            trial = self.trials.get(piece.number)
             if trial is not None and not trial.take(piece):
                 self.cancel(trial)
         for done in back.done:
-            trial = self._out.pop(done.number, None)
+            trial = self.trials.pop(done.number, None)
             if trial is not None:
                 if done.is_ended and not trial.cancelled:
                     # it is ending, so it gets nothing new
@@ -224,26 +224,26 @@ class Member:
             self.fail(clean(bye.reason, 500) or "it ended")
         elif self.state not in ENDED:
             self.why = clean(bye.reason, 500)
-            self._lose(State.GONE if self.state is State.DRAINING and not self._out else State.LOST)
+            self._lose(State.GONE if self.state is State.DRAINING and not self.trials else State.LOST)
         self.link.end()
 
     # -- states
 
     def look(self, now: float) -> None:
         """See whether it has been silent for too long."""
-        silent_s = now - self._heard_at
+        silent_s = self._silence.seconds(now)
         if self.state is State.STARTING and now - self.began > START_S:
             self.fail(f"it was not ready within {START_S:g} s")
         elif self.state is State.LIVE and silent_s > SUSPECT_S:
             self._become(State.SUSPECT)
         if self.state in (State.SUSPECT, State.DRAINING) and silent_s > LOST_S:
-            self.why = f"nothing was heard of it for {LOST_S:g} s"
-            self._given_up |= self._out
+            self.why = self._silence.words
+            self._given_up |= self.trials
             self._lose(State.LOST)
 
     def excuse(self, now: float) -> None:
         """Begin to count its silence anew: this process itself has stood still."""
-        self._heard_at = now
+        self._silence.excuse(now)
 
     def beat(self) -> None:
         """Send a sign of life, to one that is lost too: it may still have something to tell."""
@@ -256,7 +256,7 @@ class Member:
             self._look_empty()
 
     def _look_empty(self) -> None:
-        if self.state is State.DRAINING and not self._out:
+        if self.state is State.DRAINING and not self.trials:
             self.link.send(encode(Bye()))
             self._become(State.GONE)
 
@@ -275,12 +275,12 @@ class Member:
             self._lose(State.FAILED)
         elif self.state not in ENDED:
             self.why = self.why or why or "it ended"
-            self._lose(State.GONE if self.state is State.DRAINING and not self._out else State.LOST)
+            self._lose(State.GONE if self.state is State.DRAINING and not self.trials else State.LOST)
 
     def _lose(self, state: State) -> None:
         unsent, self._tries = set(self._tries), []
         self._become(state)
-        out, self._out = self._out, {}
+        out, self.trials = self.trials, {}
         for trial in out.values():
             trial.lost(f"the worker {self.name} was lost: {self.why}", sent=trial not in unsent)
 
@@ -289,3 +289,12 @@ class Member:
         if state is State.LIVE:
             self._watcher.room()
         self._watcher.changed(self, before)
+
+
+def freest(members: Iterable[Member]) -> Member | None:
+    """Return the one with the fewest requests that may have another one; None if there is none. Called for each request."""
+    found, least = None, sys.maxsize
+    for member in members:
+        if (out := len(member.trials)) < least and member.free:
+            found, least = member, out
+    return found

@@ -20,7 +20,7 @@ from runner.interfaces import Provider
 from runner.providers.http import HttpClient
 from runner.text import clean
 from runner.version import __version__
-from runner.workers.hands import Hands, Place
+from runner.workers.hands import READ_S, Hands, Place
 from runner.workers.link import Link, join
 from runner.workers.protocol import (
     BEAT_S,
@@ -30,6 +30,7 @@ from runner.workers.protocol import (
     Bye,
     Cancel,
     Hello,
+    ToWorker,
     Tries,
     Welcome,
     decode_for_worker,
@@ -58,7 +59,9 @@ class Worker:
         # why it is to end; and whether its driver is gone, so that nobody waits for what is under way
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._alone = asyncio.Event()
-        self._heard_at = self._beat_at = monotonic()
+        self._beat_at = monotonic()
+        # what has come behind a long silence, and is not begun yet; None: nothing is held back
+        self._held: list[Tries | Cancel] | None = None
         self.http: HttpClient | None = None
 
     async def work(self) -> str:
@@ -87,13 +90,32 @@ class Worker:
     def _end(self, reason: str) -> None:
         if not self._ended.done():
             self._ended.set_result(reason)
+            # it is given back
+            self._go_on()
 
     def _take(self, frame: bytes) -> None:
-        self._heard_at = now = monotonic()
+        now = monotonic()
+        gap_s, self.link.gap_s = self.link.gap_s, 0.0
+        if self._hands is not None and gap_s > STILL_S and self._held is None and not self._ended.done():
+            # nothing came through: what comes now may have been given to others, which its driver says behind it
+            self._held = []
+            asyncio.get_running_loop().call_later(READ_S, self._go_on)
         if self._hands is not None and now - self._beat_at > STILL_S:
             # what has come meanwhile was given to others
             self._end(_stood_still(now - self._beat_at))
         message = decode_for_worker(frame)
+        if self._held is not None and isinstance(message, Tries | Cancel):
+            self._held.append(message)
+        else:
+            self._do(message)
+
+    def _go_on(self) -> None:
+        """Do what was held back."""
+        held, self._held = self._held or [], None
+        for message in held:
+            self._do(message)
+
+    def _do(self, message: ToWorker) -> None:
         if isinstance(message, Tries) and self._hands is not None:
             (self._hands.refuse if self._ended.done() else self._hands.take)(message)
         elif isinstance(message, Cancel) and self._hands is not None:
@@ -146,10 +168,10 @@ class Worker:
             gap_s, self._beat_at = now - self._beat_at, now
             if gap_s > STILL_S:
                 self._end(_stood_still(gap_s))
-            elif now - self._heard_at > DIE_S:
+            elif now - self.link.read_at > DIE_S:
                 self._end(f"nothing was heard of the driver for {DIE_S:g} s")
             elif not self._ended.done():
-                self.link.send(encode(Beat(process_time(), max(0.0, gap_s - BEAT_S), self._out)))
+                self.link.send(encode(Beat(process_time(), max(0.0, gap_s - BEAT_S), self._out, now - self.link.read_at)))
 
 
 def _stood_still(seconds: float) -> str:

@@ -95,11 +95,15 @@ class Cancel(Struct, frozen=True, array_like=True, tag=2):
 
 
 class Beat(Struct, frozen=True, array_like=True, tag=3):
-    """A sign of life. cpu_s: seconds of CPU time so far. lag_s: by how much the last beat was late. out: open requests."""
+    """A sign of life. cpu_s: seconds of CPU time so far. lag_s: by how much the last beat was late. out: open requests.
+
+    deaf_s: seconds since the worker has read anything of its driver.
+    """
 
     cpu_s: float = 0.0
     lag_s: float = 0.0
     out: int = 0
+    deaf_s: float = 0.0
 
 
 class Bye(Struct, frozen=True, array_like=True, tag=4):

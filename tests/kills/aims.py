@@ -1,5 +1,6 @@
 """Where a kill is to land: each aim waits for its instant, by what the kernel, the store and the server show."""
 
+import os
 import random
 import signal
 import time
@@ -105,6 +106,16 @@ def work(scene: Scene, process: Started, _: ExitStack) -> None:
     _pause(scene, 0.05)
 
 
+def loss(scene: Scene, process: Started, after: ExitStack) -> None:
+    """At work, a moment after one of its workers was killed: it may not know of that yet, or send anew what was with that one."""
+    work(scene, process, after)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    # it may have ended
+    with suppress(OSError):
+        os.kill(int(scene.draw.choice(children.read_text().split() or ["0"])) or process.pid, signal.SIGKILL)
+    _pause(scene, 0.4)
+
+
 def write(scene: Scene, process: Started, _: ExitStack) -> None:
     """At work, inside a commit: while its pages are written and synced."""
     _at(scene, process, lambda: len(scene.entries) >= scene.after_requests, "requests")
@@ -186,7 +197,7 @@ class Aim(NamedTuple):
     long: int
 
 
-AT_WORK = ("work", "write", "commit")
+AT_WORK = ("work", "write", "commit", "loss")
 """Aims that use up rows, as many as the plan gives them."""
 AIMS = {
     "creation": Aim(creation, 1, 4),
@@ -204,6 +215,8 @@ AIMS = {
     "export": Aim(export, 2, 12),
     "last": Aim(last, 1, 6),
     "end": Aim(end, 1, 6),
+    # only where there are workers: ``campaign.form``
+    "loss": Aim(loss, 0, 0),
 }
 
 

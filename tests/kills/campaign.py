@@ -35,24 +35,33 @@ _OF_LOADING = "migration"
 
 
 class Form(NamedTuple):
-    """How long a campaign is. concurrency: slots, or ``auto``. aims: kills of each kind. kind: a key of ``rows.KINDS``."""
+    """How long a campaign is. concurrency: slots, or ``auto``. aims: kills of each kind. kind: a key of ``rows.KINDS``.
+
+    workers: processes that send the requests of each session; 0: its own does.
+    """
 
     items: int
     aims: dict[str, int]
     concurrency: str = "8"
     kind: str = "jsonl"
+    workers: int = 0
 
     @property
     def slots(self) -> int:
         return CEILING if self.concurrency == "auto" else int(self.concurrency)
 
 
-def form(items: int, kills: int, concurrency: str = "8", kind: str = "jsonl") -> Form:
-    """Make a form of so many kills, ``LEAST`` or more, each kind with its share of them."""
-    aims = {name: max(1, round(aim.long * kills / 200)) for name, aim in AIMS.items()}
+def form(items: int, kills: int, concurrency: str = "8", kind: str = "jsonl", workers: int = 0) -> Form:
+    """Make a form of so many kills, ``LEAST`` or more, each kind with its share of them. With workers, a third is of those."""
+    aims = {name: max(1, round(aim.long * kills / 200)) for name, aim in AIMS.items() if aim.long}
+    if workers:
+        aims = {
+            name: count if name in ("creation", "checkpoint", "line") else max(1, count * 2 // 3) for name, count in aims.items()
+        }
+        aims["loss"] = kills // 3
     # what rounding has taken or given
     aims["work"] += kills - sum(aims.values())
-    return Form(items, aims, concurrency, kind)
+    return Form(items, aims, concurrency, kind, workers)
 
 
 LEAST = 2 * len(AIMS)
@@ -195,10 +204,11 @@ class Campaign:
 
     def _command(self, name: str, draw: random.Random) -> list[str]:
         as_json = ["--json"] if name == "commit" or (name != "line" and draw.random() < 0.6) else []
+        workers = ["--workers", str(self.form.workers)] if self.form.workers else []
         if self.held.runs and (name == "resume" or draw.random() < 0.4):
-            return ["resume", "1", *as_json]
+            return ["resume", "1", *as_json, *workers]
         most = ["--max-concurrency", str(CEILING)] if self.form.concurrency == "auto" else []
-        address = ["--model", "m", "--base-url", self.endpoint.base_url, "--concurrency", self.form.concurrency, *most]
+        address = ["--model", "m", "--base-url", self.endpoint.base_url, "--concurrency", self.form.concurrency, *most, *workers]
         template = ["--prompt", TEMPLATE] if self.form.kind != "jsonl" else []
         return ["run", self.input.name, *template, *address, "--silence-s", "3", "--deadline", DEADLINE, *as_json]
 

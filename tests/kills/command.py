@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("8", "auto", "retries"), help="one concurrency only, or the retries only")
     parser.add_argument("--retry-kills", type=int, default=12, help="kills of each form of a retry (12)")
     parser.add_argument("--input", choices=tuple(KINDS), default="jsonl", help="the format of its rows (jsonl)")
+    parser.add_argument("--workers", type=int, default=0, help="local workers of each session, which are killed too (0)")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="as printed, to carry out the same plan again")
     parser.add_argument("--keep", type=Path, help="a folder for prompt files, stores and exports, to be looked at afterwards")
     given = parser.parse_args()
@@ -36,8 +37,8 @@ def main() -> int:
     _say(f"seed {given.seed}")
     kills = max(LEAST, given.kills)
     forms = [
-        form(given.items, kills, "8", given.input),
-        form(given.items // 5, max(LEAST, kills // 5), "auto", given.input),
+        form(given.items, kills, "8", given.input, given.workers),
+        form(given.items // 5, max(LEAST, kills // 5), "auto", given.input, given.workers),
     ]
     broken = False
     for one in forms:
@@ -87,6 +88,7 @@ def table(verdict: Verdict) -> Iterator[str]:
     yield f"\nitems {bill.items}, kills {bill.kills}"
     yield f"requests {bill.requests}, attempts on the books {bill.attempts}, lost with kills {bill.requests - bill.attempts}"
     yield f"bound {bill.bound} = {bill.items} items + {bill.retries} retries + {bill.kills} kills x {bill.slots} slots"
+    yield f"on the books, perhaps never sent, with workers that were killed: {bill.unsure}"
     yield f"lost per kill: {lost / max(1, len(killed)):.2f} on average, {worst} at most, of {bill.slots} that may be"
     yield f"answers bought twice: {bill.duplicates}, {bill.duplicates / max(1, bill.kills):.3f} per kill"
     yield f"rows and counts that were shown as done, and looked up in the store: {sum(one.shown for one in verdict.sessions)}"

@@ -45,6 +45,11 @@ class Session:
         return {id_: self.after.attempts[id_].key for id_ in new if self.after.attempts[id_].sent}
 
     @property
+    def unsure(self) -> list[str]:
+        """Row keys of those that were with a worker which was lost: the server may have seen them, or not."""
+        return [key for id_, key in self.booked.items() if self.after.attempts[id_].error_code == "worker_lost"]
+
+    @property
     def lost(self) -> int:
         """Requests that the server has seen and that are not on the books."""
         return len(self.entries) - len(self.booked)
@@ -127,8 +132,9 @@ def _shown_is_there(session: Session) -> Iterator[str]:
 
 def _books(session: Session) -> Iterator[str]:
     seen, booked = Counter(key_of(entry.row) for entry in session.entries), Counter(session.booked.values())
+    unsure = Counter(session.unsure)
     for key in booked.keys() | seen.keys():
-        if booked[key] > seen[key]:
+        if booked[key] - unsure[key] > seen[key]:
             yield f"{key} has {booked[key]} attempts on the books, and the server has seen {seen[key]} requests"
     most = session.slots if session.code is None else 0
     if session.lost > most:
@@ -144,6 +150,8 @@ class Figures(NamedTuple):
     requests: int
     attempts: int
     retries: int
+    # of the attempts: those that the server may not have seen
+    unsure: int
     # requests that are on nobody's books, and whole answers to rows that are not done
     lost: int
     lost_answers: int
@@ -161,6 +169,7 @@ def figures(session: Session) -> Figures:
         requests=len(session.entries),
         attempts=booked.total(),
         retries=session.retries,
+        unsure=len(session.unsure),
         lost=session.lost,
         lost_answers=sum(count for key, count in answers.items() if key not in session.after.done),
         shown=len(session.shown.keys) + session.shown.counts,
@@ -192,6 +201,8 @@ class Bill(NamedTuple):
     requests: int
     attempts: int
     retries: int
+    # attempts that were with a worker which was lost, and that are made again
+    unsure: int
     kills: int
     slots: int
     # whole answers beyond the first one to each row
@@ -199,8 +210,8 @@ class Bill(NamedTuple):
 
     @property
     def bound(self) -> int:
-        """Items + retries + kills x (in flight + uncommitted), which are slots: one is free again when its attempt is saved."""
-        return self.items + self.retries + self.kills * self.slots
+        """Items + retries + what was with lost workers + kills x slots: one is free again when its attempt is saved."""
+        return self.items + self.retries + self.unsure + self.kills * self.slots
 
 
 def bill(items: int, slots: int, journal: Sequence[Entry], sessions: Sequence[Figures]) -> Bill:
@@ -211,6 +222,7 @@ def bill(items: int, slots: int, journal: Sequence[Entry], sessions: Sequence[Fi
         requests=len(journal),
         attempts=sum(one.attempts for one in sessions),
         retries=sum(one.retries for one in sessions),
+        unsure=sum(one.unsure for one in sessions),
         kills=sum(one.killed for one in sessions),
         slots=slots,
         duplicates=len(answers) - len(set(answers)),
@@ -229,7 +241,7 @@ def at_the_end(bill: Bill, held: Held, shown: frozenset[str]) -> Iterator[str]:
         yield "the run is not finished"
     if bill.requests > bill.bound:
         yield f"{bill.requests} requests, and {bill.bound} at most may be"
-    if not 0 <= bill.requests - bill.attempts <= bill.kills * bill.slots:
+    if not -bill.unsure <= bill.requests - bill.attempts <= bill.kills * bill.slots:
         yield f"{bill.requests} requests, {bill.attempts} attempts on the books, after {bill.kills} kills with {bill.slots} slots"
     if sum(tried.sent for tried in held.attempts.values()) != bill.attempts:
         yield f"{bill.attempts} attempts were put on the books, and now it holds {len(held.attempts)}"

@@ -255,6 +255,9 @@ if __name__ == "__main__":
     os.environ.update(
         HOME=str(where), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=RAY_TOKEN, RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(ROOT)
     )
+    # there Ray notes which cluster was started last, and makes no folder for that
+    (where / "ray").mkdir()
+    os.environ["RAY_TMPDIR"] = str(where)
     os.environ.pop("OPENAI_API_KEY", None)
     result = {"faults": faults, "plain": plain, "killed": killed, "refused": refused}[sys.argv[1]](where)
     (where / "result.json").write_text(json.dumps(result))

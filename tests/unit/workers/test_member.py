@@ -159,7 +159,7 @@ async def test_a_driver_that_has_stood_still_gives_nobody_up_before_it_has_read(
         await until(lambda: peer.member.state is State.LIVE)
         for late_s, state in ((0.0, State.LOST), (LOST_S, State.LIVE)):
             peer.member.state = State.SUSPECT if state is State.LOST else State.LIVE
-            peer.member._heard_at = asyncio.get_running_loop().time() - LOST_S - 1
+            peer.member.link.read_at = asyncio.get_running_loop().time() - LOST_S - 1
             peer.crew._due = asyncio.get_running_loop().time() - late_s
             peer.crew._tick()
             assert peer.member.state is state
@@ -280,7 +280,7 @@ async def test_a_request_that_has_not_left_is_taken_back_and_not_billed() -> Non
         asking.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking.task
-        assert (asking.exchange.connected, peer.member.out) == (False, 0)
+        assert (asking.exchange.connected, len(peer.member.trials)) == (False, 0)
 
 
 def test_errors_cross_with_what_they_say_and_nothing_else() -> None:
