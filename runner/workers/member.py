@@ -138,7 +138,7 @@ class Member:
         while tries and (not sent or size + len(tries[0].call.body) <= FULL_BYTES):
             trial = tries.pop(0)
             size += len(trial.call.body)
-            route = self._work.routes.of(trial.call)
+            route = self._work.route(trial.call)
             if route.number not in self._known:
                 if len(self._known) >= MOST_ROUTES:
                     # the worker remembers more than these
@@ -154,7 +154,8 @@ class Member:
     def welcome(self) -> None:
         """Say the first word."""
         variables = tuple(self._work.secrets)
-        self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, self._work.setup)))
+        setup = self._work.setup_now()
+        self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, setup)))
 
     def _take(self, frame: bytes) -> None:
         self._heard_at = self._loop.time()
