@@ -67,9 +67,7 @@ class Fleet:
         # what could not be read or used of the list, so that it is said once
         self._told: str | None = None
 
-    def ways(
-        self, client: Client[Any], tell: Callable[[str], None], *, answered: bool, book: PriceBook | None
-    ) -> list[Way]:
+    def ways(self, client: Client[Any], tell: Callable[[str], None], *, answered: bool, book: PriceBook | None) -> list[Way]:
         """Return where requests can go. It grows with the list. tell: receives what the user should know, a sentence each.
 
         client: sends to the first endpoint; with workers, to all. answered: the run has answers of earlier sessions. book: the

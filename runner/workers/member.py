@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from typing import Protocol
+from typing import Literal, Protocol
 
 from runner.text import clean
 from runner.version import __version__
@@ -99,15 +99,16 @@ class Member:
             self._cancels.append(trial.number)
             self._batch.due()
 
-    def settle(self, late: Trial, done: Done) -> bool:
-        """Give the answer that has come late to a request for the same call, if one is out; return False if none is.
+    def settle(self, late: Trial, done: Done) -> Literal["sent", "unsent"] | None:
+        """Give the answer that has come late to a request for the same call, and return whether that was sent; None: none is out.
 
-        late: the request that was given up. What becomes of the other one is booked in its place.
+        late: the request that was given up. What becomes of one that was sent is booked in its place.
         """
         trial = next((trial for trial in self._out.values() if trial.call is late.call and not trial.watched), None)
         if trial is None:
-            return False
-        if trial in self._tries:
+            return None
+        unsent = trial in self._tries
+        if unsent:
             self._tries.remove(trial)
             del self._out[trial.number]
         else:
@@ -115,7 +116,7 @@ class Member:
             self.forget(trial)
             trial.of = late.of
         trial.done(done)
-        return True
+        return "unsent" if unsent else "sent"
 
     def forget(self, trial: Trial) -> None:
         """Wait no longer for what comes of a request."""
