@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from runner.model import Attempt, Entry, Usage
+from runner.model import Attempt, Completion, Entry
 from runner.money import Price, tier_of
 
 
 class LateUsage(NamedTuple):
-    """What an attempt has used, known after it was given up. key, number: of the attempt. usage: None: it was never sent."""
+    """What has become of an attempt, known after it was given up. key, number: of it. answer: None: it was never sent."""
 
     key: str
     number: int
-    usage: Usage | None
+    answer: Completion | None
 
 
 @cache

@@ -216,9 +216,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
 
 
 def _found_at_each(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Return the first endpoint of several, with all of them as its members. Raises UsageError for a job with workers."""
-    if job.has_workers:
-        raise UsageError("workers send to one endpoint, and this job has several: leave out the workers or the others")
+    """Return the first endpoint of several, with all of them as its members."""
     each = [(member, find_endpoint(fleet.seen_by(job, member), environment)) for member in job.members]
     first = each[0][1]
     grants = dict.fromkeys(grant for _, one in each for grant in one.grants)

@@ -7,6 +7,9 @@ from runner.engine.limits.roster import Member, Roster
 from runner.errors import AttemptError, ProviderError, Verdict
 from runner.text import clean, plural
 
+_OF_ALL = ("no_workers",)
+"""Codes of errors that no endpoint has caused, and that no other one would spare the run."""
+
 
 class MemberJudge(Judge):
     """The judge of an endpoint. tell: receives a sentence for the user when it is taken out. peers: the judges of all."""
@@ -24,7 +27,7 @@ class MemberJudge(Judge):
         verdict = super().verdict(error, model, now)
         if verdict == "fail" and error.code == "content_policy" and self._roster.passes_on(self._member):
             return "retry"
-        if verdict != "stop":
+        if verdict != "stop" or error.code in _OF_ALL:
             return verdict
         if not error.sent and error.verdict == "retry":
             return "retry" if any(peer.waits(now) for peer in self._peers if peer is not self) else "stop"

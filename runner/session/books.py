@@ -19,8 +19,8 @@ class Books:
         self._book = book
         self._before = before or Money()
         self._spent = self._failed = self._perhaps = self._unsure = self._priced = self._unpriced = self._saved = 0
-        # an attempt may have been billed without any limit
-        self._unlimited = False
+        # attempts that may have been billed without any limit
+        self._unlimited = 0
 
     @property
     def money(self) -> Money:
@@ -48,21 +48,29 @@ class Books:
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Count attempts that have been saved."""
         for attempt in attempts:
-            if not billed(attempt):
-                continue
-            rates = attempt.price.rates if attempt.price is not None else None
-            if rates is None:
-                self._unpriced += 1
-                continue
-            known = cost_of(attempt.usage, rates) or 0
-            self._priced += 1
-            self._spent += known
-            self._saved += saved_by(attempt.usage, rates)
-            self._failed += known if attempt.error_code is not None else 0
-            perhaps = perhaps_of(attempt, rates, attempt.price.most if attempt.price is not None else None)
-            self._unlimited = self._unlimited or perhaps is None
-            self._perhaps += perhaps or 0
-            self._unsure += 0 if attempt.input_bound is not None else perhaps or 0
+            self._count(attempt, 1)
+
+    def correct(self, was: Attempt, now: Attempt) -> None:
+        """Count an attempt as it is known now. was: as it was counted."""
+        self._count(was, -1)
+        self._count(now, 1)
+
+    def _count(self, attempt: Attempt, times: int) -> None:
+        if not billed(attempt):
+            return
+        rates = attempt.price.rates if attempt.price is not None else None
+        if rates is None:
+            self._unpriced += times
+            return
+        known = times * (cost_of(attempt.usage, rates) or 0)
+        self._priced += times
+        self._spent += known
+        self._saved += times * saved_by(attempt.usage, rates)
+        self._failed += known if attempt.error_code is not None else 0
+        perhaps = perhaps_of(attempt, rates, attempt.price.most if attempt.price is not None else None)
+        self._unlimited += times if perhaps is None else 0
+        self._perhaps += times * (perhaps or 0)
+        self._unsure += 0 if attempt.input_bound is not None else times * (perhaps or 0)
 
 
 def billed(attempt: Attempt) -> bool:

@@ -148,20 +148,31 @@ class Purse(Tariff):
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         """Return what an attempt has used, or may have."""
+        known, tokens = self._known(attempt)
+        # as much as it may have been
+        return Amounts(reserved.amounts.cost if known is None else known, tokens)
+
+    def correct(self, was: Attempt, now: Attempt) -> None:
+        """Count an attempt as it is known now. was: as it was counted."""
+        before, known = self._known(was), self._known(now)
+        if before[0] is not None and known[0] is not None:
+            self.budget.correct(Amounts(before[0], before[1]), Amounts(known[0], known[1]))
+
+    def _known(self, attempt: Attempt) -> tuple[int | None, int]:
+        """Return what an attempt has used, or may have: cost and tokens. None: as much as it held."""
         if not billed(attempt):
-            return Amounts()
+            return 0, 0
         usage, bounded = attempt.usage, attempt.input_bound is not None
         known = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
         tokens = max(known, (attempt.input_bound or 0) + (attempt.output_bound or 0)) if bounded else known
         if not self._priced:
-            return Amounts(0, tokens)
+            return 0, tokens
         rates, top = (attempt.price.rates, attempt.price.most) if attempt.price is not None else (None, None)
         cost = cost_of(usage, rates) if rates is not None else None
         perhaps = perhaps_of(attempt, rates, top) if rates is not None else None
         if perhaps is None or (cost is None and not bounded):
-            # as much as it may have been
-            return Amounts(reserved.amounts.cost, tokens)
-        return Amounts((cost or 0) + perhaps, tokens)
+            return None, tokens
+        return (cost or 0) + perhaps, tokens
 
     def _reached(self, need: Amounts) -> None:
         sentence = "the budget is reached"

@@ -38,10 +38,11 @@ def remote_client(
     local = job.local_server
     setup = Setup(
         local.dialect if local is not None else job.provider,
-        base_url,
+        tuple(one.base_url or base_url for _, one in endpoint.members) or (base_url,),
         {name: value if isinstance(value, bool) else sorted(value) for name, value in options.items()},
         *timeouts,
         local is not None,
+        job.is_fleet,
     )
     count, secrets = processors() if job.workers is None else job.workers, secrets_of(job, endpoint)
     engine = engine_of(job)
@@ -59,8 +60,10 @@ def remote_client(
 def secrets_of(job: Job, endpoint: Endpoint) -> dict[str, str]:
     """Return the secrets that requests hold, by the names of the variables in which a worker finds them."""
     found: dict[str, str] = {}
-    if endpoint.key is not None:
-        found[job.api_key_env or provider_of(job, os.environ).KEY_ENV] = endpoint.key.reveal()
+    each = [(member.key_variable, one.key) for member, one in endpoint.members] or [(job.api_key_env, endpoint.key)]
+    for variable, key in each:
+        if key is not None:
+            found[variable or provider_of(job, os.environ).KEY_ENV] = key.reveal()
     for field in (*job.headers, *job.query):
         found |= {name: os.environ.get(name, "").strip() for name in field.variables}
     others = [secret.reveal() for secret in endpoint.additions.secrets]

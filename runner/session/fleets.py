@@ -6,6 +6,7 @@ requests from then on; one that has gone gets no further ones, and those that ar
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio import to_thread
@@ -25,10 +26,13 @@ from runner.interfaces import Client, Decoder, Heard, Provider
 from runner.model import HttpCall
 from runner.prices.book import PriceBook
 from runner.prices.book_of_several import BookOfSeveral
-from runner.providers.http import HttpClient, HttpExchange
+from runner.providers.http import HttpClient
 from runner.providers.http.client import Refuse
 from runner.session import pricing, wiring
 from runner.session.at_endpoint import AtEndpoint
+
+if TYPE_CHECKING:
+    from runner.workers.client import RemoteClient
 
 LOOK_S = 1.0
 """Seconds between two looks at a file of endpoints."""
@@ -44,8 +48,11 @@ class Fleet:
     def __init__(self, job: Job, endpoint: Endpoint, limits: Limits, each: int) -> None:
         self._job, self._named = job, [named for named, _ in endpoint.members]
         self._endpoints = [one for _, one in endpoint.members]
-        # one for each proxy, the first of which belongs to the session; and those that were opened here
-        self._clients: dict[str | None, Client[HttpExchange]] = {}
+        # that of the session. Without workers: one for each proxy, the first of which it is; and those that were opened here
+        self._client: Client[Any] | None = None
+        self._clients: dict[str | None, Client[Any]] = {}
+        # by the number of the endpoint, for workers
+        self._base_urls = [one.base_url or "" for one in self._endpoints]
         self._opened: list[HttpClient] = []
         reasons = listed(job.fallback_on)
         self._roster = Roster([_member(number, one) for number, one in enumerate(self._named)], frozenset(reasons))
@@ -60,15 +67,16 @@ class Fleet:
         # what could not be read or used of the list, so that it is said once
         self._told: str | None = None
 
-    def ways(
-        self, client: Client[HttpExchange], tell: Callable[[str], None], *, answered: bool, book: PriceBook | None
-    ) -> list[Way]:
+    def ways(self, client: Client[Any], tell: Callable[[str], None], *, answered: bool, book: PriceBook | None) -> list[Way]:
         """Return where requests can go. It grows with the list. tell: receives what the user should know, a sentence each.
 
-        client: sends to the first endpoint. answered: the run has answers of earlier sessions. book: the prices of the session.
+        client: sends to the first endpoint; with workers, to all. answered: the run has answers of earlier sessions. book: the
+        prices of the session.
         """
         self._tell, self._answered, self._book = tell, answered, book
-        self._clients = {self._endpoints[0].proxy: client}
+        self._client, self._clients = client, {self._endpoints[0].proxy: client}
+        if self._job.has_workers:
+            cast("RemoteClient", client).reach(self._base_urls)
         self._ways.extend(map(self._way, self._roster.members))
         return self._ways
 
@@ -77,20 +85,31 @@ class Fleet:
         named, endpoint = self._named[number], self._endpoints[number]
         here = fleet.seen_by(self._job, named)
         model = (self._job.model, named.model) if named.model is not None else None
-        provider: Provider = AtEndpoint(wiring.provider_at(here, endpoint), number, model)
+        provider: Provider = AtEndpoint(self._held(wiring.provider_at(here, endpoint)), number, model)
         informed = wiring.informed(here, endpoint, provider, self._tell, lambda: None, answered=self._answered)
         judge = MemberJudge(member, self._roster, self._judges, self._tell, model=self._job.model)
         return Way(informed, judge, number, named.name, model)
 
-    # -- the client, which sends to each endpoint through its own proxy
+    def _held(self, provider: Provider) -> Provider:
+        """Return the provider of an endpoint, whose answers are decoded by workers if there are any."""
+        if not self._job.has_workers:
+            return provider
+        # imported only here: a session without workers needs none of it
+        from runner.workers.held import HeldProvider
 
-    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> HttpExchange:
+        return HeldProvider(provider)
+
+    # -- the client, which sends to each endpoint through its own proxy; workers do that by themselves
+
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> Any:
         """Return the record of a new exchange. fresh: use a new connection. fallback: its row fell back from flex."""
-        return HttpExchange(fresh=fresh, heard=heard, fallback=fallback)
+        assert self._client is not None
+        return self._client.exchange(fresh=fresh, heard=heard, fallback=fallback)
 
-    async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Any, refuse: Refuse) -> None:
         """Send the call where it belongs, and feed the decoder until its answer is complete. Raises AttemptError."""
-        client = self._clients.get(proxy := self._endpoints[call.endpoint].proxy)
+        proxy = self._endpoints[call.endpoint].proxy
+        client = self._client if self._job.has_workers else self._clients.get(proxy)
         if client is None:
             opened = wiring.client(self._job, proxy)
             self._opened.append(opened)
@@ -153,6 +172,7 @@ class Fleet:
             number = len(self._named)
             self._named.append(named)
             self._endpoints.append(endpoint)
+            self._base_urls.append(endpoint.base_url or "")
             member = _member(number, named)
             if isinstance(self._book, BookOfSeveral):
                 self._book.join(named.name, pricing.book_at(self._job, named))

@@ -158,7 +158,7 @@ class Session:
             failure: RunnerError | None = None
             try:
                 await asks.begin(notes)
-                told = Told(stop, asks.note, store.book_late, path)
+                told = Told(stop, asks.note, asks.late.book, path)
                 async with wiring.open_provider(job, endpoint, told) as (provider, client):
                     self._asks = asks
                     ready.set()

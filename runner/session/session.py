@@ -62,7 +62,7 @@ async def execute(
         await session.ask(confirm)
         try:
             await session.begin()
-            told = Told(stop, session.note, store.book_late, store.path)  # what workers need
+            told = Told(stop, session.note, session.late.book, store.path)  # what workers need
             async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()

@@ -81,7 +81,7 @@ class SessionStats(Struct):
         if attempt is None:
             return
         self.attempts += 1
-        self._add_usage(attempt.usage)
+        self.add_usage(attempt.usage)
         if attempt.error_code is None:
             self.standard_tier += tier_of(attempt.tier or attempt.asked_tier) == STANDARD
             self.duration.add(attempt.duration_s)
@@ -95,7 +95,8 @@ class SessionStats(Struct):
         reason = reason[:80] if reason in self.unknown_finish or len(self.unknown_finish) < _MOST_REASONS else "..."
         self.unknown_finish[reason] = self.unknown_finish.get(reason, 0) + 1
 
-    def _add_usage(self, usage: Usage | None) -> None:
+    def add_usage(self, usage: Usage | None) -> None:
+        """Count what an attempt has used."""
         if usage is not None and usage.input_tokens is not None:
             self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
         if usage is not None and usage.output_tokens is not None:

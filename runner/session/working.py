@@ -36,6 +36,7 @@ from runner.session.books import Books
 from runner.session.budgeting import Purse
 from runner.session.course import Noting
 from runner.session.faster import with_advice
+from runner.session.late import LateUsages
 from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
@@ -62,16 +63,15 @@ class Working:
         # what is looked up once: the prices, and what earlier sessions have cost
         self._prices: tuple[PriceBook | None] | None = None
         self._money: Money | None = None
-        # what the run held when the session began
-        self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
+        self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)  # what the run held when the session began
         self._limits, self._limits_note = wiring.limits(job)
         self._fleet = fleet_of(job, endpoint, self._limits)
         self._lanes = Lanes(self._limits) if self._fleet is None else self._fleet.lanes
         self._meter = Meter(self._stats, self._lanes)
         self._noting = Noting(self._lanes)
         self._attempts: Attempts[Any] | None = None
-        # the budget; None if the job has none
-        self._purse: Purse | None = None
+        self._purse: Purse | None = None  # the budget; None if the job has none
+        self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
@@ -86,7 +86,7 @@ class Working:
     async def run(self, provider: Provider, client: Client[Any]) -> None:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
-        self._books = self._meter.books = Books(await self.prices(), await self.money())
+        self._books = self._meter.books = self.late.books = Books(await self.prices(), await self.money())
         self._meter.client = client
         attempts = self._begun(provider, client, doubt.set)
         collective = await self._reserving(attempts)
@@ -131,7 +131,7 @@ class Working:
             attempts.reserve(collective)
             return collective
         before = await self._store.used()
-        self._purse = Purse(self._job, book, before, self._stop, self._used, self.note, self._raising)
+        self._purse = self.late.purse = Purse(self._job, book, before, self._stop, self._used, self.note, self._raising)
         self._meter.waiting = self._purse.waiting
         attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         return None
@@ -237,6 +237,8 @@ class Working:
             self._stats.add(entry)
             # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
             self._attempts.saved(entry)
+        if self._job.has_workers:
+            await self.late.saved(entries)
         outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
         self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
 

@@ -20,7 +20,7 @@ from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.admission import TOGETHER, Reservation
-from runner.entries import LateUsage, attempts_of, price_of
+from runner.entries import attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError
 from runner.model import Attempt, Entry
 from runner.money import Money, Price
@@ -280,8 +280,8 @@ class RunStore(RowLookup):
             retrying.mark(driver, self.run_id, entries)
         return int(last) + len(batch.sent), priced
 
-    async def book_late(self, late: Sequence[LateUsage]) -> None:
-        """Write down what attempts have used that were given up. Raises StoreError."""
+    async def book_late(self, late: Sequence[Attempt]) -> None:
+        """Write down attempts that were given up as they are known now. Raises StoreError."""
         await self._writer.in_one_turn(lambda driver: book_late(driver, self.run_id, late))
 
     async def release_together(self) -> None:

@@ -1,5 +1,6 @@
 """The client of a driver: gives every request to a worker, and waits for what comes of it."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -40,6 +41,10 @@ class RemoteClient:
             await self._crew.end()
             if self._hosting is not None:
                 await self._hosting.end()
+
+    def reach(self, base_urls: Sequence[str]) -> None:
+        """Send to several endpoints. base_urls: by the number of the endpoint; there may be more later."""
+        self._crew.work.base_urls = base_urls
 
     @property
     def workers(self) -> WorkerCounts:

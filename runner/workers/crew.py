@@ -1,27 +1,24 @@
 """The workers of a session: who gets the next request, who is silent, and who takes the place of one that is lost."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from time import monotonic
-from typing import TypeAlias
 
 import anyio
 
 from runner.engine.stop import Stop
-from runner.entries import LateUsage
-from runner.errors import AttemptError, StoreError, UsageError
+from runner.errors import AttemptError, UsageError
 from runner.pace import WorkerCounts
 from runner.text import plural
+from runner.workers.late import BookLate, LateAnswers
 from runner.workers.link import join
 from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
-from runner.workers.member import Member, freest
+from runner.workers.member import Member
 from runner.workers.protocol import BEAT_S, Done
 from runner.workers.states import ENDED, State
 from runner.workers.trial import Trial
 from runner.workers.work import Work
-
-BookLate: TypeAlias = Callable[[Sequence[LateUsage]], Awaitable[None]]
 
 TICK_S = 0.25
 """Seconds between two looks at all workers."""
@@ -51,8 +48,7 @@ class Crew:
         self._due = self._beat_at = 0.0
         self._starting: set[asyncio.Task[None]] = set()
         self._ending = False
-        self._stop, self._book_late = stop, book
-        self._late: list[LateUsage] = []
+        self._stop, self._late = stop, LateAnswers(book)
         self._beside: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
         # places another worker for one that had come by itself; why none comes any more
@@ -84,7 +80,7 @@ class Crew:
 
     def free(self) -> Member | None:
         """Return the worker with the fewest requests that may have another one; None if there is none now."""
-        return freest(self._members)
+        return _freest(self._members)
 
     async def freed(self) -> Member:
         """Wait for such a worker. Raises AttemptError if the run stops meanwhile, or has to because no worker is left."""
@@ -151,8 +147,8 @@ class Crew:
             await ended_by(process, until)
         for member in self._members:
             member.link.abort()
-        if self._late:
-            await self._book()
+        if self._late.waiting:
+            await self._late.book()
         while self._beside:
             await asyncio.wait(self._beside)
         for process, _ in self._processes.values():
@@ -247,21 +243,8 @@ class Crew:
         self.room()
 
     def late(self, trial: Trial, done: Done) -> None:
-        """Take the answer of a worker that was given up where the row is still open; else book what it has used."""
-        if not done.connected and trial.of is not None:
-            self._late.append(LateUsage(*trial.of, None))
-        if not done.whole or done.answer is None:
-            return
-        if not trial.watched and any(member.settle(trial, done) for member in self._members):
-            return
-        if trial.of is not None and done.answer.usage is not None:
-            self._late.append(LateUsage(*trial.of, done.answer.usage))
-
-    async def _book(self) -> None:
-        """Write down what has come late. A store that cannot be written is told by the session itself."""
-        late, self._late = self._late, []
-        with suppress(StoreError):
-            await self._book_late(late)
+        """A worker that was given up tells how a request has ended."""
+        self._late.take(trial, done, self._members)
 
     # -- time
 
@@ -275,9 +258,8 @@ class Crew:
             for member in self._active():
                 member.excuse(now)
             return
-        if self._late:
-            # by now the attempts are in the store
-            self._run(self._book())
+        if self._late.waiting:
+            self._run(self._late.book())
         for member in list(self._active()):
             member.look(now)
         if now >= self._beat_at:
@@ -298,3 +280,12 @@ class Crew:
             entry[0].kill()
         if entry is None and member is not self._members[-1]:
             self._members.remove(member)
+
+
+def _freest(members: Iterable[Member]) -> Member | None:
+    """Return the one with the fewest requests that may have another one; None if there is none. Called for each request."""
+    found, least = None, sys.maxsize
+    for member in members:
+        if (out := len(member.trials)) < least and member.free:
+            found, least = member, out
+    return found

@@ -5,23 +5,23 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import NamedTuple
 
 import anyio
 import msgspec
 from msgspec import structs
 
 from runner.engine.outcomes import conceal, partial_of
-from runner.errors import ProviderError, StreamError
-from runner.interfaces import Decoder, Provider
+from runner.errors import AttemptError, ProviderError, StreamError, UsageError
+from runner.interfaces import Decoder
 from runner.model import Completion, HttpCall, ServerSentEvent
 from runner.passing import PassingDecoder
-from runner.providers.http import HttpClient, HttpExchange
+from runner.providers.http import HttpExchange
 from runner.text import Redactor, encodable_tree
+from runner.workers.ends import End, Ends
 from runner.workers.faults import fault_of
 from runner.workers.link import Batch, Link
 from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
-from runner.workers.routes import MOST_ROUTES, filled, moved
+from runner.workers.routes import MOST_ROUTES, filled
 
 READ_S = 0.2
 """Seconds in which a worker that is to end reads what has arrived."""
@@ -29,21 +29,14 @@ HEADERS_S = 0.1
 """Seconds between two answers whose headers are passed on. Those of a refusal always are."""
 
 
-class Place(NamedTuple):
-    """Where a worker sends requests. secrets: values by variable. base_url: that of the driver; own: another one, or None."""
-
-    secrets: Mapping[str, str]
-    base_url: str
-    own: str | None
-
-
 class Hands:
-    """Makes exchanges."""
+    """Makes exchanges. ends: where they go. secrets: values by variable."""
 
-    def __init__(self, link: Link, provider: Provider, client: HttpClient, place: Place) -> None:
-        self._link, self._provider, self._client, self._place = link, provider, client, place
-        self._redactor = Redactor(place.secrets.values())
-        self._routes: OrderedDict[int, tuple[str, dict[str, str]]] = OrderedDict()
+    def __init__(self, link: Link, ends: Ends, secrets: Mapping[str, str]) -> None:
+        self._link, self._ends, self._secrets = link, ends, secrets
+        self._redactor = Redactor(secrets.values())
+        # address, headers and base URL, by number
+        self._routes: OrderedDict[int, tuple[str, dict[str, str], str]] = OrderedDict()
         # by number; None: its task has not begun
         self._scopes: dict[int, anyio.CancelScope | None] = {}
         # those that are to end before they begin
@@ -67,18 +60,19 @@ class Hands:
         for route in tries.routes:
             self._learn(route)
         for one in tries.tries:
-            url, headers = self._routes[one.route]
+            url, headers, base_url = self._routes[one.route]
             call = HttpCall(url=url, headers=headers, body=one.body)
             self._scopes[one.number] = None
-            task = asyncio.get_running_loop().create_task(self._make(one, call))
+            task = asyncio.get_running_loop().create_task(self._make(one, call, base_url))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def refuse(self, tries: Tries) -> None:
         """Give back requests that came too late to be begun: nothing was sent."""
+        end = self._ends.first
         for one in tries.tries:
             problem = StreamError("the worker is ending", code="cancelled")
-            self._give(self._result(one.number, self._provider.decoder(), self._client.exchange(), problem, watched=False))
+            self._give(self._result(one.number, end.provider.decoder(), end.client.exchange(), problem, watched=False))
 
     def cancel(self, numbers: Iterable[int]) -> None:
         """End exchanges. What has come of them is given back as of any other."""
@@ -100,34 +94,43 @@ class Hands:
         self._batch.now()
 
     def _learn(self, route: Route) -> None:
-        secrets, place = self._place.secrets, self._place
-        url = filled(moved(route.url, place.base_url, place.own), secrets)
-        self._routes[route.number] = url, {name: filled(text, secrets) for name, text in route.headers.items()}
+        url = filled(self._ends.address(route.url, route.base_url), self._secrets)
+        headers = {name: filled(text, self._secrets) for name, text in route.headers.items()}
+        self._routes[route.number] = url, headers, route.base_url
         while len(self._routes) > 2 * MOST_ROUTES:
             self._routes.popitem(last=False)
 
-    async def _make(self, one: Try, call: HttpCall) -> None:
-        number = one.number
+    def _at(self, base_url: str) -> tuple[End, AttemptError | None]:
+        """Return the endpoint with a base URL, and why this worker cannot reach it; None if it can."""
+        try:
+            return self._ends.at(base_url), None
+        except UsageError as error:
+            # one that has come into the list since this worker has joined
+            return self._ends.first, AttemptError(f"a worker cannot reach it: {error}", code="proxy", verdict="stop", sent=False)
+
+    async def _make(self, one: Try, call: HttpCall, base_url: str) -> None:
+        number, (end, unreachable) = one.number, self._at(base_url)
         scope = self._scopes[number] = anyio.CancelScope()
         if number in self._early:
             self._early.remove(number)
             scope.cancel()
-        exchange = self._client.exchange(
+        exchange = end.client.exchange(
             fresh=one.fresh, fallback=one.fallback, heard=lambda status, raw: self._begun(number, status, raw)
         )
-        decoder = self._provider.decoder()
+        decoder = end.provider.decoder()
         taking: Decoder = _Passed(decoder, number, self._piece, self._redactor) if one.watched else decoder
-        problem: Exception | None = StreamError("the exchange was ended", code="cancelled")
+        problem: Exception | None = unreachable or StreamError("the exchange was ended", code="cancelled")
         with scope:
             try:
-                await self._client.stream(call, taking, exchange, _RefusedError)
-                problem = None
+                if unreachable is None:
+                    await end.client.stream(call, taking, exchange, _RefusedError)
+                    problem = None
             except Exception as error:  # noqa: BLE001 - the driver judges it
                 problem = error
         try:
             done = self._result(number, decoder, exchange, problem, watched=one.watched)
         except Exception as error:  # noqa: BLE001 - the driver waits for an end, and judges it
-            done = self._result(number, self._provider.decoder(), exchange, error, watched=one.watched)
+            done = self._result(number, end.provider.decoder(), exchange, error, watched=one.watched)
         finally:
             del self._scopes[number]
         self._give(done)

@@ -2,9 +2,7 @@
 
 import asyncio
 import secrets
-import sys
-from collections.abc import Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from runner.text import clean
 from runner.version import __version__
@@ -98,15 +96,16 @@ class Member:
             self._cancels.append(trial.number)
             self._batch.due()
 
-    def settle(self, late: Trial, done: Done) -> bool:
-        """Give the answer that has come late to a request for the same call, if one is out; return False if none is.
+    def settle(self, late: Trial, done: Done) -> Literal["sent", "unsent"] | None:
+        """Give the answer that has come late to a request for the same call, and return whether that was sent; None: none is out.
 
-        late: the request that was given up. What becomes of the other one is booked in its place.
+        late: the request that was given up. What becomes of one that was sent is booked in its place.
         """
         trial = next((trial for trial in self.trials.values() if trial.call is late.call and not trial.watched), None)
         if trial is None:
-            return False
-        if trial in self._tries:
+            return None
+        unsent = trial in self._tries
+        if unsent:
             self._tries.remove(trial)
             del self.trials[trial.number]
         else:
@@ -114,7 +113,7 @@ class Member:
             self.forget(trial)
             trial.of = late.of
         trial.done(done)
-        return True
+        return "unsent" if unsent else "sent"
 
     def forget(self, trial: Trial) -> None:
         """Wait no longer for what comes of a request."""
@@ -137,7 +136,7 @@ class Member:
         while tries and (not sent or size + len(tries[0].call.body) <= FULL_BYTES):
             trial = tries.pop(0)
             size += len(trial.call.body)
-            route = self._work.routes.of(trial.call)
+            route = self._work.route(trial.call)
             if route.number not in self._known:
                 if len(self._known) >= MOST_ROUTES:
                     # the worker remembers more than these
@@ -153,7 +152,8 @@ class Member:
     def welcome(self) -> None:
         """Say the first word."""
         variables = tuple(self._work.secrets)
-        self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, self._work.setup)))
+        setup = self._work.setup_now()
+        self.link.send(encode(Welcome(PROTOCOL, __version__, self._session, self.number, variables, setup)))
 
     def _take(self, frame: bytes) -> None:
         message = decode_for_driver(frame)
@@ -289,12 +289,3 @@ class Member:
         if state is State.LIVE:
             self._watcher.room()
         self._watcher.changed(self, before)
-
-
-def freest(members: Iterable[Member]) -> Member | None:
-    """Return the one with the fewest requests that may have another one; None if there is none. Called for each request."""
-    found, least = None, sys.maxsize
-    for member in members:
-        if (out := len(member.trials)) < least and member.free:
-            found, least = member, out
-    return found

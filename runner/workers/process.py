@@ -8,19 +8,16 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from inspect import Parameter, signature
 from time import monotonic, process_time
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 
 import uvloop
 
-from runner.config import plugins, way_out
 from runner.errors import UsageError
-from runner.interfaces import Provider
-from runner.providers.http import HttpClient
 from runner.text import clean
 from runner.version import __version__
-from runner.workers.hands import READ_S, Hands, Place
+from runner.workers.ends import Ends
+from runner.workers.hands import READ_S, Hands
 from runner.workers.link import Link, join
 from runner.workers.protocol import (
     BEAT_S,
@@ -62,7 +59,7 @@ class Worker:
         self._beat_at = monotonic()
         # what has come behind a long silence, and is not begun yet; None: nothing is held back
         self._held: list[Tries | Cancel] | None = None
-        self.http: HttpClient | None = None
+        self.ends: Ends | None = None
 
     async def work(self) -> str:
         """Work until the end. Return why it has ended, a sentence; empty if the driver has ended it."""
@@ -79,8 +76,8 @@ class Worker:
         self.link.end()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._alone.wait(), TOLD_S)
-        if self.http is not None:
-            await self.http.__aexit__()
+        if self.ends is not None:
+            await self.ends.close()
         return reason
 
     def _gone(self, why: str | None) -> None:
@@ -138,22 +135,11 @@ class Worker:
         self.link.send(encode(hello))
 
     def _prepare(self, welcome: Welcome) -> None:
-        """Make the provider and the client. Raises UsageError."""
-        setup = welcome.setup
-        assert setup is not None
+        """Make what is needed to send requests. Raises UsageError."""
+        assert welcome.setup is not None
         secrets = {name: self._environment.get(name, "").strip() for name in welcome.variables}
-        module = plugins.load("providers", setup.provider)
-        options: dict[str, Any] = {
-            name: value if isinstance(value, bool) else frozenset(value) for name, value in setup.options.items()
-        }
-        parameters = signature(module.make).parameters.values()
-        if any(parameter.name == "secrets" or parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
-            options["secrets"] = frozenset(filter(None, secrets.values()))
-        base_url = self._own or setup.base_url
-        provider = cast("Provider", module.make(base_url, None, version=__version__, **options))
-        proxy = None if setup.direct else way_out.proxy_of(base_url)
-        self.http = HttpClient(setup.timeouts, proxy=proxy, fallback=setup.fallback)
-        self._hands = Hands(self.link, provider, self.http, Place(secrets, setup.base_url, self._own))
+        self.ends = Ends(welcome.setup, secrets, self._own)
+        self._hands = Hands(self.link, self.ends, secrets)
 
     @property
     def _out(self) -> int:

@@ -24,7 +24,7 @@ from msgspec import Struct
 from runner.model import Completion
 from runner.providers.http import Timeouts
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Grows when a message changes. A driver and a worker that differ in it do not work together."""
 MOST_BYTES = 64 << 20
 """Bytes of a frame, at most."""
@@ -39,16 +39,17 @@ DIE_S = 30.0
 class Setup(Struct, frozen=True, array_like=True):
     """What a worker needs to know of the job.
 
-    provider: its name. options: arguments for its ``make``. fallback: timeouts of rows that fell back from flex. direct: without
-    a proxy.
+    provider: its name. base_urls: of the endpoints that there are by now. options: arguments for its ``make``. fallback: timeouts
+    of rows that fell back from flex. direct: without a proxy. several: there are, or may be, several endpoints.
     """
 
     provider: str
-    base_url: str
+    base_urls: tuple[str, ...]
     options: dict[str, bool | list[str]]
     timeouts: Timeouts
     fallback: Timeouts
     direct: bool = False
+    several: bool = False
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag=0):
@@ -63,11 +64,12 @@ class Welcome(Struct, frozen=True, array_like=True, tag=0):
 
 
 class Route(Struct, frozen=True, array_like=True):
-    """Address and headers of requests. What stands in them for secrets: see ``routes``."""
+    """Address and headers of requests. What stands in them for secrets: see ``routes``. base_url: of the endpoint."""
 
     number: int
     url: str
     headers: dict[str, str]
+    base_url: str
 
 
 class Try(Struct, frozen=True, array_like=True, gc=False):

@@ -17,8 +17,8 @@ _MARKS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (_QUOTED, lambda value: quote(value, safe="")),
     (_PLUS, quote_plus),
 )
-MOST_ROUTES = 500
-"""Routes that a driver remembers. A worker remembers twice as many, so that none is missing."""
+MOST_ROUTES = 2_000
+"""Routes that a driver remembers: more than a job has endpoints. A worker remembers twice as many, so that none is missing."""
 
 
 class Routes:
@@ -30,15 +30,16 @@ class Routes:
         self._known: dict[tuple[str, int], tuple[dict[str, str], Route]] = {}
         self._last = 0
 
-    def of(self, call: HttpCall) -> Route:
-        """Return the route of a call. The same headers, as one object, have the same route."""
+    def of(self, call: HttpCall, base_url: str) -> Route:
+        """Return the route of a call to an endpoint. The same headers, as one object, have the same route."""
         found = self._known.get((call.url, id(call.headers)))
         if found is not None and found[0] is call.headers:
             return found[1]
         if len(self._known) >= MOST_ROUTES:
             self._known.clear()
         self._last += 1
-        route = Route(self._last, self._hidden(call.url), {name: self._hidden(text) for name, text in call.headers.items()})
+        headers = {name: self._hidden(text) for name, text in call.headers.items()}
+        route = Route(self._last, self._hidden(call.url), headers, base_url)
         self._known[(call.url, id(call.headers))] = call.headers, route
         return route
 

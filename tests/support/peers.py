@@ -20,7 +20,7 @@ from runner.workers.protocol import PROTOCOL, Back, Beat, Bye, Hello, Setup, ToW
 from runner.workers.work import Work
 
 SECRETS = {"THE_KEY": "sk-canary-of-the-workers-0123456789"}
-SETUP = Setup("openai", "http://127.0.0.1:9/v1", {}, Timeouts(), Timeouts(), direct=True)
+SETUP = Setup("openai", ("http://127.0.0.1:9/v1",), {}, Timeouts(), Timeouts(), direct=True)
 
 
 def call(**headers: str) -> HttpCall:

@@ -36,7 +36,7 @@ class OneWorker:
         self._told: list[str] = []
 
     async def __aenter__(self) -> Self:
-        setup = Setup(self._dialect, "http://127.0.0.1", {}, self._timeouts, self._timeouts, direct=True)
+        setup = Setup(self._dialect, ("http://127.0.0.1",), {}, self._timeouts, self._timeouts, direct=True)
         crew = Crew(Work(setup, {"TEST_KEY": KEY}), 0, self._told.append, Stop(), booked, invites=True)
         self._client = await RemoteClient(crew).__aenter__()
         here, there = socket.socketpair()
@@ -47,8 +47,8 @@ class OneWorker:
         await join(self.member.link, here)
         crew.add(self.member)
         await self._client._crew.freed()
-        if self._caps is not None and self._worker.http is not None:
-            self._worker.http._caps = self._caps
+        if self._caps is not None and self._worker.ends is not None:
+            self._worker.ends.first.client._caps = self._caps
         return self
 
     async def __aexit__(self, *_: object) -> None:

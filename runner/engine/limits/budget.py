@@ -138,6 +138,18 @@ class Budget:
         self._grant()
         self._moved()
 
+    def correct(self, was: Amounts, now: Amounts) -> None:
+        """Record that what was used is known better. was: what was counted.
+
+        Nothing is given back once a request was passed: it cannot go out any more, and is not to hold up others again.
+        """
+        passed = any(waiter.passed is None for waiter in self._waiting)
+        for pot in self.pots:
+            more = pot.of(now) - pot.of(was)
+            pot.used += max(0, more) if passed else more
+        self._grant()
+        self._moved()
+
     # -- the rows of a round, which may still go out
 
     async def items(self, items: Items, coming: Callable[[], bool]) -> AsyncGenerator[Item | Outcome, None]:

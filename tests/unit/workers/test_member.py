@@ -185,7 +185,7 @@ async def test_an_answer_that_comes_late_is_booked() -> None:
         _, number = await given_up(peer)
         peer.say(Back([], [], [done(number)]))
         await until(lambda: bool(peer.late))
-        assert peer.late == [("row", 1, Usage(input_tokens=3, output_tokens=1))]
+        assert peer.late == [("row", 1, done(number).answer)]
 
 
 async def test_a_late_answer_is_taken_where_the_row_is_still_open() -> None:
@@ -204,7 +204,25 @@ async def test_a_late_answer_is_taken_where_the_row_is_still_open() -> None:
         # that one was answered as well, so it is what the first attempt stands for now
         other.say(Back([], [], [done(second)]))
         await until(lambda: bool(peer.late))
-        assert peer.late == [("row", 1, Usage(input_tokens=3, output_tokens=1))]
+        assert peer.late == [("row", 1, done(second).answer)]
+
+
+async def test_a_late_answer_spares_a_request_that_has_not_left() -> None:
+    async with paired() as peer, joined_by_another(peer) as other:
+        await peer.greet()
+        first, number = await given_up(peer)
+        await other.greet()
+        await until(lambda: other.member.state is State.LIVE)
+        # what is given to it waits for others that would go along
+        other.member._batch.DELAY_S = 60.0
+        again = Asking(peer, first.call)
+        await until(lambda: bool(other.member.trials))
+        peer.say(Back([], [], [done(number)]))
+        await again.task
+        assert (again.decoder.completion().text, len(other.member.trials)) == ("Hi", 0)
+        # its usage is that of the attempt that took it, so the one that was given up has none of its own
+        await until(lambda: bool(peer.late))
+        assert peer.late == [("row", 1, None)]
 
 
 async def test_what_was_never_sent_is_booked_as_that() -> None:
@@ -237,7 +255,7 @@ async def test_what_failed_late_is_not_booked() -> None:
         _, number = await given_up(peer)
         peer.say(Back([], [], [done(number, fault=fault_of(TransportError("cut off", code="cut")))]))
         await until(lambda: not peer.member._given_up)
-        assert peer.crew._late == []
+        assert peer.crew._late.waiting == []
 
 
 async def test_a_request_that_is_cancelled_waits_for_what_has_come_of_it() -> None:

@@ -13,7 +13,7 @@ SECRETS = {"THE_KEY": "sk-a/secret+with spaces&more-0123456789", "SHORT": "EMPTY
 
 def crossed(url: str, headers: dict[str, str]) -> tuple[Route, str, dict[str, str]]:
     """Return a route, and what a worker makes of it."""
-    route = Routes(SECRETS).of(HttpCall(url=url, headers=headers, body=b""))
+    route = Routes(SECRETS).of(HttpCall(url=url, headers=headers, body=b""), "https://host/v1")
     return route, filled(route.url, SECRETS), {name: filled(text, SECRETS) for name, text in route.headers.items()}
 
 
@@ -34,9 +34,9 @@ def test_a_short_placeholder_is_replaced_only_where_it_is_the_value() -> None:
 
 def test_the_same_headers_have_one_route() -> None:
     routes, headers = Routes(SECRETS), {"A": "b"}
-    first = routes.of(HttpCall(url="https://host/v1", headers=headers, body=b"1"))
-    assert routes.of(HttpCall(url="https://host/v1", headers=headers, body=b"2")) is first
-    assert routes.of(HttpCall(url="https://host/v1", headers=dict(headers), body=b"2")).number != first.number
+    first = routes.of(HttpCall(url="https://host/v1", headers=headers, body=b"1"), "https://host")
+    assert routes.of(HttpCall(url="https://host/v1", headers=headers, body=b"2"), "https://host") is first
+    assert routes.of(HttpCall(url="https://host/v1", headers=dict(headers), body=b"2"), "https://host").number != first.number
 
 
 @pytest.mark.parametrize(

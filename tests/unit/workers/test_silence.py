@@ -105,7 +105,7 @@ async def working() -> AsyncIterator[tuple[Driver, Worker, str]]:
 async def test_what_comes_behind_a_long_silence_is_not_begun_before_the_next_word_is_read(given_up: bool) -> None:
     async with working() as (driver, worker, url):
         worker.link.read_at -= STILL_S + 1
-        tries = Tries([Try(1, 1, b"{}"), Try(2, 1, b"{}")], [Route(1, url, {})])
+        tries = Tries([Try(1, 1, b"{}"), Try(2, 1, b"{}")], [Route(1, url, {}, SETUP.base_urls[0])])
         # in one piece, as it comes through again
         driver.say(tries, Cancel([2]), *([Bye("the run has given it up")] if given_up else []))
         await until(lambda: len(driver.done) == 2)
