@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Literal
 
 from msgspec import field, structs
 
@@ -25,16 +26,19 @@ Made = Callable[[str, Member, Callable[[], int]], MemberLane]
 class FleetStanding(Standing):
     """The standing of a row at several endpoints. there: at each, by its number. at: where it was last.
 
-    tried: where it has failed since it was last answered. passed_on: it may go to fallbacks only. asked_twice: its last refusal
-    is to be confirmed by another endpoint, which has not seen it. refused_at: the one that has refused it so.
+    tried: where it has failed since it was last answered. passed_on: it may go to fallbacks only. decided: what becomes of it
+    after a refusal: "again" if another endpoint is asked, which has not seen it. refused_at: the one whose refusal that confirms.
+    waits_since: when it began to wait for a permit. given_up: a request of it was, since its endpoint was silent.
     """
 
     there: dict[int, Standing] = field(default_factory=dict)
     at: int | None = None
     tried: set[int] = field(default_factory=set)
     passed_on: bool = False
-    asked_twice: bool = False
+    decided: Literal["fail", "again"] | None = None
     refused_at: int | None = None
+    waits_since: float | None = None
+    given_up: bool = False
 
 
 class FleetRows:
@@ -55,8 +59,11 @@ class FleetRows:
                 lane = self._lanes[member.number] = self._made(self.model, member, partial(self._present, member.number))
                 if self._last:
                     lane.last()
-            elif member.out is not None:
-                self._lanes[member.number].let_go()
+            else:
+                lane = self._lanes[member.number]
+                lane.sized()
+                if member.out is not None:
+                    lane.let_go()
         self._places.notify()
 
     def _present(self, number: int) -> int:
@@ -170,6 +177,8 @@ class FleetRows:
         self._last = True
         for lane in self._lanes.values():
             lane.last()
+            # a row that waits for limits may have its answer sooner elsewhere
+            lane.let_go()
         self._places.notify()
 
     def state(self) -> LaneState:

@@ -17,6 +17,12 @@ class FleetLanes(Lanes):
         super().__init__(limits, clock)
         self._roster, self._each = roster, each
 
+    def give_up_silent(self) -> None:
+        """End what is open at silent endpoints once nothing else is left to do."""
+        for lane in self._lanes.values():
+            if isinstance(lane, FleetLane):
+                lane.give_up_silent()
+
     def _made(self, model: str) -> FleetLane:
         return FleetLane(model, self._roster, self._places, self._clock, self._made_for)
 
