@@ -112,7 +112,7 @@ class Fleet:
                 now = anyio.current_time()
                 if now - looked_at < LATE * LOOK_S:
                     # else this process has stood still, and what has come meanwhile is not read yet
-                    self.lanes.give_up_silent()
+                    self.lanes.look()
                 if changing and now - listed_at >= wait_s:
                     await self._look()
                     listed_at = anyio.current_time()

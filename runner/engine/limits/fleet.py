@@ -259,11 +259,19 @@ class FleetLane(FleetRows):
         if self._failing is not None:
             self._failing.expect_fallback(until)
 
-    def give_up_silent(self) -> None:
-        """End what is open at a silent endpoint once nothing else is left to do: others take the rows. Each row only once."""
-        if not self._last or self._waiting:
+    def look(self) -> None:
+        """See, once no further row will come, whether one waits where another endpoint could take it. Called each second.
+
+        What is open at a silent endpoint is ended once nothing else is left to do. Each row only once.
+        """
+        if not self._last:
             return
         every = [*self._lanes.values()]
+        for lane in every:
+            if lane.hinders(every):
+                lane.let_go()
+        if self._waiting:
+            return
         for lane in every:
             if not lane.blocked and is_silent(lane, every, GIVEN_UP_S):
                 requests = [one for one in lane.hearing.unheard(GIVEN_UP_S) if self._can_go_elsewhere(lane, self._open[one][1])]

@@ -8,7 +8,9 @@ from typing import Literal
 from msgspec import field, structs
 
 from runner.admission import Failure, Permit, Standing
+from runner.durations import format_span
 from runner.engine.clock import Clock
+from runner.engine.limits.choice import is_silent
 from runner.engine.limits.member_lane import MemberLane
 from runner.engine.limits.places import Places
 from runner.engine.limits.roster import Member, Roster
@@ -138,6 +140,11 @@ class FleetRows:
 
     # -- for the whole session
 
+    def _silent(self) -> list[MemberLane]:
+        """Return the endpoints in service of which nothing is heard while others answer."""
+        serving = self._serving
+        return [lane for lane in serving if lane.in_service and is_silent(lane, serving)]
+
     @property
     def _serving(self) -> list[MemberLane]:
         return [self._lanes[member.number] for member in self._roster.serving()]
@@ -186,6 +193,7 @@ class FleetRows:
         lanes = self._serving or list(self._lanes.values())
         states = [lane.state() for lane in lanes]
         words = [f"{lane.member.name}: {one.waiting}" for lane, one in zip(lanes, states, strict=True) if one.blocked]
+        words += [f"{one.member.name}: no answer for {format_span(int(one.hearing.silent_s))}" for one in self._silent()]
         waiting = "; ".join(words[:SHOWN]) or next((one.waiting for one in states if one.waiting), None)
         waiting = f"{waiting}; and {len(words) - SHOWN} more" if len(words) > SHOWN else waiting
         limits: dict[str, float] = {}

@@ -17,11 +17,11 @@ class FleetLanes(Lanes):
         super().__init__(limits, clock)
         self._roster, self._each = roster, each
 
-    def give_up_silent(self) -> None:
-        """End what is open at silent endpoints once nothing else is left to do."""
+    def look(self) -> None:
+        """See whether a row waits where another endpoint could take it, at the end of a run. Called each second."""
         for lane in self._lanes.values():
             if isinstance(lane, FleetLane):
-                lane.give_up_silent()
+                lane.look()
 
     def _made(self, model: str) -> FleetLane:
         return FleetLane(model, self._roster, self._places, self._clock, self._made_for)

@@ -1,6 +1,6 @@
 """The lane of one endpoint among several. Its rows wait in the queue that all of them share (``fleet``)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import anyio
 
@@ -62,7 +62,7 @@ class MemberLane(Lane):
         # of its turn among endpoints with weights
         self.credit = 0.0
         # rows that wait for its limits per minute
-        self._inside: set[anyio.CancelScope] = set()
+        self._inside: dict[anyio.CancelScope, Permit] = {}
         self._contradicted, self._rest_s = 0, REST_S
 
     def _offered(self) -> Limited:
@@ -134,14 +134,19 @@ class MemberLane(Lane):
         """Return a permit, or None if the endpoint has closed while the row waited for its limits. The row is chosen for it."""
         permit = None
         with anyio.CancelScope() as scope:
-            self._inside.add(scope)
+            self._inside[scope] = Permit(admitted_at=0.0, size=size, most=most, standard=standing.standard)
             try:
                 permit = await self.acquire(standing, size, most)
             finally:
-                self._inside.discard(scope)
+                del self._inside[scope]
         if permit is not None:
             self.hearing.admitted(permit)
         return permit
+
+    def hinders(self, others: Iterable["MemberLane"]) -> bool:
+        """Return True if a row waits for its limits that another endpoint could take now."""
+        others = [one for one in others if one is not self and one.in_service]
+        return any(one.takes(wish) and one.lets(wish) for wish in self._inside.values() for one in others)
 
     def let_go(self) -> None:
         """Give the rows that wait for the limits back to the queue: others may be quicker, or open."""
