@@ -1,5 +1,6 @@
 """What a lane hands out: a permit for each attempt, and a standing that records an item's failures; and what a budget does."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
@@ -41,6 +42,8 @@ class Permit(Struct, eq=False):
     refused: bool = False
     # where its attempt goes, by its number among the endpoints of the job
     endpoint: int = 0
+    # ends its attempt before its time, where the job has several endpoints
+    give_up: Callable[[], None] | None = None
 
 
 class Failure(Struct, frozen=True):

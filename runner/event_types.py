@@ -1,10 +1,11 @@
 """The events of a session: what an observer receives, what a listener hears, and the summary. Durations are float seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from runner.figures import EndpointFigures
 from runner.model import Attempt, Outcome, Result
 from runner.money import CURRENCY
 from runner.pace import Pace
@@ -110,6 +111,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     estimated_saved_tokens: int | None = None
     estimated_saved_cost: float | None = None
     currency: str = CURRENCY
+    # of the whole run: what each of several endpoints has done, the one with most answers first; empty where there is one
+    endpoints: Sequence[EndpointFigures] = ()
     # where the time of this session went; None: it sent nothing
     time: TimeLedger | None = None
 

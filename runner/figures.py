@@ -85,6 +85,24 @@ class Cause(Struct, frozen=True, kw_only=True):
     unpriced: int
 
 
+class EndpointFigures(Struct, frozen=True, kw_only=True):
+    """What one of several endpoints of a run has done."""
+
+    # as ``attempts.endpoint`` has it
+    endpoint: str
+    attempts: int
+    # attempts that ended as an answer, and such that failed; a cancelled one is neither
+    answers: int
+    failed_attempts: int
+    # of all of its attempts; None: none of them has reported any
+    input_tokens: int | None
+    output_tokens: int | None
+    # dollars that are known to have been spent there; None: no price is known
+    cost: float | None
+    # median seconds of an answer; None: there is none
+    p50_s: float | None
+
+
 class Example(NamedTuple):
     """One row that stands for others. line: as ``items.position`` has it."""
 
@@ -144,3 +162,5 @@ class Figures(Struct, frozen=True, kw_only=True):
     slowest: Sequence[Extreme]
     dearest: Sequence[Extreme]
     examples: Mapping[str, Sequence[Example]]
+    # each of several endpoints; empty where there is one
+    endpoints: Sequence[EndpointFigures] = ()

@@ -114,7 +114,7 @@ def _measured(end: Summary) -> list[str]:
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")
-    return [*text, *time_spent.lines(end.time)]
+    return [*text, *money.endpoints(end.endpoints), *time_spent.lines(end.time)]
 
 
 def _causes(causes: Mapping[str, int]) -> str:

@@ -1,13 +1,17 @@
 """What a run costs, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runner.event_types import Summary
+from runner.figures import EndpointFigures
 from runner.model import Json
 from runner.money import PICO, exact, picodollars, shown
 from runner.session import perhaps
 from runner.store.totals import Totals
-from runner.text import plural
+from runner.text import clean, plural
+
+_ENDPOINTS = 10
+"""Endpoints that are shown."""
 
 UNKNOWN = "unknown: no price is known"
 
@@ -87,3 +91,23 @@ def amount(dollars: float) -> str:
 def typed(dollars: float) -> str:
     """Return dollars that a person has typed."""
     return exact(picodollars(dollars))
+
+
+def endpoints(of: Sequence[EndpointFigures]) -> list[str]:
+    """Return a line for each of several endpoints of a run; without the lines, those with fewest answers are counted."""
+    lines = []
+    for one in of[:_ENDPOINTS]:
+        words = [plural(one.answers, "answer")]
+        words += [plural(one.failed_attempts, "failed attempt")] if one.failed_attempts else []
+        if one.input_tokens is not None or one.output_tokens is not None:
+            words.append(f"{_count(one.input_tokens)} tokens in, {_count(one.output_tokens)} out")
+        words += [amount(one.cost)] if one.cost is not None else []
+        words += [f"p50 {one.p50_s:.2f} s"] if one.p50_s is not None else []
+        lines.append(f"{clean(one.endpoint)}: {', '.join(words)}")
+    if len(of) > _ENDPOINTS:
+        lines.append(f"and {plural(len(of) - _ENDPOINTS, 'endpoint')} more, which --json shows")
+    return [f"  {'endpoints' if not place else '':12}  {line}" for place, line in enumerate(lines)]
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"

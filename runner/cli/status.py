@@ -44,6 +44,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
+    lines += money.endpoints(books.endpoints)
     if (reason := spelling.stop_reason(run)) and not run.active:
         lines.insert(1, f"  stopped       {_stopped(reason, run, db)}")
     if books.finish_reasons:

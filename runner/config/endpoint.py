@@ -12,7 +12,7 @@ from runner import origin
 from runner.config import address, credentials, fleet, plugins, trust, way_out
 from runner.config.address import is_loopback
 from runner.config.engines import permitted
-from runner.config.fleet_tables import Member
+from runner.config.fleet_tables import NO_KEY, Member
 from runner.config.job import Job
 from runner.config.trust import Grant
 from runner.config.variables import unknown_variables
@@ -109,10 +109,12 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 
 
 def _key_variable(job: Job, environment: Mapping[str, str]) -> str:
-    """Return the name of the environment variable for the key. Raises UsageError if api_key_env is no name."""
+    """Return the name of the environment variable for the key, ``NO_KEY`` for none. Raises UsageError if it is no name."""
     if job.api_key_env is None:
         name: str = provider_of(job, environment).KEY_ENV
         return name
+    if job.api_key_env == NO_KEY:
+        return NO_KEY
     credentials.refuse_key_as_name(job.api_key_env, job.sources.get("api_key_env", "set"))
     return job.api_key_env
 
@@ -197,7 +199,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     by_header = any(field.carries_key for field in job.headers)
     if not value and ((hosted and not by_header) or job.api_key_env):
-        raise NotReadyError(f"{name} {_no_key(job, name, environment)}")
+        raise NotReadyError(_no_key(job, name, environment))
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
     grants = [*code, *_key_grants(job, environment)]
@@ -238,11 +240,13 @@ def _check_abilities(job: Job, module: ModuleType) -> None:
 
 
 def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:
-    """Return why no key can be sent and what to do, in words that follow the name of the variable."""
+    """Return why no key can be sent, and what to do."""
     assert job.base_url is not None
+    if name == NO_KEY:
+        return f"api_key_env is empty, so that no key is sent, and {job.base_url} needs one: name its variable, or leave it out"
     other = credentials.other_variable(job.base_url, name, environment)
     hint = f", or use --api-key-env {other}" if other is not None else ""
-    return f"{credentials.missing(name, environment)}; set it to the key for {job.base_url}: export {name}=...{hint}"
+    return f"{name} {credentials.missing(name, environment)}; set it to the key for {job.base_url}: export {name}=...{hint}"
 
 
 def _where(job: Job, key_variable: str | None) -> str:

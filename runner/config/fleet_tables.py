@@ -9,10 +9,12 @@ from msgspec import Struct
 from runner.errors import UsageError
 from runner.model import Json
 from runner.prices import own
-from runner.text import clean, nearest
+from runner.text import clean
 
 FALLBACK_ON = ("outage", "rate_limited", "content_policy")
 """Reasons for which a fallback may get requests."""
+NO_KEY = ""
+"""The name of a key's variable that stands for none: no key is sent, though the provider's own variable is set."""
 FILE, SRV = "file:", "srv://"
 """How a base URL begins that stands for a list of them: in a file, or in the DNS."""
 _KEYS = ("base_url", "api_key_env", "model", "weight", "fallback", "prices")
@@ -20,7 +22,7 @@ _MOST_WEIGHT = 1e6
 
 
 class Member(Struct, frozen=True, kw_only=True):
-    """One endpoint with one key. name: as it is shown, without secrets. key_variable: None: the one of the provider.
+    """One endpoint with one key. name: as it is shown, without secrets. key_variable: None: that of the provider; empty: no key.
 
     model: asked for there in place of that of the job. weight: its share of the requests. prices: of that model there.
     """
@@ -45,11 +47,8 @@ def check_endpoints(value: Sequence[Any], where: str) -> None:
         name = f"[[endpoints]] number {number}"
         if not isinstance(table, dict):
             raise UsageError(f"{name} must be a table with keys such as base_url and api_key_env ({where})")
-        for key in table:
-            if key not in _KEYS:
-                near = nearest(str(key), _KEYS)
-                hint = f"; did you mean {near}?" if near else ""
-                raise UsageError(f"{name} has an unknown key {clean(str(key))!r} ({where}){hint}")
+        if (found := own.stray(table, _KEYS)) is not None:
+            raise UsageError(f"{name} has an unknown key {clean(found[0])!r} ({where}); {found[1]}")
         for key in ("base_url", "model"):
             if key in table and not _is_text(table[key]):
                 raise UsageError(f"{key} of {name} must be a text that is not empty ({where})")
@@ -60,8 +59,10 @@ def check_endpoints(value: Sequence[Any], where: str) -> None:
 
 def _check_rest(table: Mapping[str, Any], name: str, where: str) -> None:
     keys = table.get("api_key_env")
-    if keys is not None and not _is_text(keys) and not (isinstance(keys, list) and keys and all(map(_is_text, keys))):
-        raise UsageError(f"api_key_env of {name} must be the name of an environment variable, or a list of such names ({where})")
+    if keys not in (None, NO_KEY) and not _is_text(keys) and not (isinstance(keys, list) and keys and all(map(_is_text, keys))):
+        raise UsageError(
+            f"api_key_env of {name} must be the name of an environment variable, a list of them, or empty for no key ({where})"
+        )
     weight = table.get("weight")
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if weight is not None and not (is_number and 0 < weight <= _MOST_WEIGHT):

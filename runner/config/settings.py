@@ -76,7 +76,7 @@ SETTINGS = (
     Setting(
         "base_url", "texts", "Endpoint URL, of several one each; file:PATH names a list. OpenAI: ends in /v1. Anthropic: without."
     ),
-    Setting("api_key_env", "texts", "Environment variable that holds the API key; of several accounts one each."),
+    Setting("api_key_env", "texts", "Environment variable that holds the API key; of several accounts one each; empty: no key."),
     # Not an answer setting: the endpoints of a run come and go, and each attempt says which one it was.
     Setting(
         "endpoints", "tables", "Endpoints, as a JSON list of objects with base_url, api_key_env, model, weight, fallback, prices."

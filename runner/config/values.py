@@ -82,6 +82,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         and isinstance(value, str)
         and not value.strip()
         and value not in _BLANKS
+        and (setting.name, value) != ("api_key_env", fleet_tables.NO_KEY)
     ):
         raise UsageError(f"{setting.key} must be a text that is not empty ({where})")
     if not _fits(setting, value):

@@ -20,9 +20,10 @@ from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.collective import Collective
-from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
+from runner.engine.exchanging import send
+from runner.engine.judge import UNREACHED_S, Judge
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
-from runner.engine.patience import refused_wait
+from runner.engine.patience import refused_wait, why_no_further
 from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
@@ -155,13 +156,14 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._verdict(task, result)
-            if verdict == "fail" and self._policy.refused_s and task.way.judge.doubts(result, item.request.model, task.size):
+            patient = self._policy.refused_s > 0
+            if verdict == "fail" and task.way.judge.holds(result, item.request.model, task.size, patient=patient):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
                 return refused(item, standing.number, attempt) if fate == "fail" else None
             wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
-            reason = self._stop_reason(task, verdict, wait_s)
+            reason = why_no_further(task, verdict, wait_s, self._clock(), self._lanes.succeeded_at)
             if reason is not None:
                 attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
                 # stop first: no request may be sent while this task waits for the writer
@@ -187,7 +189,7 @@ class Attempts(Generic[E]):
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files, way.provider)
-            await self._client.stream(await call if call else task.call, decoder, exchange, way.provider.error)
+            await send(self._client, await call if call else task.call, decoder, exchange, way, permit, self._clock)
             result, task.answer = judged(way.provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
@@ -268,10 +270,12 @@ class Attempts(Generic[E]):
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
         if repeats(task, self._policy.alike):
             return None
+        counted = lane.counted(standing)
+        if standing.elsewhere and not counted:
+            # another endpoint takes it, and this one was down: no attempt is used up
+            return 0.0
         hung_up = isinstance(error, AttemptTimeoutError)
-        return self._policy.delay(
-            max(1, task.lane.counted(standing)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
-        )
+        return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
@@ -285,15 +289,6 @@ class Attempts(Generic[E]):
         with self._stop.interrupts():
             return await task.lane.fate(task.standing)
         return None
-
-    def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
-        """Return words to append to the message of an error that stops the run; None if the run continues."""
-        if verdict != "retry":
-            return "" if verdict == "stop" else None
-        now, since = self._clock(), task.standing.refused_since
-        refused_all = wait_s is None and since is not None and self._lanes.succeeded_at < since
-        out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
-        return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None
 
     def _stop_run(self, attempt: Attempt, *, code: str, todo: str) -> None:
         sentence = f"{(attempt.error or '').rstrip('.')}. {todo}"

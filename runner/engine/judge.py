@@ -95,6 +95,10 @@ class Judge:
             return error.code in _OF_SIZE and size is not None and size <= self._good_models.get(model, -1)
         return self.answered or getattr(error, "status", None) not in _ABOUT_ROWS
 
+    def holds(self, error: AttemptError, model: str, size: int, *, patient: bool) -> bool:
+        """Return True if a row that is to fail is held until it is known what its refusal means. patient: the user wants that."""
+        return patient and self.doubts(error, model, size)
+
     def advice(self, error: AttemptError, item: Item, said: str | None) -> str:
         """Return what a person can do about an error that stops the run. said: its message as it is stored, without secrets."""
         address = error.address or ""

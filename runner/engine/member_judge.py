@@ -25,8 +25,6 @@ class MemberJudge(Judge):
     def verdict(self, error: AttemptError, model: str, now: float) -> Verdict:
         """Return what to do about an error. now: seconds on a monotonic clock."""
         verdict = super().verdict(error, model, now)
-        if verdict == "fail" and error.code == "content_policy" and self._roster.passes_on(self._member):
-            return "retry"
         if verdict != "stop" or error.code in _OF_ALL:
             return verdict
         if not error.sent and error.verdict == "retry":
@@ -49,6 +47,11 @@ class MemberJudge(Judge):
         if super().doubts(error, model, size):
             return True
         return isinstance(error, ProviderError) and error.code not in OWN and self._roster.others(self._member)
+
+    def holds(self, error: AttemptError, model: str, size: int, *, patient: bool) -> bool:
+        """Return True if a row that is to fail is held: its content may be asked of a fallback, or as with one endpoint."""
+        passes_on = error.code == "content_policy" and self._roster.passes_on(self._member)
+        return passes_on or super().holds(error, model, size, patient=patient)
 
     def _leave_out(self, error: AttemptError) -> None:
         self._roster.take_out(self._member, error.code)

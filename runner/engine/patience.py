@@ -1,7 +1,9 @@
-"""Waits that use up no attempt: for a rate limit, and for capacity of the flex tier; and when an item stops waiting."""
+"""Waits that use up no attempt: for a rate limit, and for capacity of the flex tier; and when an item, or the run, gives up."""
 
 import random
 
+from runner.durations import format_span
+from runner.engine.judge import OUTAGE_S
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.retry import RetryPolicy
 from runner.engine.task import Task, asks
@@ -39,3 +41,16 @@ def fall_back(task: Task) -> None:
     asks(task, tier=None)
     standing = task.standing
     standing.standard, standing.slow, standing.flex_until, standing.refusals = True, False, None, 0
+
+
+def why_no_further(task: Task, verdict: str, wait_s: float | None, now: float, succeeded_at: float) -> str | None:
+    """Return words to append to the message of an error that stops the run; None if the run continues.
+
+    wait_s: until the next attempt of the item, None if there is none. succeeded_at: when any row was answered last, monotonic.
+    """
+    if verdict != "retry":
+        return "" if verdict == "stop" else None
+    since = task.standing.refused_since
+    refused_all = wait_s is None and since is not None and succeeded_at < since
+    out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - succeeded_at > OUTAGE_S
+    return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None

@@ -1,6 +1,6 @@
 """The prices that a person states: ``[prices."MODEL"]`` of a job file, in dollars per million tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TypeGuard
@@ -55,11 +55,9 @@ def stated(model: str, table: Json) -> Stated:
     where = f'[prices."{model}"]'
     if not isinstance(table, Mapping):
         raise UsageError(f"{where} must be a table such as {{input = 0.25, output = 2.0}}, in dollars per million tokens")
-    for name in table:
-        if name not in NAMES:
-            near = nearest(str(name), NAMES)
-            hint = f"did you mean {near}?" if near else f"it may have {', '.join(NAMES)}"
-            raise UsageError(f"{where} has no price called {name!r}; {hint}")
+    if (found := stray(table, NAMES)) is not None:
+        name, hint = found
+        raise UsageError(f"{where} has no price called {name!r}; {hint}")
     given = {name: _amount(where, name, table[name]) for name in (*_RATES, *FACTORS) if name in table}
     missing = [name for name in ("input", "output") if name not in given]
     if missing:
@@ -87,6 +85,15 @@ def check(tables: Mapping[str, Json]) -> None:
     """Raise UsageError if the prices of a model cannot be read."""
     for model, table in models_of(tables).items():
         stated(model, table)
+
+
+def stray(table: Mapping[str, object], known: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first key of a table that it cannot have, and a hint what was meant; None if there is none."""
+    name = next((str(name) for name in table if name not in known), None)
+    if name is None:
+        return None
+    near = nearest(name, known)
+    return name, f"did you mean {near}?" if near else f"it may have {', '.join(known)}"
 
 
 def models_of(prices: Json) -> Mapping[str, Json]:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from runner.workers.client import RemoteClient
 
 LOOK_S = 1.0
-"""Seconds between two looks at a file of endpoints."""
+"""Seconds between two looks at a file of endpoints, and at what is open."""
+LATE = 3
+"""A look that comes after so many times as long is late."""
 LOOK_UP_S = 30.0
 """The same for a name in the DNS."""
 GONE = "gone"
@@ -119,14 +121,21 @@ class Fleet:
     # -- the list
 
     async def watch(self) -> None:
-        """Read a list of endpoints again and again, as long as the session goes. At its end, close what was opened."""
+        """Read a list of endpoints again and again, and see whether one is silent. At its end, close what was opened."""
         try:
-            if not fleet.changing(self._job):
-                await anyio.sleep_forever()
+            changing = fleet.changing(self._job)
             wait_s = LOOK_UP_S if any(one.startswith(SRV) for one in self._job.base_urls) else LOOK_S
+            looked_at = listed_at = anyio.current_time()
             while True:
-                await anyio.sleep(wait_s)
-                await self._look()
+                await anyio.sleep(LOOK_S)
+                now = anyio.current_time()
+                if now - looked_at < LATE * LOOK_S:
+                    # else this process has stood still, and what has come meanwhile is not read yet
+                    self.lanes.look()
+                if changing and now - listed_at >= wait_s:
+                    await self._look()
+                    listed_at = anyio.current_time()
+                looked_at = anyio.current_time()
         finally:
             with anyio.CancelScope(shield=True):
                 for client in self._opened:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
 from runner.config.fleet import changing
+from runner.config.fleet_tables import NO_KEY
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -102,20 +103,22 @@ def informed(
     """
     destination = None
     if endpoint.base_url is not None:
-        variable = job.api_key_env or provider_of(job, os.environ).KEY_ENV
+        unkeyed = job.api_key_env == NO_KEY
+        variable = "api_key_env" if unkeyed else job.api_key_env or provider_of(job, os.environ).KEY_ENV
+        missing = "is empty" if unkeyed else credentials.missing(variable, os.environ) or "is not set"
         key = endpoint.key.reveal() if endpoint.key is not None else None
         by = _bearer(job) if key is None else None
         destination = Destination(
             provider=job.provider,
             base_url=endpoint.base_url,
             variable=variable,
-            missing=credentials.missing(variable, os.environ) or "is not set" if key is None and by is None else None,
+            missing=missing if key is None and by is None else None,
             by=by,
             fault=credentials.fault_of(key, job.provider) if key is not None else None,
             named=is_users(job, os.environ),
             model=job.model,
             answered=answered,
-            other=credentials.other_variable(endpoint.base_url, variable, os.environ),
+            other=None if unkeyed else credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
     return Informed(
         provider,

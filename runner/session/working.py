@@ -41,7 +41,7 @@ from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
-from runner.store import early
+from runner.store import by_endpoint, early
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
@@ -278,18 +278,20 @@ class Working:
             cost_now=costs(self._books.now, None)["cost"],
             time=with_advice(self._noting.time()),
             **costs(money, self._projected(money, now, more.get("left", 0))),
-            **self._saved(),
+            **self._of_store(),
             **more,
         )
 
-    def _saved(self) -> dict[str, Any]:
-        """Return what ending answers early has saved. May read the store, so it is for the end of a session."""
-        if not (self._stats.ended_early or self._before.attempted):
-            return early.told(early.NOTHING)
+    def _of_store(self) -> dict[str, Any]:
+        """Return what the store tells: what ending answers early has saved, and what each of several endpoints has done."""
+        found, of = early.told(early.NOTHING), (self._store.path, self._store.run_id)
         # without it, the summary says less
         with suppress(StoreError):
-            return early.told(early.read(self._store.path, self._store.run_id))
-        return {}
+            if self._fleet is not None:
+                found["endpoints"] = by_endpoint.read(*of)
+            if self._stats.ended_early or self._before.attempted:
+                found |= early.told(early.read(*of))
+        return found
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from runner.answer_shape import FieldKind
 from runner.figures import Figures
 from runner.store.answer_figures import answers_of
+from runner.store.by_endpoint import by_endpoint
 from runner.store.course import course_of
 from runner.store.extremes import dearest, examples, slowest
 from runner.store.schema import attempts
@@ -37,4 +38,5 @@ def figures_of(
         slowest=slowest(fetch, run_id, answers),
         dearest=dearest(fetch, run_id, answers) if priced else [],
         examples=examples(fetch, run_id, answers, codes),
+        endpoints=by_endpoint(fetch, run_id),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
+from runner.figures import EndpointFigures
 from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_asked, tier_of
 from runner.several import answers_in
 from runner.store import database, early
+from runner.store.by_endpoint import by_endpoint
 from runner.store.counts import further
 from runner.store.former import on_newer
 from runner.store.retrying import number_pending
@@ -97,6 +99,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     estimated_saved_tokens: int | None = None
     estimated_saved_cost: float | None = None
     currency: str = CURRENCY
+    # what each of several endpoints has done, the one with most answers first; empty where there is one
+    endpoints: Sequence[EndpointFigures] = ()
     # where the time of all sessions went; None: it is not known
     time: TimeLedger | None = None
 
@@ -121,10 +125,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
     groups = fetch(_sums(run_id))
     first_token = _quantiles(fetch, run_id, attempts.c.time_to_first_token_s, sum(row.first_tokens for row in groups))
     duration = _quantiles(fetch, run_id, attempts.c.duration_s, sum(row.count for row in groups if row.code is None))
-    finish, done = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done")
     settings = database.settings_of(fetch(sa.select(runs.c.settings).where(runs.c.id == run_id))[0][0]) or {}
-    wanted = (*done, items.c.answer_number <= answers_in(settings))
-    reasons = fetch(sa.select(finish, sa.func.count()).where(*wanted).group_by(finish))
     tiers = _by_tier(row for row in groups if row.code is None)
     spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id, ended=not active))
     money = money_of(*spent)
@@ -147,15 +148,22 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         tiers=tiers if any(tiers) or _asks_for_tier(settings) else {},
         standard_tier=_standard(fetch, run_id, tiers, settings),
         tokens_of_budget=used_of(*spent).tokens,
-        finish_reasons={reason or "": count for reason, count in reasons},
+        finish_reasons=_finish_reasons(fetch, run_id, answers_in(settings)),
         killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
         retry_left=fetch(number_pending(run_id))[0][0],
+        endpoints=by_endpoint(fetch, run_id),
         time=time_of(fetch, run_id),
         **early.told(early.saved(fetch, run_id) if early.CODES & {row.code for row in failed} else early.NOTHING),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
+
+
+def _finish_reasons(fetch: Fetch, run_id: int, answers: int) -> dict[str, int]:
+    """Count the answers by finish reason. answers: how many of each row are wanted."""
+    finish, wanted = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done", items.c.answer_number <= answers)
+    return {reason or "": count for reason, count in fetch(sa.select(finish, sa.func.count()).where(*wanted).group_by(finish))}
 
 
 class _Rows(Struct):

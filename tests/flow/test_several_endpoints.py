@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import threading
 from collections import Counter
 from contextlib import ExitStack
@@ -84,7 +85,12 @@ def test_when_all_endpoints_are_left_out_the_run_stops_as_with_one(tmp_path: Pat
         assert rows(one.store, "SELECT count(*) FROM items") == [(0,)]
 
 
-def test_what_one_endpoint_refuses_is_asked_of_another_before_it_is_believed(tmp_path: Path) -> None:
+def test_what_one_endpoint_refuses_is_asked_of_another_before_it_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # without a key, a refusal before the first answer would be for want of one
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+
     def bad(request: Received) -> Reply:
         return FORBIDDEN if "number 3." in request.body.decode() else answer()
 
@@ -132,8 +138,11 @@ def test_content_that_one_refuses_goes_to_the_fallback_if_that_is_wanted(tmp_pat
         # each endpoint has its own prices
         told = rows(one.store, "SELECT a.endpoint, p.model, p.input FROM attempts a JOIN prices p ON p.id = a.price_id")
         assert {(price, model) for _, model, price in told} == {(None, "m"), (1_000_000, "big")}
+        # the fallback is another endpoint, and not another attempt; whatever refusals of rows count as
+        once = one.run(endpoints=endpoints, provider=dialect, fallback_on="content_policy", attempts=1, patience_s=0, new=True)
+        assert (once.done, once.failed, one.asked()[1]) == (6, 0, 2)
         without = one.run(endpoints=endpoints, provider=dialect, fallback_on="outage", new=True)
-        assert (without.done, without.failed, one.asked()[1]) == (5, 1, 1)
+        assert (without.done, without.failed, one.asked()[1]) == (5, 1, 2)
 
 
 @pytest.mark.parametrize(("bad", "reason"), [(FULL, "rate_limited"), (UNAUTHORIZED, "outage"), (CUT, "outage")])
@@ -246,6 +255,13 @@ def test_a_budget_counts_by_the_dearest_endpoint_that_a_row_may_reach(tmp_path: 
         ({"base_url": "file:nested.txt"}, "names another list"),
         ({"base_url": "srv://"}, "must be followed by a name"),
         ({"endpoints": [{"base_url": "http://127.0.0.1:1", "modle": "x"}]}, "did you mean model"),
+        ({"endpoints": [{"base_url": "http://127.0.0.1:1", "zzz": "x"}]}, "unknown key 'zzz'.*it may have base_url, api_key_env"),
+        ({"endpoints": [{"api_key_env": ["A", ""]}]}, "a list of them, or empty for no key"),
+        (
+            {"endpoints": [{"api_key_env": ""}]},
+            "api_key_env is empty, so that no key is sent, and https://api.openai.com/v1 needs one",
+        ),
+        ({"base_url": ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"], "api_key_env": ["A", ""]}, "has a text that is empty"),
         ({"endpoints": [{"weight": 0}]}, "weight of .* must be a number above 0"),
         ({"endpoints": [{"weight": True}]}, "weight of .* must be a number above 0"),
         ({"endpoints": [{"fallback": True}]}, "is a fallback; leave fallback out of one"),
@@ -280,10 +296,78 @@ def test_a_job_file_alone_sends_no_key_to_any_of_its_endpoints(tmp_path: Path) -
     assert "wants to send CANARY to http://192.0.2.1, and you have not allowed that" in ended.err
 
 
+def test_a_default_key_is_asked_about_for_a_table_without_one_and_an_empty_name_sends_none(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "prompts.jsonl", range(4))
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "c"), "OPENAI_API_KEY": "sk-canary-0123456789"}
+    job = tmp_path / "prompts.toml"
+    job.write_text(
+        'model = "m"\n[[endpoints]]\nbase_url = "http://127.0.0.1:1/v1"\n[[endpoints]]\nbase_url = "http://192.0.2.1/v1"\n'
+    )
+    ended = run("run", "prompts.jsonl", cwd=tmp_path, env=env)
+    assert ended.code == 2
+    assert "wants to send OPENAI_API_KEY to http://192.0.2.1, and you have not allowed that" in ended.err
+    with desk(tmp_path, answer(), answer(), number=4) as one:
+        first, second = one.urls
+        job.write_text(
+            f'model = "m"\n[[endpoints]]\nbase_url = "{first}"\napi_key_env = ""\n[[endpoints]]\nbase_url = "{second}"\n'
+        )
+        ended = run("run", "prompts.jsonl", "--concurrency", "1", "--db", "r.db", cwd=tmp_path, env=env)
+        assert ended.code == 0, ended.err
+        keys = [{request.headers.get("authorization") for request in server.requests} for server in one.servers]
+        assert keys == [{None}, {"Bearer sk-canary-0123456789"}]
+        # and for all of a list, or for one
+        job.unlink()
+        for urls in (one.urls, one.urls[:1]):
+            for server in one.servers:
+                server.requests.clear()
+            given = [word for url in urls for word in ("--base-url", url)]
+            words = ("run", "prompts.jsonl", "--model", "m", "--db", "r.db", "--new", "--api-key-env", "", *given)
+            ended = run(*words, cwd=tmp_path, env=env)
+            assert ended.code == 0, ended.err
+            assert sum(one.asked()) == 4
+            assert {request.headers.get("authorization") for server in one.servers for request in server.requests} == {None}
+
+
+def test_an_endpoint_that_never_answers_holds_no_row_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.engine.limits.fleet.GIVEN_UP_S", 0.5)
+    with desk(tmp_path, Reply((600.0,)), answer(), number=40) as one:
+        summary = one.run(attempts=1)
+        assert (summary.done, summary.failed) == (40, 0)
+        # what was open there then, and each row once
+        assert one.attempts() == {(one.urls[1], None): 40, (one.urls[0], "timeout_first_byte"): 4}
+        ((said,),) = rows(one.store, "SELECT DISTINCT error FROM attempts WHERE error_code IS NOT NULL")
+        assert "other endpoints answered: the request was given up" in said
+
+
+def test_what_each_endpoint_has_done_is_told(tmp_path: Path) -> None:
+    tables = [{"prices": {"input": 0, "output": 0}}, {"prices": {"input": 100, "output": 100}}]
+    with desk(tmp_path, CUT, answer(), number=12) as one:
+        endpoints = [{"base_url": url, **table} for url, table in zip(one.urls, tables, strict=True)]
+        summary = one.run(endpoints=endpoints)
+        assert [(told.endpoint, told.answers) for told in summary.endpoints] == [(one.urls[1], 12), (one.urls[0], 0)]
+        good, bad = summary.endpoints
+        assert (good.attempts, good.failed_attempts, bad.answers) == (12, 0, 0)
+        assert bad.failed_attempts == bad.attempts == one.asked()[0]
+        assert (good.cost or 0) > 0
+        assert (bad.p50_s, bad.output_tokens, good.p50_s is not None) == (None, None, True)
+        books = json.loads(run("status", "1", "--json", "--db", "r.db", cwd=tmp_path).out)["books"]
+        assert [told["endpoint"] for told in books["endpoints"]] == [one.urls[1], one.urls[0]]
+        shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
+        assert f"  endpoints     {one.urls[1]}: 12 answers, " in shown
+        assert f"{one.urls[0]}: 0 answers, {bad.attempts} failed attempts" in shown
+        api.report(tmp_path / "r.html", run_ids=[1], db=one.store)
+        assert "Requests, tokens and money by endpoint" in (tmp_path / "r.html").read_text()
+        # nothing is said of a run with one endpoint
+        alone = one.run(base_url=one.urls[1], new=True)
+        assert alone.endpoints == ()
+        assert "endpoints" not in run("status", "2", "--db", "r.db", cwd=tmp_path).out
+
+
 def test_a_server_that_dies_and_comes_back_gets_rows_again(tmp_path: Path) -> None:
     port = free_port()
     slow = ("--first-token-s", "0.02", "--chunk-s", "0.002", "--tokens", "6")
-    write_prompts(tmp_path / "prompts.jsonl", range(400))
+    # more than can be answered while this waits for anything: the run is stopped
+    write_prompts(tmp_path / "prompts.jsonl", range(40_000))
     with ExitStack() as stack:
         one = stack.enter_context(simulator(*slow))
         command = ("run", "prompts.jsonl", "--model", "m", "--db", "r.db", "--concurrency", "2")
@@ -305,5 +389,6 @@ def test_a_server_that_dies_and_comes_back_gets_rows_again(tmp_path: Path) -> No
         again = serving()
         until(lambda: "Ctrl-C" in again.out, "the server that is back")
         process.until(lambda: len(second()) > before + 5, "answers of the server that is back")
-        assert process.ended().code == 0
-    assert rows(store, "SELECT status, count(*) FROM items GROUP BY 1") == [("done", 400)]
+        process.signal(signal.SIGINT)
+        assert process.ended().code == 130
+    assert rows(store, "SELECT DISTINCT status FROM items") == [("done",)]

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from runner.config.settings import SETTINGS
 from runner.event_types import Noted, Progress, Started, Stopping, Summary
+from runner.figures import EndpointFigures
 from runner.model import Attempt, Params, Run
 from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
@@ -273,7 +274,7 @@ def status() -> Page:
     books["properties"].pop("time")
     books["required"].remove("time")
     schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger))})
-    return Page("`runner status --json`", schema, (Run, TimeLedger, Totals))
+    return Page("`runner status --json`", schema, (EndpointFigures, Run, TimeLedger, Totals))
 
 
 def export() -> Page:

@@ -40,6 +40,10 @@ class Rate:
         due = self.debt + amount
         return due > 0 and (due > self._limiter.max_rate or not self._limiter.has_capacity(due))
 
+    def span_s(self, amount: float) -> float:
+        """Return the seconds after which ``amount`` can be taken at the latest, the debt included."""
+        return 60 * max(0.0, self.debt + amount) / self.per_minute
+
     def holds_up(self, amount: float) -> bool:
         """Return True if whoever comes next would have to wait for long behind ``amount``."""
         return amount + min(0.0, self.debt) > self.per_minute * HOLD_S / 60

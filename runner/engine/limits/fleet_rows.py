@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Literal
 
 from msgspec import field, structs
 
 from runner.admission import Failure, Permit, Standing
+from runner.durations import format_span
 from runner.engine.clock import Clock
+from runner.engine.limits.choice import is_silent
 from runner.engine.limits.member_lane import MemberLane
 from runner.engine.limits.places import Places
 from runner.engine.limits.roster import Member, Roster
@@ -25,16 +28,19 @@ Made = Callable[[str, Member, Callable[[], int]], MemberLane]
 class FleetStanding(Standing):
     """The standing of a row at several endpoints. there: at each, by its number. at: where it was last.
 
-    tried: where it has failed since it was last answered. passed_on: it may go to fallbacks only. asked_twice: its last refusal
-    is to be confirmed by another endpoint, which has not seen it. refused_at: the one that has refused it so.
+    tried: where it has failed since it was last answered. passed_on: it may go to fallbacks only. decided: what becomes of it
+    after a refusal: "again" if another endpoint is asked, which has not seen it. refused_at: the one whose refusal that confirms.
+    waits_since: when it began to wait for a permit. given_up: a request of it was, since its endpoint was silent.
     """
 
     there: dict[int, Standing] = field(default_factory=dict)
     at: int | None = None
     tried: set[int] = field(default_factory=set)
     passed_on: bool = False
-    asked_twice: bool = False
+    decided: Literal["fail", "again"] | None = None
     refused_at: int | None = None
+    waits_since: float | None = None
+    given_up: bool = False
 
 
 class FleetRows:
@@ -55,8 +61,11 @@ class FleetRows:
                 lane = self._lanes[member.number] = self._made(self.model, member, partial(self._present, member.number))
                 if self._last:
                     lane.last()
-            elif member.out is not None:
-                self._lanes[member.number].let_go()
+            else:
+                lane = self._lanes[member.number]
+                lane.sized()
+                if member.out is not None:
+                    lane.let_go()
         self._places.notify()
 
     def _present(self, number: int) -> int:
@@ -131,6 +140,11 @@ class FleetRows:
 
     # -- for the whole session
 
+    def _silent(self) -> list[MemberLane]:
+        """Return the endpoints in service of which nothing is heard while others answer."""
+        serving = self._serving
+        return [lane for lane in serving if lane.in_service and is_silent(lane, serving)]
+
     @property
     def _serving(self) -> list[MemberLane]:
         return [self._lanes[member.number] for member in self._roster.serving()]
@@ -170,6 +184,8 @@ class FleetRows:
         self._last = True
         for lane in self._lanes.values():
             lane.last()
+            # a row that waits for limits may have its answer sooner elsewhere
+            lane.let_go()
         self._places.notify()
 
     def state(self) -> LaneState:
@@ -177,6 +193,7 @@ class FleetRows:
         lanes = self._serving or list(self._lanes.values())
         states = [lane.state() for lane in lanes]
         words = [f"{lane.member.name}: {one.waiting}" for lane, one in zip(lanes, states, strict=True) if one.blocked]
+        words += [f"{one.member.name}: no answer for {format_span(int(one.hearing.silent_s))}" for one in self._silent()]
         waiting = "; ".join(words[:SHOWN]) or next((one.waiting for one in states if one.waiting), None)
         waiting = f"{waiting}; and {len(words) - SHOWN} more" if len(words) > SHOWN else waiting
         limits: dict[str, float] = {}

@@ -17,6 +17,17 @@ class FleetLanes(Lanes):
         super().__init__(limits, clock)
         self._roster, self._each = roster, each
 
+    @property
+    def ceiling(self) -> int:
+        """Most requests in flight, over all endpoints that get requests now."""
+        return min(self._limits.ceiling, self._each * max(1, sum(one.out is None for one in self._roster.members)))
+
+    def look(self) -> None:
+        """See whether a row waits where another endpoint could take it, at the end of a run. Called each second."""
+        for lane in self._lanes.values():
+            if isinstance(lane, FleetLane):
+                lane.look()
+
     def _made(self, model: str) -> FleetLane:
         return FleetLane(model, self._roster, self._places, self._clock, self._made_for)
 

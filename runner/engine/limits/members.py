@@ -7,7 +7,7 @@ from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.holding import Holding
 from runner.engine.limits.ledger import FULL
-from runner.engine.limits.line import Line
+from runner.engine.limits.line import Limited, Line
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
 from runner.engine.limits.places import Places
@@ -28,7 +28,7 @@ class Members:
         self._slots, self._places, self._clock = slots, places, clock.monotonic
         # after what slots open one after the other: the start, a pause or an outage
         self._reopens = "turn"
-        self._own_line = Line(places.ledger, slots)
+        self._own_line = Line(places.ledger, self._offered())
         # the requests that fell back from flex to the standard tier; None until flex has had no capacity
         self._fallback: Fallback | None = None
         self._pause = Pause(clock.monotonic)
@@ -42,6 +42,10 @@ class Members:
         # requests that save up for a limit per minute and let others go first, oldest first, with their items
         self._savers: dict[Permit, Standing] = {}
         self.succeeded_at = float("-inf")
+
+    def _offered(self) -> Limited:
+        """Return what tells how many slots the lane has for the session."""
+        return self._slots
 
     def enter(self, number: int, key: str = "") -> Standing:
         """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""

@@ -144,8 +144,16 @@ class Outage:
 
         late: such a refusal comes after an answer has begun, so that only a completion ends the outage.
         """
-        self.since = self._declared_at = since
-        self.refusing, self.soft, self.late, self.reason = True, False, late, reason
+        self._begin(since, since, reason, soft=False)
+        self.refusing, self.late = True, late
+
+    def fall_silent(self, since: float) -> None:
+        """Begin an outage, if there is none, in which nothing is heard. since: when the first such request was sent."""
+        if self.since is None:
+            self._begin(max(since, self._success_at), self._clock(), "timeout_first_byte", soft=False)
+
+    def _begin(self, since: float, declared_at: float, reason: str, *, soft: bool) -> None:
+        self.since, self._declared_at, self.reason, self.soft = since, declared_at, reason, soft
         self._wait_s = FIRST_PROBE_S
         self._probe_at = self._clock() + self._draw.uniform(0.5, 1.0) * self._wait_s
 
@@ -181,9 +189,7 @@ class Outage:
             ):
                 return False
             begin = self._streak_from if last_items else self._failing_since
-            self.since, self._declared_at, self.reason, self.soft = max(begin, self._success_at), now, reason, soft
-            self._wait_s = FIRST_PROBE_S
-            self._probe_at = now + self._draw.uniform(0.5, 1.0) * self._wait_s
+            self._begin(max(begin, self._success_at), now, reason, soft=soft)
             return True
         self.reason = reason
         if permit.probe:

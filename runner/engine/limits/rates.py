@@ -1,6 +1,7 @@
 """All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runner.admission import Permit, Standing
@@ -74,6 +75,18 @@ class Rates:
         """Return True if a limit would let a request wait now."""
         self._expect(permit)
         return any(rate.waits(_due(kind, permit)) for kind, rate in self._rates.items())
+
+    def longest(self, permit: Permit) -> tuple[float, Kind | None]:
+        """Return for how many seconds a request would wait now, at most, and for which limit; 0 and None if it would not wait."""
+        self._expect(permit)
+        waits = [(rate.span_s(due), kind) for kind, rate in self._rates.items() if rate.waits(due := _due(kind, permit))]
+        return max(waits, default=(0.0, None))
+
+    def per_second(self, permit: Permit) -> float:
+        """Return how many requests like this one the limits let through in a second; infinity without limits."""
+        self._expect(permit)
+        paces = [rate.per_minute / 60 / due for kind, rate in self._rates.items() if (due := _due(kind, permit)) > 0]
+        return min(paces, default=math.inf)
 
     def postpones(self, permit: Permit) -> bool:
         """Return True if a request would hold others up for long. It is to save up, and its patience begins.

@@ -67,7 +67,7 @@ def _latency(told: Told, place: int) -> list[Block]:
 
 def _spent(told: Told, place: int) -> list[Block]:
     sizes = spreads.sizes(told.figures.input_tokens, told.figures.output_tokens, place)
-    return [*tables.by_cause(told.facts, told.figures), *sizes]
+    return [*tables.by_cause(told.facts, told.figures), *tables.by_endpoint(told.facts, told.figures), *sizes]
 
 
 _KINDS = (

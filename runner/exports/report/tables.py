@@ -57,6 +57,35 @@ def by_cause(facts: Facts, figures: Figures) -> list[Block]:
     return [table, *_about_money(facts)]
 
 
+def by_endpoint(facts: Facts, figures: Figures) -> list[Block]:
+    """Return what each of several endpoints has done; nothing where there is one."""
+    if not figures.endpoints:
+        return []
+    priced = facts.cost is not None
+    head = [
+        "endpoint",
+        "answers",
+        "failed requests",
+        "input tokens",
+        "output tokens",
+        *(["cost"] if priced else []),
+        "median time",
+    ]
+    rows: list[list[Cell]] = [
+        [
+            one.endpoint,
+            words.count(one.answers),
+            words.count(one.failed_attempts),
+            _known(one.input_tokens),
+            _known(one.output_tokens),
+            *([words.money(one.cost)] if priced else []),
+            words.seconds(one.p50_s) if one.p50_s is not None else "",
+        ]
+        for one in figures.endpoints
+    ]
+    return [Table(caption="Requests, tokens and money by endpoint", head=head, rows=rows, numeric=range(1, len(head)))]
+
+
 def _of_opened(opened: Opened, *, priced: bool) -> list[Cell]:
     beyond = "no limit known" if not opened.limited else words.money(opened.perhaps) if opened.perhaps else ""
     return [opened.kind, words.count(opened.requests), "", "", "", *(["", beyond] if priced else []), ""]
