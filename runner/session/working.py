@@ -27,7 +27,7 @@ from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
-from runner.session import budgeting, pricing, shaped, to_finish, wiring
+from runner.session import budgeting, pricing, shaped, to_finish, together, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
@@ -93,6 +93,7 @@ class Working:
         self._noting.begin()
         self._store.course = self._noting.course
         failure: Exception | None = None
+        sharing = together.begin(self._job, self._endpoint, self._lanes, self.note)
         try:
             async with anyio.create_task_group() as background:
                 background.start_soon(tell_progress, self._tell, self._progress)
@@ -111,6 +112,8 @@ class Working:
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            if sharing is not None:
+                sharing.end()
             self._noting.end()
             if collective is not None and collective.reserves and attempts.all_saved:
                 # what is not saved may have been billed: then it stays, as after a kill
