@@ -90,18 +90,16 @@ class Working:
         self._meter.client = client
         attempts = self._begun(provider, client, doubt.set)
         collective = await self._reserving(attempts)
+        sharing = await together.begin(self._job, self._endpoint, self._lanes, self._store.path, self.note)
         self._noting.begin()
         self._store.course = self._noting.course
         failure: Exception | None = None
-        sharing = together.begin(self._job, self._endpoint, self._lanes, self.note)
         try:
             async with anyio.create_task_group() as background:
                 background.start_soon(tell_progress, self._tell, self._progress)
                 background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
-                keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
-                if self._fleet is not None:
-                    background.start_soon(self._fleet.watch)
+                keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
                     await self._round(attempts)
                     while self._has_more() and not self._stop.requested:

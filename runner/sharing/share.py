@@ -14,6 +14,7 @@ from collections.abc import Callable
 from runner.engine.clock import Clock
 from runner.engine.limits.shared_lane import SharedLane
 from runner.sharing import forks
+from runner.sharing.elsewhere import Way
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
 from runner.sharing.messages import MOST_BYTES, Beat, Bye, decode_to_run, encode
@@ -21,6 +22,7 @@ from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
+from runner.workers.joining import NotLetInError
 from runner.workers.link import Link, join
 
 AGAIN_S = 5.0
@@ -79,12 +81,15 @@ class Visit:
 
 
 class Share:
-    """Shares the limits of one lane, as long as ``run`` runs. identity: of endpoint, model and key. name: of this run."""
+    """Shares the limits of one lane, as long as ``run`` runs. place: where the others are.
+
+    identity: of endpoint, model and key. name: of this run. tell: takes sentences for its user.
+    """
 
     def __init__(
-        self, lane: SharedLane, identity: str, name: str, seat: Seat | None, clock: Clock, tell: Callable[[str], None]
+        self, lane: SharedLane, identity: str, name: str, place: Seat | Way, clock: Clock, tell: Callable[[str], None]
     ) -> None:
-        self._hand, self._seat, self._clock = Hand(lane, clock.monotonic), seat, clock
+        self._hand, self._place, self._clock = Hand(lane, clock.monotonic), place, clock
         self._tell, self._told = tell, set[str]()
         self._party = Party(lane, self._hand, clock, identity, name, self.tell_once)
         self._serving: Serving | None = None
@@ -95,7 +100,10 @@ class Share:
     async def run(self) -> None:
         """Share the limits. Whatever goes wrong, the lane goes on by itself."""
         try:
-            await self._find_and_share()
+            if isinstance(self._place, Way):
+                await self._join(self._place)
+            else:
+                await self._find_and_share(self._place)
         except Exception as error:  # noqa: BLE001 - an error here must not end the run, which needs nothing of this
             self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {error}")
             self._hand.end()
@@ -110,17 +118,31 @@ class Share:
         if self._visit is not None:
             self._visit.link.end()
 
-    async def _find_and_share(self) -> None:
-        assert self._seat is not None
+    async def _join(self, way: Way) -> None:
+        """Share the limits of a run on another machine. As long as it is not there, the lane goes on by itself."""
+        while True:
+            visit = self._visit = Visit(self._party)
+            try:
+                await way.come(visit.link)
+            except NotLetInError as error:
+                self.tell_once(f"limits are not shared for now: {error}")
+                self._hand.end()
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self._hand.begin(None)
+                visit.begin()
+                await self.is_over(visit)
+
+    async def _find_and_share(self, seat: Seat) -> None:
         instead: Mark | None = None
         while True:
-            found = await self._find(self._seat, instead)
+            found = await self._find(seat, instead)
             instead = None
             if found is None:
                 self._hand.end()
                 await asyncio.sleep(AGAIN_S)
             elif found.serves:
-                self._serving = Serving(self._party, self._seat, found)
+                self._serving = Serving(self._party, seat, found)
                 await self._serving.until_replaced()
                 self.end()
                 self._hand.begin(None)
