@@ -81,7 +81,7 @@ def keep_watch(
     stop: Stop,
     lanes: Lanes,
     start: float,
-    fleet: "Fleet | None",
+    fleet: "Fleet | None" = None,
 ) -> None:
     """Start what stops a session early: a server that speaks TLS where the address says http, and a deadline.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
+from runner.engine.limits.gate import Gate
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
@@ -30,17 +31,18 @@ class CommonLane(Lane):
         super().__init__("", Slots(_ENDLESS, tuned=True, clock=clock.monotonic), places, {}, clock)
         rates.told = self._waits_for
         self._rates, self._paused = rates, paused
+        self._gate_apart = Gate()
         self._apart = Slots(_ENDLESS, tuned=False, clock=clock.monotonic)
 
     async def admit(self, ticket: Ticket, standing: Standing) -> None:
         """Wait until a ticket may be given. standing: of the run, whose tickets come one after the other, in turn with others."""
         standing.size, standing.most = ticket.size, ticket.most
-        gate = self._falling_back.gate if ticket.standard else self._gate
         if ticket.standard:
             with self._falling_back.waits():
-                await self._queue(ticket, standing, gate)
+                await self._queue(ticket, standing, self._falling_back.gate)
         else:
-            await self._queue(ticket, standing, gate)
+            # who waits for a slot must not hold up those that need none
+            await self._queue(ticket, standing, self._gate_apart if ticket.fixed else self._gate)
 
     def register(self, ticket: Ticket) -> None:
         """Count a request that is open already."""

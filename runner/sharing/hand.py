@@ -62,6 +62,7 @@ class Hand:
     def hello(self, identity: str, name: str) -> Hello:
         """Return the first message to whoever serves."""
         lane, known = self._lane, self.known
+        pause_s, reason, asked = lane.pausing
         return Hello(
             PROTOCOL,
             identity,
@@ -71,7 +72,8 @@ class Hand:
             lane.most,
             list(self._open.values()),
             known.learned if known is not None else lane.learned,
-            {str(kind): limit for kind, limit in lane.own_rates.reports.items()} | (known.reported if known is not None else {}),
+            lane.reports | (known.reported if known is not None else {}),
+            Pause(pause_s, reason, asked) if pause_s > 0 else None,
         )
 
     def begin(self, send: _Said | None, *, learns: bool = True) -> None:

@@ -46,7 +46,7 @@ class Hello(Struct, frozen=True, array_like=True, tag=0):
     """The first message of a run. limits: per minute, that its user has set. fixed: the number of its slots is fixed.
 
     ceiling: its most open requests. out: requests that are open. learned: what it knows of the slots. reported: limits that the
-    server reports.
+    server reports. pause: that runs.
     """
 
     protocol: int
@@ -58,6 +58,7 @@ class Hello(Struct, frozen=True, array_like=True, tag=0):
     out: list[Asked] = []
     learned: Learned | None = None
     reported: dict[str, float] = {}
+    pause: "Pause | None" = None
 
 
 class Ask(Struct, frozen=True, array_like=True, tag=1):

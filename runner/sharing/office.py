@@ -113,6 +113,8 @@ class Office:
         for kind in KINDS:
             if kind in hello.reported and kind not in self.lane.rates.reports:
                 self.lane.rates.reports[kind] = hello.reported[kind]
+        if hello.pause is not None:
+            self.lane.begins_paused(hello.pause.seconds, hello.pause.reason, asked=hello.pause.asked)
         self._bounds()
         for asked in hello.out:
             self._out(guest, asked)

@@ -1,7 +1,6 @@
 """The run that serves: it listens at the socket, lets others in, and has an office as long as there are any."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -31,8 +30,7 @@ class Serving:
         self._own: Guest | None = None
         self._links: set[Link] = set()
         # those of them that have not said who they are
-        self._strangers: set[Link] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._strangers: dict[Link, asyncio.Task[None]] = {}
 
     async def until_replaced(self) -> None:
         """Serve until another run does."""
@@ -43,7 +41,7 @@ class Serving:
             self._open(known, expected)
         else:
             self._hand.end()
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(self._listening))
+        self._listen()
         beats = Beats(self._clock.monotonic())
         while True:
             await asyncio.sleep(BEAT_S)
@@ -66,9 +64,7 @@ class Serving:
             self._office.broadcast()
             self._hand.known = self._office.known()
             self._office.close()
-        if self._accepting is not None:
-            self._accepting.cancel()
-        self._listening.close()
+        self._deaf()
         for link in list(self._links):
             link.lost = lambda _: None
             link.send(encode([Bye()]))
@@ -84,39 +80,45 @@ class Serving:
             if not found.serves:
                 found.end.close()
                 return True
-            if self._accepting is not None:
-                self._accepting.cancel()
-            self._listening.close()
+            self._deaf()
             self._listening, self._mark = found.end, found.mark
-            self._accepting = asyncio.get_running_loop().create_task(self._accept(found.end))
+            self._listen()
         return False
 
     # -- who comes and goes
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                end, _ = await loop.sock_accept(listening)
-            except OSError:
-                # no more files, or the other side has gone already
-                await asyncio.sleep(_FULL_S)
-                continue
-            if not is_own(end):
-                end.close()
-                continue
-            forks.keep_from_children(end)
-            with suppress(OSError):
-                await self._meet(end)
+    def _listen(self) -> None:
+        if self._listening.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._listening.fileno(), self._knock)
 
-    async def _meet(self, end: socket.socket) -> None:
+    def _deaf(self) -> None:
+        """Take nobody in any more at this socket."""
+        if self._listening.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listening.fileno())
+            self._listening.close()
+
+    def _knock(self) -> None:
+        """Take in who has come."""
+        loop = asyncio.get_running_loop()
+        try:
+            end, _ = self._listening.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # no more files, or the other side has gone already
+            loop.remove_reader(self._listening.fileno())
+            loop.call_later(_FULL_S, self._listen)
+            return
+        if not is_own(end):
+            end.close()
+            return
+        forks.keep_from_children(end)
         link = Link(lambda _: None, lambda _: None, most=MOST_BYTES)
         link.take = lambda frame: self._let_in(link, decode_from_run(frame))
         link.lost = lambda _: self._forget(link)
         self._links.add(link)
-        self._strangers.add(link)
-        await join(link, end)
-        asyncio.get_running_loop().call_later(WELCOME_S, self._has_come, link)
+        self._strangers[link] = loop.create_task(join(link, end))
+        loop.call_later(WELCOME_S, self._has_come, link)
 
     def _has_come(self, link: Link) -> None:
         """Cut off somebody who has said nothing."""
@@ -125,7 +127,7 @@ class Serving:
 
     def _forget(self, link: Link) -> None:
         self._links.discard(link)
-        self._strangers.discard(link)
+        self._strangers.pop(link, None)
 
     def _let_in(self, link: Link, said: Sequence[FromRun]) -> None:
         hello = said[0] if said else None
@@ -135,7 +137,7 @@ class Serving:
             link.send(encode([Bye("it is of another version of runner, or of another endpoint, model or key")]))
             link.end()
             return
-        self._strangers.discard(link)
+        self._strangers.pop(link, None)
         office = self._office or self._open(None, 0)
         guest = Guest(hello, lambda messages: link.send(encode(messages)), link.abort, self._clock.monotonic())
         link.take = lambda frame: office.take(guest, decode_from_run(frame))

@@ -72,7 +72,7 @@ class SharedLane(Lane):
 
     def __init__(self, model: str, slots: Slots, places: Places, per_minute: dict[Kind, float], clock: Clock) -> None:
         super().__init__(model, slots, places, per_minute, clock)
-        self.configured = per_minute
+        self.configured = {**per_minute}
         self._leader: Leader | None = None
         # rows that wait for a permit, and those of them that fell back from flex
         self._wanting: tuple[dict[Standing, None], dict[Standing, None]] = ({}, {})
@@ -130,6 +130,16 @@ class SharedLane(Lane):
     def learned(self) -> Learned | None:
         """What the lane has learned of the slots of the server; None if their number is fixed."""
         return self._slots.learned() if self._slots.tuned else None
+
+    @property
+    def reports(self) -> dict[str, float]:
+        """The limits per minute that the server reports."""
+        return {str(kind): limit for kind, limit in self.own_rates.reports.items()}
+
+    @property
+    def pausing(self) -> tuple[float, str, bool]:
+        """Seconds until the pause ends, its reason, and whether the server asked for it."""
+        return self._pause.left_s, self._pause.reason, self._pause.asked
 
     @property
     def fixed(self) -> bool:
