@@ -11,7 +11,7 @@ from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.shared_lane import KINDS
-from runner.sharing.common import CommonLane, Ticket
+from runner.sharing.all_runs import CommonLane, Ticket
 from runner.sharing.messages import (
     Ask,
     Asked,

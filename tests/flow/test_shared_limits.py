@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import Simulated, Started, assert_clean, at, count, run, runner, simulator, until, write_prompts
+from processes import Simulated, Started, assert_clean, at, count, rows, run, runner, simulator, until, write_prompts
 
 SLOTS = 6
 LIMITED = ("--first-token-s", "0.2", "--chunk-s", "0", "--tokens", "5", "--max-in-flight", str(SLOTS))
@@ -21,10 +21,10 @@ def limited() -> Iterator[Simulated]:
         yield started
 
 
-def folder_of(tmp_path: Path, name: str, rows: int) -> Path:
+def folder_of(tmp_path: Path, name: str, count: int) -> Path:
     folder = tmp_path / name
     folder.mkdir()
-    write_prompts(folder / "prompts.jsonl", range(rows))
+    write_prompts(folder / "prompts.jsonl", range(count))
     return folder
 
 
@@ -34,15 +34,14 @@ def done(folder: Path) -> int:
 
 def runs(folder: Path) -> int:
     """Return how many runs share the limits, as another process is told."""
-    ended = run("status", "--json", cwd=folder)
-    pace = json.loads(ended.out).get("pace") if ended.code == 0 else None
-    return max((lane["shared"] for lane in pace["lanes"]), default=0) if pace else 0
+    found = rows(folder / "runner.db", "SELECT pace FROM runs WHERE pace IS NOT NULL")
+    return max((lane["shared"] for (pace,) in found for lane in json.loads(pace)["lanes"]), default=0)
 
 
-def goes_on(process: Started, folder: Path, rows: int = 5) -> None:
+def goes_on(process: Started, folder: Path, more: int = 5) -> None:
     """Wait until a run has done some more rows."""
     before = done(folder)
-    process.until(lambda: done(folder) >= before + rows, "further rows")
+    process.until(lambda: done(folder) >= before + more, "further rows")
 
 
 def test_two_runs_share_the_limits_until_one_is_done(tmp_path: Path, limited: Simulated) -> None:

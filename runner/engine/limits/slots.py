@@ -64,6 +64,9 @@ class Slots:
     ceiling: the highest number, or the fixed one. tuned: True if the number adapts by itself.
     """
 
+    # who says instead when requests may be sent, and learns from them: the limits are shared. None: nobody
+    leader: Leader | None = None
+
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
         self.ceiling, self.tuned, self._clock = ceiling, tuned, clock
         self.limit = min(START, ceiling) if tuned else ceiling
@@ -103,8 +106,6 @@ class Slots:
         self._refused_share = 0.0
         # answers at the level of the limit since it rose
         self._round_answers = 0
-        # who says instead when requests may be sent, and learns from them: the limits are shared. None: nobody
-        self.leader: Leader | None = None
 
     def learned(self) -> Learned:
         """Return what was learned so far."""
