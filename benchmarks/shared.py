@@ -10,22 +10,33 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvloop
 
-from benchmarks import books, rows
+from benchmarks import books, child, rows
 from benchmarks.process import Runner, say
 from benchmarks.table import Figure, missed, render
 from runner.simulator import Behaviour, Simulator
 
 _RUNS, _ROWS, _RPM, _SLOTS = 4, 100_000, 1_200, 60
-_WARM_S, _WINDOW_S = 40.0, 60.0
-_FIRST_S = 1.5
+_PAIRS, _PAIR_ROWS = 7, 5_000
+_WARM_S, _WINDOW_S = 40.0, 90.0
+_FIRST_S = 4.0
 SECOND = 1 / 60
+
+
+Scenario = Callable[[Path, "Sharing"], Coroutine[Any, Any, list[Figure]]]
+
+
+class Sharing(NamedTuple):
+    """How many runs there are, and further options of each."""
+
+    runs: int = _RUNS
+    options: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -43,7 +54,9 @@ def main() -> int:
     parser.add_argument("--only", choices=("known", "unknown", "alone"), help="one of the scenarios")
     parser.add_argument("--times", type=int, default=3, help="times that each is measured; the table shows medians (3)")
     parser.add_argument("--apart", action="store_true", help="with --no-share, to compare")
+    parser.add_argument("--runs", type=int, default=_RUNS, help="runs that share the limit (4)")
     args = parser.parse_args()
+    sharing = Sharing(args.runs, ("--no-share",) if args.apart else ())
     found: dict[str, list[list[Figure]]] = {}
     for name, scenario in SCENARIOS.items():
         if args.only in (None, name):
@@ -52,7 +65,7 @@ def main() -> int:
                     tempfile.TemporaryDirectory(prefix="rb-") as folder,
                     asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
                 ):
-                    found.setdefault(name, []).append(loop.run(scenario(Path(folder), ("--no-share",) if args.apart else ())))
+                    found.setdefault(name, []).append(loop.run(_scenario(scenario, Path(folder), sharing)))
                 say(f"{name} {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in found[name][-1])}")
     load = statistics.fmean(os.getloadavg())
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f}, median of {args.times}\n")
@@ -60,11 +73,17 @@ def main() -> int:
     return int(any(missed(runs) for runs in found.values()))
 
 
-async def known(folder: Path, options: tuple[str, ...]) -> list[Figure]:
+async def _scenario(scenario: Scenario, folder: Path, sharing: Sharing) -> list[Figure]:
+    # no run of anybody else is found
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    return await scenario(folder, sharing)
+
+
+async def known(folder: Path, sharing: Sharing) -> list[Figure]:
     """Four runs with the same limit of requests per minute, which the server reports, and their users have set."""
     behaviour = Behaviour(first_token_s=0.3, chunk_s=0.0, tokens=20, rpm=_RPM, fill=SECOND)
     async with Simulator(behaviour) as server, AsyncExitStack() as stack:
-        processes = await _start(stack, folder, server, "--rpm", str(_RPM), *options)
+        processes = await _start(stack, folder, server, sharing, "--rpm", str(_RPM))
         begin, end = await _window(folder, server)
         used = (end.completions - begin.completions) / ((end.at - begin.at) * _RPM / 60)
         figures = [Figure("of the limit used", 100 * used, "%", at_least=95), *_common(server, begin, end)]
@@ -72,15 +91,15 @@ async def known(folder: Path, options: tuple[str, ...]) -> list[Figure]:
         return figures
 
 
-async def unknown(folder: Path, options: tuple[str, ...]) -> list[Figure]:
+async def unknown(folder: Path, sharing: Sharing) -> list[Figure]:
     """Four runs at a server that does not say how many requests it takes at once; then the one that serves is killed."""
     behaviour = Behaviour(first_token_s=_FIRST_S, chunk_s=0.0, tokens=20, max_in_flight=_SLOTS)
     async with Simulator(behaviour) as server, AsyncExitStack() as stack:
-        processes = await _start(stack, folder, server, *options)
+        processes = await _start(stack, folder, server, sharing)
         begin, end = await _window(folder, server)
         used = (end.in_flight_s - begin.in_flight_s) / ((end.at - begin.at) * _SLOTS)
         figures = [Figure("of the limit used", 100 * used, "%", at_least=95), *_common(server, begin, end)]
-        if not options:
+        if len(processes) > 1 and not sharing.options:
             figures += await _killed(processes, server)
         await _stop(processes)
         return figures
@@ -107,32 +126,33 @@ async def _killed(processes: list[Runner], server: Simulator) -> list[Figure]:
     ]
 
 
-async def alone(folder: Path, _: tuple[str, ...]) -> list[Figure]:
-    """One run as fast as it goes, with and without a socket at which others could join."""
-    rates: dict[str, list[float]] = {"--share": [], "--no-share": []}
-    for number in range(6):
-        for option in ("--share", "--no-share") if number % 2 == 0 else ("--no-share", "--share"):
-            own = folder / f"{number}{option}"
-            own.mkdir()
-            rows.write(own, rows.plain(4_000))
-            async with Simulator(Behaviour(first_token_s=0.0, chunk_s=0.0, tokens=5)) as server:
-                options = ("--model", "m", "--base-url", server.base_url("openai"), "--concurrency", "64", option)
-                async with Runner(own, *options, env={"XDG_RUNTIME_DIR": str(folder), "OPENAI_API_KEY": "k"}) as process:
-                    await process.until_end(600)
-                    stored = [attempt.started_at for attempt in books.attempts(own)]
-            rates[option].append(len(stored) / (max(stored) - min(stored)))
-    shared, apart = (statistics.median(values) for values in rates.values())
-    return [Figure("shared, alone", shared, "rows/s"), Figure("shared / --no-share", shared / apart, "", at_least=0.97)]
+async def alone(folder: Path, _: Sharing) -> list[Figure]:
+    """What a socket costs at which nobody comes: CPU time of a run with and without it, in alternating pairs."""
+    took: dict[str, list[float]] = {"--share": [], "--no-share": []}
+    async with Simulator(Behaviour(first_token_s=0.0, chunk_s=0.0, tokens=5)) as server:
+        for number in range(_PAIRS):
+            for option in ("--share", "--no-share") if number % 2 == 0 else ("--no-share", "--share"):
+                own = folder / f"{number}{option}"
+                own.mkdir()
+                rows.write(own, rows.plain(_PAIR_ROWS))
+                every = ("--model", "m", "--base-url", server.base_url("openai"), "--concurrency", "64", "--quiet", option)
+                ran = await asyncio.to_thread(child.run, own, "run", "prompts.jsonl", *every, limit_s=600)
+                took[option].append(1000 * ran.cpu_s)
+    shared, apart = (statistics.median(values) for values in took.values())
+    return [
+        Figure(f"CPU of {_PAIR_ROWS:,} rows, alone", shared, "ms"),
+        Figure("CPU, --share / --no-share", shared / apart, "", at_most=1.03),
+    ]
 
 
-async def _start(stack: AsyncExitStack, folder: Path, server: Simulator, *options: str) -> list[Runner]:
+async def _start(stack: AsyncExitStack, folder: Path, server: Simulator, sharing: Sharing, *options: str) -> list[Runner]:
     processes = []
-    for number in range(_RUNS):
+    for number in range(sharing.runs):
         own = folder / str(number)
         own.mkdir()
         rows.write(own, rows.plain(_ROWS))
-        every = ("--model", "m", "--base-url", server.base_url("openai"), *options)
-        runner = Runner(own, *every, env={"XDG_RUNTIME_DIR": str(folder), "OPENAI_API_KEY": "k"})
+        every = ("--model", "m", "--base-url", server.base_url("openai"), *options, *sharing.options)
+        runner = Runner(own, *every, env={"OPENAI_API_KEY": "k"})
         processes.append(await stack.enter_async_context(runner))
         if number == 0:
             # it is to be the one that serves
@@ -156,7 +176,7 @@ def _seen(folder: Path, server: Simulator) -> Seen:
 
 def _done(folder: Path) -> list[int]:
     found = []
-    for number in range(_RUNS):
+    for number in range(len(list(folder.glob("[0-9]*")))):
         count = 0
         # a run may just be making its store
         with suppress(sqlite3.OperationalError):

@@ -152,12 +152,16 @@ class SharedLane(Lane):
         return self._slots.ceiling
 
     def wants(self, *, standard: bool) -> list[Standing]:
-        """Return the rows for which tickets are wanted. standard: those that fell back from flex."""
+        """Return the rows for which tickets are wanted. standard: those that fell back from flex.
+
+        A pause is one of all runs: their rows keep their turns. An outage is the own matter, and takes no tickets but for probes.
+        """
         rows = self._wanting[standard]
-        if not rows or self._closed():
+        if not rows or self._outage.since is not None and self._outage.probe_in_s != 0.0:
             return []
         pool = self._falling_back.slots if standard else self._slots
         room = min(self._places.ceiling - self._places.out, pool.ceiling - pool.out)
+        room = min(room, 1) if self._outage.since is not None else room
         return [one for one, _ in zip(rows, range(room), strict=False)]
 
     # -- what differs while it is shared
