@@ -78,9 +78,10 @@ async def begin(job: Job, endpoint: Endpoint, lanes: Lanes, store: Path, tell: C
     A server that the session itself starts is nobody else's. Several endpoints share nothing: a row would wait for the ticket
     of one of them while others are free. Raises UsageError.
     """
+    if not job.share:
+        # whatever else is said, perhaps by the session that the run began with
+        return None
     asked = job.join is not None or job.serve_limits is not None
-    if asked and not job.share:
-        raise UsageError("--no-share goes with neither --join nor --serve-limits: they share limits")
     if job.join is not None and job.serve_limits is not None:
         raise UsageError("a run serves its limits or joins those of another one: leave out --join or --serve-limits")
     if asked and endpoint.members:
@@ -89,7 +90,7 @@ async def begin(job: Job, endpoint: Endpoint, lanes: Lanes, store: Path, tell: C
         )
     if asked and endpoint.base_url is None:
         raise UsageError("a server that the run starts itself has no limits to share: leave out --join and --serve-limits")
-    if not job.share or endpoint.base_url is None or endpoint.members or sys.platform == "win32":
+    if endpoint.base_url is None or endpoint.members or sys.platform == "win32":
         return None
     together = Together(job, endpoint, store, tell)
     await together.begin()

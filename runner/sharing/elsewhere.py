@@ -124,7 +124,9 @@ class Way:
                 f"join must be HOST:PORT, not {address!r}; the run with --serve-limits says at which port it listens"
             )
         if not environment.get(VARIABLE, "").strip():
-            raise UsageError(f"join needs a token: set {VARIABLE} to the line in the file that the run with --serve-limits names")
+            raise UsageError(
+                f"join needs a token: set {VARIABLE} to the line in the file that the other run names, or use --no-share"
+            )
         self._token: Token = tokens.read(environment[VARIABLE], "the token of shared limits", VARIABLE)
 
     async def come(self, link: Link) -> None:

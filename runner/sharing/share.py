@@ -74,6 +74,8 @@ class Visit:
             self.bye = bye
             self._over.set()
         else:
+            if not self.welcome and (known := self._hand.known) is not None:
+                self._party.tell(f"limits are shared with {known.serves}: it has the same endpoint, model and key")
             self.welcome = True
 
     def _lost(self, _: str | None) -> None:

@@ -150,7 +150,6 @@ def test_runs_of_other_machines_join_with_a_token(tmp_path: Path, limited: Simul
         (("--join", "127.0.0.1:8410"), {}, "join needs a token: set RUNNER_LIMITS_TOKEN"),
         (("--join", "127.0.0.1"), {"RUNNER_LIMITS_TOKEN": "x"}, "join must be HOST:PORT"),
         (("--join", "127.0.0.1:8410"), {"RUNNER_LIMITS_TOKEN": "x"}, "the token of shared limits is none"),
-        (("--join", "127.0.0.1:8410", "--no-share"), {}, "--no-share goes with neither"),
         (("--join", "127.0.0.1:8410", "--serve-limits", "127.0.0.1"), {}, "leave out --join or --serve-limits"),
         (
             ("--base-url", "http://127.0.0.1:9/v1", "--serve-limits", "127.0.0.1"),

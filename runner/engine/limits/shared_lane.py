@@ -157,7 +157,7 @@ class SharedLane(Lane):
         A pause is one of all runs: their rows keep their turns. An outage is the own matter, and takes no tickets but for probes.
         """
         rows = self._wanting[standard]
-        if not rows or self._outage.since is not None and self._outage.probe_in_s != 0.0:
+        if not rows or (self._outage.since is not None and self._outage.probe_in_s != 0.0):
             return []
         pool = self._falling_back.slots if standard else self._slots
         room = min(self._places.ceiling - self._places.out, pool.ceiling - pool.out)

@@ -68,7 +68,7 @@ async def test_all_together_have_the_slots_of_one_in_turn(runtime: Path) -> None
             one.answer()
             await until(lambda number=number: len(one.permits) + len(other.permits) == 10)  # type: ignore[misc]
         assert 4 <= len(other.permits) <= 6
-        assert (len(one.notes), other.notes) == (1, [])
+        assert (len(one.notes), len(other.notes)) == (1, 1)
 
 
 async def test_open_requests_count_for_who_comes(runtime: Path) -> None:
