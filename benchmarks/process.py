@@ -71,6 +71,10 @@ class Runner:
             raise RuntimeError(f"still running after {timeout_s:g} s: {self.log[-2000:]}") from None
         return await self._process.wait()
 
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+
     async def stop(self) -> int:
         """End the process with SIGTERM, as an operator would; return its exit code."""
         if self._process.returncode is None:

@@ -40,6 +40,8 @@ class Permit(Struct, eq=False):
     words: str | None = None
     # True from a refusal until the permit is released
     refused: bool = False
+    # the ticket that it has where limits are shared, by its number; 0: it has none
+    ticket: int = 0
     # where its attempt goes, by its number among the endpoints of the job
     endpoint: int = 0
     # ends its attempt before its time, where the job has several endpoints

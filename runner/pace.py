@@ -27,6 +27,8 @@ class LaneState(Struct, frozen=True, kw_only=True):
     # seconds until the pause ends, and since the present outage began; 0 if there is none
     paused_s: float = 0.0
     outage_s: float = 0.0
+    # how many runs share its limits, this one included; 0: it shares them with none
+    shared: int = 0
 
 
 class WorkerCounts(Struct, frozen=True, kw_only=True):

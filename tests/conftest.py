@@ -4,6 +4,7 @@ import atexit
 import gc
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,12 @@ SLOW = {
 
 LONG = ("test_kills.py", "test_docstrings.py", "test_ten_ways.py", "test_time.py")
 """Files whose tests take longest, up to a minute each."""
+
+
+# Runs of two test sessions, or of their processes, must not find each other, and the path of a socket must be short.
+_RUNTIME = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
+os.environ["XDG_RUNTIME_DIR"] = _RUNTIME
+atexit.register(shutil.rmtree, _RUNTIME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -158,6 +158,7 @@ def _lane(lane: LaneState) -> str:
     for name, limit in lane.limits.items():
         number = f"{limit:,.0f}" if limit >= 10 else f"{limit:g}"
         words += f", {clean(name.replace('_', ' '))} {number}"
+    words += f", limits shared by {plural(lane.shared, 'run')}" if lane.shared else ""
     return f"{words}; {clean(lane.waiting)}" if lane.waiting else words
 
 

@@ -60,6 +60,10 @@ class Job(Struct, frozen=True, kw_only=True):
     # processes that send, None: one for each processor; and where others may join, None: nowhere
     workers: int | None
     listen: str | None
+    # with other runs on this machine; where those of other machines may join, and where such runs are to be joined; None: nowhere
+    share: bool
+    serve_limits: str | None
+    join: str | None
     # per minute, for each model separately
     rpm: float | None
     tpm: float | None

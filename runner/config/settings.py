@@ -96,6 +96,15 @@ SETTINGS = (
     Setting("engine", "text", "What starts the workers: local, ray, slurm, kubernetes, or the name of a plug-in."),
     Setting("engine_address", "text", "Cluster: of ray HOST:PORT, of slurm its name, of kubernetes a context.", flag="--address"),
     Setting("engine_options", "texts", "Option of the engine, as NAME=VALUE; may be repeated.", flag="--engine-option"),
+    # Not answer settings: they say with whom the limits are shared.
+    Setting(
+        "share",
+        "bool",
+        "Share limits with runs of the same endpoint, model and key on this machine. --no-share: do not.",
+        True,
+    ),
+    Setting("serve_limits", "text", "Let runs on other machines share the limits, at this HOST or HOST:PORT (--join)."),
+    Setting("join", "text", "Share the limits of the run that serves them at this HOST:PORT (--serve-limits)."),
     Setting("rpm", "float", "Maximum requests per minute; limits that the server reports are kept too.", None, LEAST_PER_MINUTE),
     Setting("tpm", "float", "Maximum tokens per minute, input and output together.", None, LEAST_PER_MINUTE),
     Setting("input_tpm", "float", "Maximum input tokens per minute.", None, LEAST_PER_MINUTE),

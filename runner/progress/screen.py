@@ -65,6 +65,7 @@ def _how_fast(event: Progress, look: Look) -> str:
     workers = event.pace.workers
     parts = [
         (f"{in_flight:4,}{of} open", ""),
+        *([(shared.removeprefix(", "), "")] if (shared := sharing(event)) else []),
         *([(f"{workers.live:3,} {'worker ' if workers.live == 1 else 'workers'}", "")] if workers is not None else []),
         (f"{rate(event.rows_per_s):>7} {'rows' if event.answers is None else 'answers'}/s", ""),
         # where there is not room for everything, money comes first
@@ -103,6 +104,12 @@ def open_requests(event: Progress) -> tuple[int, int]:
     # the lanes of a session share one ceiling
     ceiling = max(lane.ceiling for lane in lanes)
     return sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), ceiling)
+
+
+def sharing(event: Progress) -> str:
+    """Return a phrase about the runs that share the limits of this one; empty if there are none."""
+    most = max((lane.shared for lane in event.pace.lanes), default=0)
+    return f", limits shared by {most:,} runs" if most else ""
 
 
 def rate(per_s: float | None) -> str:

@@ -74,9 +74,18 @@ def fleet_of(job: Job, endpoint: Endpoint, limits: Limits) -> "Fleet | None":
 
 
 def keep_watch(
-    group: TaskGroup, job: Job, endpoint: Endpoint, doubt: anyio.Event, stop: Stop, lanes: Lanes, *, start: float
+    group: TaskGroup,
+    job: Job,
+    endpoint: Endpoint,
+    doubt: anyio.Event,
+    stop: Stop,
+    lanes: Lanes,
+    start: float,
+    fleet: "Fleet | None" = None,
 ) -> None:
     """Start what stops a session early: a server that speaks TLS where the address says http, and a deadline.
+
+    Also what follows a list of endpoints.
 
     doubt, start: as for ``find_tls`` and ``keep_deadline``.
     """
@@ -84,6 +93,8 @@ def keep_watch(
         group.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=is_users(job, os.environ)))
     if job.deadline is not None:
         group.start_soon(keep_deadline, job.deadline, start, stop, lanes)
+    if fleet is not None:
+        group.start_soon(fleet.watch)
 
 
 async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lanes) -> None:

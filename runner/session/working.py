@@ -27,7 +27,7 @@ from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
-from runner.session import budgeting, pricing, shaped, to_finish, wiring
+from runner.session import budgeting, pricing, shaped, to_finish, together, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
@@ -90,6 +90,7 @@ class Working:
         self._meter.client = client
         attempts = self._begun(provider, client, doubt.set)
         collective = await self._reserving(attempts)
+        sharing = await together.begin(self._job, self._endpoint, self._lanes, self._store.path, self.note)
         self._noting.begin()
         self._store.course = self._noting.course
         failure: Exception | None = None
@@ -98,9 +99,7 @@ class Working:
                 background.start_soon(tell_progress, self._tell, self._progress)
                 background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
-                keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
-                if self._fleet is not None:
-                    background.start_soon(self._fleet.watch)
+                keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
                     await self._round(attempts)
                     while self._has_more() and not self._stop.requested:
@@ -111,6 +110,8 @@ class Working:
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            if sharing is not None:
+                sharing.end()
             self._noting.end()
             if collective is not None and collective.reserves and attempts.all_saved:
                 # what is not saved may have been billed: then it stays, as after a kill

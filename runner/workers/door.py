@@ -81,10 +81,11 @@ def joined(host: str, port: int) -> str:
 
 
 class Door:
-    """A listener. address: HOST or HOST:PORT. enters: takes the link of a worker that is let in."""
+    """A listener. address: HOST or HOST:PORT. enters: takes the link of a worker that is let in. source: of the address."""
 
-    def __init__(self, address: str, enters: Callable[[Link], None]) -> None:
-        self._host, self._port = split(address, "listen")
+    def __init__(self, address: str, enters: Callable[[Link], None], source: str = "listen") -> None:
+        self._host, self._port = split(address, source)
+        self._source = source
         self._enters = enters
         self._strangers: dict[Stranger, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -100,7 +101,9 @@ class Door:
             found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
             family, kind, protocol, _, place = found[0]
             if place[0] in ("0.0.0.0", "::"):  # noqa: S104 - it is refused
-                raise UsageError("listen must name one address of this machine; with all of them, anybody could try to join")
+                raise UsageError(
+                    f"{self._source} must name one address of this machine; with all of them, anybody could try to join"
+                )
             listening = self._listening = socket.socket(family, kind, protocol)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setblocking(False)

@@ -61,7 +61,7 @@ async def _let_in(link: Link, place: tuple[str, int], token: Token) -> None:
     while monotonic() < until:
         try:
             async with asyncio.timeout(until - monotonic()):
-                await _Joining(link, token).done(place)
+                await Joining(link, token).done(place)
                 return
         except TimeoutError:
             why = "it does not answer"
@@ -72,7 +72,7 @@ async def _let_in(link: Link, place: tuple[str, int], token: Token) -> None:
     raise NotLetInError(f"no run lets this worker in at {where}: {why}")
 
 
-class _Joining:
+class Joining:
     """The first words of a worker. The link takes what comes after them."""
 
     def __init__(self, link: Link, token: Token) -> None:
@@ -114,4 +114,4 @@ class _Joining:
 
     def _refused(self, _: str | None) -> None:
         if not self._end.done():
-            self._end.set_exception(ConnectionResetError("it does not let this worker in: its token may be of another run"))
+            self._end.set_exception(ConnectionResetError("it does not let us in: its token may be of another run"))

@@ -42,15 +42,15 @@ class Token(NamedTuple):
         return hmac.new(self.secret, who.encode() + mine + other, hashlib.sha256).digest()
 
 
-def read(text: str) -> Token:
-    """Read a token. Raises UsageError, which does not quote it."""
+def read(text: str, whose: str = "the token of the worker", variable: str = VARIABLE) -> Token:
+    """Read a token. whose, variable: for messages. Raises UsageError, which does not quote it."""
     kind, _, parts = text.strip().partition(".")
     try:
         secret, fingerprint = (base64.b64decode(f"{part}=", altchars=b"-_", validate=True) for part in parts.split("."))
     except (ValueError, binascii.Error):
         secret = fingerprint = b""
     if kind != _KIND or len(secret) != _BYTES or len(fingerprint) != _BYTES:
-        raise UsageError(f"the token of the worker is none; {VARIABLE} or the file must hold the line that the run has made")
+        raise UsageError(f"{whose} is none; {variable} or the file must hold the line that the run has made")
     return Token(secret, fingerprint)
 
 
@@ -72,7 +72,7 @@ def for_driver() -> tuple[Token, ssl.SSLContext]:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as error:
         raise UsageError(
-            "--listen needs the package cryptography: pip install 'prompt-runner[workers]'; workers need no package"
+            "to let others join, a run needs the package cryptography: pip install 'prompt-runner[workers]'; who joins needs none"
         ) from error
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")])

@@ -141,15 +141,19 @@ class Lane(Members):
             if self._savers and not saves:
                 self._rates.shares = dict(permit.reserved)
                 gate.take_turns(self._clock())
-            permit.admitted_at = self._clock()
-            if self._outage.since is not None:
-                self._outage.send_probe(permit)
-            if self._streak.watching:
-                self._streak.sent(permit)
-            self._pool(permit).take(permit)
-            self._places.take()
-            self._line(permit).took(permit)
+            self._let(permit)
             return True
+
+    def _let(self, permit: Permit) -> None:
+        """Let a request go out."""
+        permit.admitted_at = self._clock()
+        if self._outage.since is not None:
+            self._outage.send_probe(permit)
+        if self._streak.watching:
+            self._streak.sent(permit)
+        self._pool(permit).take(permit)
+        self._places.take()
+        self._line(permit).took(permit)
 
     async def _open(self, permit: Permit) -> None:
         """Wait until a request may be sent, except for the rates."""

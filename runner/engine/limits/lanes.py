@@ -1,5 +1,6 @@
 """The lanes of a session, one for each model."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
+from runner.engine.limits.shared_lane import SharedLane
 from runner.engine.limits.slots import START, Slots
 from runner.pace import LaneState
 
@@ -76,6 +78,8 @@ class Lanes:
         self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
         self._places = Places(limits.ceiling, self.ledger)
         self._lanes: dict[str, SessionLane] = {}
+        # told of each lane, which may then share its limits with other runs; None: none does
+        self.share: Callable[[SharedLane], None] | None = None
         # True if no item will come that is in no lane yet
         self._last = False
 
@@ -90,7 +94,12 @@ class Lanes:
 
     def _made(self, model: str) -> SessionLane:
         slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
-        return Lane(model, slots, self._places, dict(self._limits.per_minute), self._clock)
+        per_minute = dict(self._limits.per_minute)
+        if self.share is None:
+            return Lane(model, slots, self._places, per_minute, self._clock)
+        lane = SharedLane(model, slots, self._places, per_minute, self._clock)
+        self.share(lane)
+        return lane
 
     def last(self) -> None:
         """Record that no further item will come: all are in their lanes."""

@@ -42,13 +42,15 @@ class Rates:
         clock: Callable[[], float],
         told: Callable[[Permit, Kind | None], None] = lambda _permit, _kind: None,
     ) -> None:
-        self._configured, self._clock, self._told = configured, clock, told
+        self._configured, self._clock, self.told = configured, clock, told
         self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in configured.items()}
         self._estimate = Estimate()
         self._next_headers = self._next_drain = float("-inf")
         self._drained: dict[Kind, tuple[float, int]] = {}
         # True for a limit whose value in force is the one that the server reports
         self.reported: dict[Kind, bool] = {}
+        # what the server reports, whether it is in force or not
+        self.reports: dict[Kind, float] = {}
         # what the last request took that did not save up, by limit; a request that saves may then take as much
         self.shares: Mapping[str, float] = {}
         # rows that fell back from flex have a queue of their own; the heads of both take turns
@@ -117,12 +119,12 @@ class Rates:
             for kind, rate in tuple(self._rates.items()):
                 due = _due(kind, permit)
                 if rate.waits(due):
-                    self._told(permit, kind)
+                    self.told(permit, kind)
                     async with self._turn:
                         self._claims[permit] = kind, due
                         await rate.acquire(due)
                     del self._claims[permit]
-                    self._told(permit, None)
+                    self.told(permit, None)
                 else:
                     await rate.take(due)
                 permit.reserved[kind] = due
@@ -154,7 +156,7 @@ class Rates:
                             return False
                         left = min(left, share)
                     self._claims[permit] = kind, 0.0
-                    self._told(permit, kind)
+                    self.told(permit, kind)
                     async with self._turn:
                         saved = await rate.save(left)
                     permit.reserved[kind] = permit.reserved.get(kind, 0.0) + saved
@@ -238,6 +240,7 @@ class Rates:
         """Apply a limit that the server reports."""
         if (reported := seen.per_minute) is None:
             return
+        self.reports[kind] = reported
         limit = min(reported, self._configured.get(kind, reported))
         self.reported[kind] = limit == reported
         if kind in self._rates:
@@ -254,6 +257,19 @@ class Rates:
         if times <= DRAINS:
             self._next_drain = now + DRAIN_S
             self._rates[kind].drain(seen.remaining)
+
+    def configure(self, configured: dict[Kind, float]) -> None:
+        """Replace the limits of the job. Those that the server reports stay, and so does what is owed to each limit."""
+        self._configured = configured
+        for kind in {*self._rates, *configured}:
+            known = [limits[kind] for limits in (configured, self.reports) if kind in limits]
+            if not known:
+                del self._rates[kind]
+            elif kind in self._rates:
+                self._rates[kind].change(min(known))
+            else:
+                self._rates[kind] = Rate(min(known))
+        self.reported = {kind: rate.per_minute == self.reports.get(kind) for kind, rate in self._rates.items()}
 
     def _settle(self, permit: Permit, used: Callable[[Kind], float]) -> None:
         for kind, rate in self._rates.items():

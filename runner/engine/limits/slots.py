@@ -8,7 +8,11 @@ as before, so random refusals do not drive the number down.
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from runner.admission import Permit
+from runner.engine.limits.leader import Leader
+from runner.engine.limits.window import Window
 
 START = 8
 """Slots at the start, while nothing is known."""
@@ -43,11 +47,25 @@ NOISE_SHARE = 0.35
 _SHARE_KEPT = 31 / 32
 
 
+class Learned(Struct, frozen=True, array_like=True):
+    """What was learned of the slots of a server, for others that go on with it. calm_s, pause_s: since the last trouble."""
+
+    limit: int
+    ramping: bool = True
+    calm_s: float = 0.0
+    pause_s: float = 0.0
+    answers: int = 0
+    raised_from: int = 0
+
+
 class Slots:
     """The slots of one lane. ``limit`` is their present number; fewer may be open.
 
     ceiling: the highest number, or the fixed one. tuned: True if the number adapts by itself.
     """
+
+    # who says instead when requests may be sent, and learns from them: the limits are shared. None: nobody
+    leader: Leader | None = None
 
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
         self.ceiling, self.tuned, self._clock = ceiling, tuned, clock
@@ -89,8 +107,22 @@ class Slots:
         # answers at the level of the limit since it rose
         self._round_answers = 0
 
+    def learned(self) -> Learned:
+        """Return what was learned so far."""
+        calm_s = self._clock() - self._clean_since
+        return Learned(self.limit, self._ramping, calm_s, self._pause_s, self._answers, self._raised_from)
+
+    def go_on(self, learned: Learned) -> None:
+        """Go on with what was learned elsewhere. Nothing changes if the number is fixed."""
+        if self.tuned:
+            self.limit, self._ramping = max(1, min(learned.limit, self.ceiling)), learned.ramping
+            self._clean_since, self._pause_s = self._clock() - learned.calm_s, learned.pause_s
+            self._answers, self._raised_from = learned.answers, learned.raised_from
+
     def may_take(self) -> bool:
         """Return True if one more request may be sent now. The call may raise the limit."""
+        if self.leader is not None and self.tuned:
+            return self.out < self.ceiling
         if not self.tuned and not self._started:
             self._started = True
             self._window.begin(FIXED_START, self.limit, FIXED_DOUBLING_S)
@@ -123,6 +155,9 @@ class Slots:
         if permit.accepted:
             return
         permit.accepted = True
+        if self.leader is not None:
+            self.leader.accepted(permit)
+            return
         self._refused_share *= _SHARE_KEPT
         if permit.epoch != self._epoch:
             return
@@ -147,6 +182,9 @@ class Slots:
         if not permit.refused:
             permit.refused = True
             self._refused += 1
+        if self.leader is not None:
+            self.leader.refused(permit)
+            return False
         self._refused_share = self._refused_share * _SHARE_KEPT + (1 - _SHARE_KEPT)
         first = permit.epoch == self._epoch
         if first:
@@ -168,6 +206,9 @@ class Slots:
 
     def overload(self, permit: Permit) -> bool:
         """Record overload (529, no connection, no first byte) and reduce the limit. Return True for the first of an episode."""
+        if self.leader is not None:
+            self.leader.overloaded(permit)
+            return False
         if permit.epoch != self._epoch:
             return False
         self._refused_share = self._refused_share * _SHARE_KEPT + (1 - _SHARE_KEPT)
@@ -185,11 +226,15 @@ class Slots:
 
     def paused(self, seconds: float) -> None:
         """Open the slots gradually after a pause: otherwise all waiting requests would be sent at once."""
+        if self.leader is not None and self.tuned:
+            return
         self._pause_s = max(self._pause_s, seconds)
         self._reopen_part = 1 / 2
 
     def probing(self) -> None:
         """Open the slots gradually after an outage, beginning with one."""
+        if self.leader is not None and self.tuned:
+            return
         self._reopen_part = 0.0
 
     @property
@@ -250,46 +295,3 @@ class Slots:
             part /= 4
         self._window.begin(self.out + max(1, int(self.limit * part)), self.limit, REOPENED_DOUBLING_S)
         self._reopen_part = None
-
-
-class Window:
-    """Opens slots gradually: one more for each answer that begins or, with ``by_time``, twice as many at an interval."""
-
-    def __init__(self, clock: Callable[[], float], *, by_time: bool) -> None:
-        self._clock, self._by_time = clock, by_time
-        # None: all slots are open
-        self._open: float | None = None
-        self._doubling_s = 1.0
-        self._doubled_at = 0.0
-
-    @property
-    def opening(self) -> bool:
-        """True while not all slots are open."""
-        return self._open is not None
-
-    @property
-    def opens_by_time(self) -> bool:
-        """True while slots open by the passing of time."""
-        return self._by_time and self._open is not None
-
-    def begin(self, count: int, limit: int, doubling_s: float) -> None:
-        """Start with ``count`` open slots."""
-        self._open = float(count) if count < limit else None
-        self._doubling_s, self._doubled_at = doubling_s, self._clock()
-
-    def answered(self, limit: int) -> None:
-        """Open one more slot, because an answer has begun."""
-        if self._open is not None and not self._by_time:
-            self._open = self._open + 1 if self._open + 1 < limit else None
-
-    def of(self, limit: int) -> int:
-        """Return how many of ``limit`` slots are open now."""
-        if self._open is None:
-            return limit
-        if self._by_time and (steps := int((self._clock() - self._doubled_at) / self._doubling_s)):
-            self._open *= 2 ** min(steps, 30)
-            self._doubled_at = self._clock()
-        if self._open >= limit:
-            self._open = None
-            return limit
-        return int(self._open)

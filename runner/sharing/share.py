@@ -1,0 +1,194 @@
+"""How one lane shares its limits: it serves others, is served by another run, or goes on by itself.
+
+    LOOKING  ->  ALONE, at the socket        nobody listened there: this run does now; nobody else has come
+             ->  SERVES                      others have come (``serving``, ``office``)
+             ->  IS SERVED                   another run listens there (``hand``)
+             ->  ALONE, without a socket     there is no folder for it; looks again now and then
+
+A run that is served looks again as soon as the one that serves has gone, or says nothing: until then its rows wait.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from runner.engine.clock import Clock
+from runner.engine.limits.shared_lane import SharedLane
+from runner.sharing import forks
+from runner.sharing.elsewhere import Way
+from runner.sharing.folder import NoFolderError
+from runner.sharing.hand import Hand
+from runner.sharing.messages import MOST_BYTES, Beat, Bye, decode_to_run, encode
+from runner.sharing.party import Party
+from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
+from runner.sharing.serving import Serving, take
+from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
+from runner.workers.joining import NotLetInError
+from runner.workers.link import Link, join
+
+AGAIN_S = 5.0
+"""Seconds after which a run that is alone against its will looks again."""
+_LOOK_S = 0.005
+"""Seconds to wait for the lock."""
+
+
+class Visit:
+    """The connection to the run that serves. silent: it has been given up as it says nothing."""
+
+    def __init__(self, party: Party) -> None:
+        self._party, self._hand, self._clock = party, party.hand, party.clock
+        self.link = Link(self._take, self._lost, most=MOST_BYTES)
+        self._heard_at = party.clock.monotonic()
+        self._over = asyncio.Event()
+        self.bye = Bye()
+        self.welcome = self.silent = False
+
+    def begin(self) -> None:
+        """Say who this is, and take tickets from now on."""
+        self._hand.begin(lambda said: self.link.send(encode(said)))
+        # what the lane asks for follows a moment later
+        self.link.send(encode([self._hand.hello(self._party.identity, self._party.name)]))
+
+    async def over(self) -> None:
+        """Wait until the other run serves no longer, or says nothing any more."""
+        self._heard_at = self._clock.monotonic()
+        beats = Beats(self._heard_at)
+        while not self._over.is_set():
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    await self._over.wait()
+            except TimeoutError:
+                now = self._clock.monotonic()
+                if beats.late(now):
+                    # this run itself was stopped: what has come meanwhile is read first
+                    self._heard_at = now
+                if now - self._heard_at > (SILENT_S if self.welcome else WELCOME_S):
+                    self.silent = True
+                    self.link.abort()
+                    return
+                self.link.send(encode([Beat()]))
+
+    def _take(self, frame: bytes) -> None:
+        self._heard_at = self._clock.monotonic()
+        bye = take(self._hand, decode_to_run(frame), self._party.tell)
+        if bye is not None:
+            self.bye = bye
+            self._over.set()
+        else:
+            if not self.welcome and (known := self._hand.known) is not None:
+                self._party.tell(f"limits are shared with {known.serves}: it has the same endpoint, model and key")
+            self.welcome = True
+
+    def _lost(self, _: str | None) -> None:
+        self._over.set()
+
+
+class Share:
+    """Shares the limits of one lane, as long as ``run`` runs. place: where the others are.
+
+    identity: of endpoint, model and key. name: of this run. tell: takes sentences for its user.
+    """
+
+    def __init__(
+        self, lane: SharedLane, identity: str, name: str, place: Seat | Way, clock: Clock, tell: Callable[[str], None]
+    ) -> None:
+        self._hand, self._place, self._clock = Hand(lane, clock.monotonic), place, clock
+        self._tell, self._told = tell, set[str]()
+        self._party = Party(lane, self._hand, clock, identity, name, self.tell_once)
+        self._serving: Serving | None = None
+        self._visit: Visit | None = None
+        # the first request waits until others have been looked for
+        self._hand.begin(None)
+
+    async def run(self) -> None:
+        """Share the limits. Whatever goes wrong, the lane goes on by itself."""
+        try:
+            if isinstance(self._place, Way):
+                await self._join(self._place)
+            else:
+                await self._find_and_share(self._place)
+        except Exception as error:  # noqa: BLE001 - an error here must not end the run, which needs nothing of this
+            self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {error}")
+            self._hand.end()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Leave the others."""
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
+        if self._visit is not None:
+            self._visit.link.end()
+
+    async def _join(self, way: Way) -> None:
+        """Share the limits of a run on another machine. As long as it is not there, the lane goes on by itself."""
+        while True:
+            visit = self._visit = Visit(self._party)
+            try:
+                await way.come(visit.link)
+            except NotLetInError as error:
+                self.tell_once(f"limits are not shared for now: {error}")
+                self._hand.end()
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self._hand.begin(None)
+                visit.begin()
+                await self.is_over(visit)
+
+    async def _find_and_share(self, seat: Seat) -> None:
+        instead: Mark | None = None
+        while True:
+            found = await self._find(seat, instead)
+            instead = None
+            if found is None:
+                self._hand.end()
+                await asyncio.sleep(AGAIN_S)
+            elif found.serves:
+                self._serving = Serving(self._party, seat, found)
+                await self._serving.until_replaced()
+                self.end()
+                self._hand.begin(None)
+            else:
+                forks.keep_from_children(found.end)
+                visit = self._visit = Visit(self._party)
+                await join(visit.link, found.end)
+                visit.begin()
+                instead = found.mark if await self.is_over(visit) else None
+
+    async def is_over(self, visit: Visit) -> bool:
+        """Wait until a visit is over. Return True if the run that serves says nothing and is to be replaced."""
+        await visit.over()
+        visit.link.end()
+        if visit.bye.reason:
+            self.tell_once(f"limits are not shared: {visit.bye.reason}")
+            self._hand.end()
+            await asyncio.sleep(AGAIN_S)
+        elif visit.silent:
+            self.tell_once("the run that shares its limits with this one says nothing: its open requests count no more")
+        self._hand.begin(None)
+        return visit.silent
+
+    async def _find(self, seat: Seat, instead: Mark | None) -> Found | None:
+        """Return a socket; None if there is none, which is told."""
+        until = self._clock.monotonic() + WELCOME_S
+        while True:
+            try:
+                return seat.find(instead)
+            except (NoFolderError, OSError) as error:
+                self.tell_once(f"limits are not shared with other runs: {error}")
+                return None
+            except FullError:
+                if self._clock.monotonic() > until:
+                    instead = seat.mark()
+                    until += WELCOME_S
+            except BusyError:
+                if self._clock.monotonic() > until:
+                    self.tell_once("limits are not shared with other runs: a lock of theirs does not become free")
+                    return None
+            await asyncio.sleep(_LOOK_S)
+
+    def tell_once(self, sentence: str) -> None:
+        """Tell the user something, once."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._tell(sentence)
