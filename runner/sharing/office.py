@@ -120,6 +120,8 @@ class Office:
             self._out(guest, asked)
         loop = asyncio.get_running_loop()
         guest.tasks = [loop.create_task(self._give(guest, standard=standard)) for standard in (False, True)]
+        for task in guest.tasks:
+            task.add_done_callback(lambda done: self._failed(guest, done))
         if len(self._guests) > self._expected:
             self._settled.set()
         self.broadcast()
@@ -136,6 +138,13 @@ class Office:
         if self._guests:
             self._bounds()
             self.broadcast()
+
+    def _failed(self, guest: Guest, task: asyncio.Task[None]) -> None:
+        """Let a run go that gets no further tickets because of an error here."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._note(f"limits are not shared with {guest.hello.name}: {type(error).__name__}: {error}")
+            self.leave(guest)
+            guest.gone()
 
     def close(self) -> None:
         """Give no further tickets."""

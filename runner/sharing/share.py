@@ -22,6 +22,7 @@ from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
+from runner.text import clean
 from runner.workers.joining import NotLetInError
 from runner.workers.link import Link, join
 
@@ -75,7 +76,7 @@ class Visit:
             self._over.set()
         else:
             if not self.welcome and (known := self._hand.known) is not None:
-                self._party.tell(f"limits are shared with {known.serves}: it has the same endpoint, model and key")
+                self._party.tell(f"limits are shared with {clean(known.serves, 100)}: it has the same endpoint, model and key")
             self.welcome = True
 
     def _lost(self, _: str | None) -> None:
@@ -160,7 +161,7 @@ class Share:
         await visit.over()
         visit.link.end()
         if visit.bye.reason:
-            self.tell_once(f"limits are not shared: {visit.bye.reason}")
+            self.tell_once(f"limits are not shared: {clean(visit.bye.reason, 300)}")
             self._hand.end()
             await asyncio.sleep(AGAIN_S)
         elif visit.silent:
