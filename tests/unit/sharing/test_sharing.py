@@ -14,6 +14,11 @@ from simulating import until
 
 from runner.engine.limits.headers import Seen
 from runner.sharing import folder, identity, seat
+from runner.sharing.elsewhere import VARIABLE, Host, Relay, Way
+from runner.sharing.messages import PROTOCOL, Hello, encode
+from runner.workers import tokens
+from runner.workers.link import Link
+from runner.workers.tokens import Token
 
 pytestmark = pytest.mark.anyio
 
@@ -312,3 +317,44 @@ def test_a_forked_child_keeps_no_socket(runtime: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert os.fstat(number)
     found.end.close()
+
+
+def token_in(folder_: Path) -> tuple[Path, str]:
+    file = next(folder_.glob("*.token"))
+    return file, file.read_text()
+
+
+async def test_a_run_elsewhere_shares_as_long_as_somebody_lets_it_in(runtime: Path) -> None:
+    told: list[str] = []
+    host = Host("127.0.0.1", runtime / "runner.db", {"XDG_RUNTIME_DIR": str(runtime)}, told.append)
+    await host.open()
+    address, (file, token) = told[0].rpartition(" ")[2], token_in(runtime)
+    one, other = Run(runtime), Run(Way(address, {VARIABLE: token}))
+    # the secret of another session, and an identity that nobody has here
+    stranger = Run(Way(address, {VARIABLE: Token(b"x" * 32, tokens.read(token).fingerprint).text}))
+    third = Run(Way(address, {VARIABLE: token}), same="cd" * 32)
+    async with ended(one, other, stranger, third):
+        await one.with_others(2)
+        await other.with_others(2)
+        other.send(2)
+        await other.out(2)
+        for alone, words in ((stranger, "its token may be of another run"), (third, "no run at this address has the same")):
+            await until(lambda alone=alone: len(alone.notes) == 1)  # type: ignore[misc]
+            assert words in alone.notes[0]
+            alone.send(1)
+            await alone.out(1)
+        host.close()
+        assert not file.exists()
+        await other.with_others(0)
+        other.send(3)
+        await other.out(5)
+        assert "limits are not shared for now" in other.notes[-1]
+
+
+async def test_an_identity_that_is_none_is_no_path(runtime: Path) -> None:
+    link = Link(lambda _: None, lambda _: None)
+    gone: list[Relay] = []
+    relay = Relay(link, {"XDG_RUNTIME_DIR": str(runtime)}, gone.append)
+    link.take(encode([Hello(PROTOCOL, "../" * 20 + "aaaa", "x")]))
+    assert gone == [relay]
+    assert link.ended
