@@ -3,6 +3,8 @@
 import asyncio
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -273,7 +275,8 @@ async def test_a_run_goes_on_by_itself_where_there_is_no_folder(runtime: Path, m
 
 
 def test_the_folder_is_that_of_this_user_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Path(f"/tmp/runner-{os.getuid()}")
+    monkeypatch.setattr(folder, "_ROOT", runtime)
+    other = runtime / f"runner-{os.getuid()}"
     assert folder.of({"XDG_RUNTIME_DIR": str(runtime)}) == runtime / "runner"
     assert (runtime / "runner").stat().st_mode & 0o777 == 0o700
     # a path that is too long, one that is none, one that others can enter, and one of somebody else
@@ -302,6 +305,16 @@ def test_a_socket_of_a_run_that_was_killed_is_taken_away(runtime: Path) -> None:
     assert found.serves
     assert [path.name for path in (runtime / "runner").glob("*.s")] == ["2222222222222222.s"]
     found.end.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder alone decides elsewhere")
+def test_a_connection_of_another_user_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert seat.is_own(one)
+        uid = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+        assert not seat.is_own(one)
 
 
 def test_a_forked_child_keeps_no_socket(runtime: Path) -> None:
