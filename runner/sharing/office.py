@@ -11,6 +11,7 @@ from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.shared_lane import KINDS
+from runner.frames import Batch
 from runner.sharing.all_runs import CommonLane, Ticket
 from runner.sharing.messages import (
     Ask,
@@ -31,7 +32,6 @@ from runner.sharing.messages import (
     Throttled,
     ToRun,
 )  # fmt: skip
-from runner.workers.link import Batch
 
 SETTLE_S = 0.5
 """Seconds for which a run that has taken over waits until the others have told it of their open requests."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from msgspec import DecodeError, structs
 
+from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
@@ -15,7 +16,6 @@ from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Seat, is_own
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
 from runner.text import clean
-from runner.workers.link import Link, join
 
 _FULL_S = 0.2
 """Seconds to wait where no file can be opened any more."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.engine.clock import Clock
 from runner.engine.limits.shared_lane import SharedLane
+from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
@@ -23,7 +24,6 @@ from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
 from runner.text import clean
-from runner.workers.link import Link, join
 
 if TYPE_CHECKING:
     from runner.sharing.elsewhere import Way

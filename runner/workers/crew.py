@@ -11,9 +11,9 @@ import anyio
 from runner.engine.stop import Stop
 from runner.entries import LateUsage
 from runner.errors import AttemptError, StoreError, UsageError
+from runner.frames import join
 from runner.pace import WorkerCounts
 from runner.text import plural
-from runner.workers.link import join
 from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
 from runner.workers.member import Member
 from runner.workers.protocol import BEAT_S, Done

@@ -13,13 +13,13 @@ from msgspec import structs
 
 from runner.engine.outcomes import conceal, partial_of
 from runner.errors import ProviderError, StreamError
+from runner.frames import Batch, Link
 from runner.interfaces import Decoder, Provider
 from runner.model import Completion, HttpCall, ServerSentEvent
 from runner.passing import PassingDecoder
 from runner.providers.http import HttpClient, HttpExchange
 from runner.text import Redactor, encodable_tree
 from runner.workers.faults import fault_of
-from runner.workers.link import Batch, Link
 from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
 from runner.workers.routes import MOST_ROUTES, filled, moved
 

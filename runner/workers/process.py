@@ -16,12 +16,12 @@ import uvloop
 
 from runner.config import plugins, way_out
 from runner.errors import UsageError
+from runner.frames import Link, join
 from runner.interfaces import Provider
 from runner.providers.http import HttpClient
 from runner.text import clean
 from runner.version import __version__
 from runner.workers.hands import Hands, Place
-from runner.workers.link import Link, join
 from runner.workers.protocol import (
     BEAT_S,
     DIE_S,

@@ -15,11 +15,11 @@ from sharing import SAME, Run
 from simulating import until
 
 from runner.engine.limits.headers import Seen
+from runner.frames import Link
 from runner.sharing import folder, identity, seat
 from runner.sharing.elsewhere import VARIABLE, Host, Relay, Way
 from runner.sharing.messages import PROTOCOL, Hello, encode
 from runner.workers import tokens
-from runner.workers.link import Link
 from runner.workers.tokens import Token
 
 pytestmark = pytest.mark.anyio

@@ -5,9 +5,9 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from runner.workers.protocol import MOST_BYTES
-
 _HEAD = 4
+MOST_BYTES = 64 << 20
+"""Bytes of a frame, at most, unless less is said."""
 
 
 class Link(asyncio.Protocol):
