@@ -19,13 +19,13 @@ from typing import NamedTuple, cast
 import uvloop
 
 from runner.errors import StreamError
+from runner.frames import Batch, Link, join
 from runner.model import Completion, Usage
 from runner.workers import tokens
 from runner.workers.door import split
 from runner.workers.faults import fault_of
 from runner.workers.hands import Hands
 from runner.workers.joining import _let_in
-from runner.workers.link import Batch, Link, join
 from runner.workers.process import Worker
 from runner.workers.protocol import Back, Done, Heard, Tries, Welcome, encode
 

@@ -71,6 +71,8 @@ def _configuration_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Itera
     before = os.environ.get("XDG_CONFIG_HOME")
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("configuration"))
     yield
+    # processes of xdist do not call what is registered for their exit
+    shutil.rmtree(_RUNTIME, ignore_errors=True)
     del os.environ["XDG_CONFIG_HOME"]
     if before is not None:
         os.environ["XDG_CONFIG_HOME"] = before

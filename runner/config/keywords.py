@@ -22,6 +22,9 @@ class CommonSettings(TypedDict, total=False):
     engine: str | None
     engine_address: str | None
     engine_options: str | Sequence[str] | None
+    share: bool | None
+    serve_limits: str | None
+    join: str | None
     rpm: float | None
     tpm: float | None
     input_tpm: float | None

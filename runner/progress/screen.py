@@ -37,7 +37,10 @@ class Look(NamedTuple):
 
 def lines(event: Progress, look: Look) -> list[str]:
     """Return the three lines, each at most as wide as the look says."""
-    return [_how_far(event, look), _how_fast(event, look), _painted(clean(why(event), look.columns), YELLOW, look)]
+    waiting, shared = why(event), sharing(event)
+    others = [f"limits shared by {shared:,} runs"] if shared else []
+    last = clean("; ".join([waiting, *others] if waiting else others), look.columns)
+    return [_how_far(event, look), _how_fast(event, look), _painted(last, YELLOW if waiting else "", look)]
 
 
 def _how_far(event: Progress, look: Look) -> str:
@@ -65,7 +68,6 @@ def _how_fast(event: Progress, look: Look) -> str:
     workers = event.pace.workers
     parts = [
         (f"{in_flight:4,}{of} open", ""),
-        *([(shared.removeprefix(", "), "")] if (shared := sharing(event)) else []),
         *([(f"{workers.live:3,} {'worker ' if workers.live == 1 else 'workers'}", "")] if workers is not None else []),
         (f"{rate(event.rows_per_s):>7} {'rows' if event.answers is None else 'answers'}/s", ""),
         # where there is not room for everything, money comes first
@@ -106,10 +108,9 @@ def open_requests(event: Progress) -> tuple[int, int]:
     return sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), ceiling)
 
 
-def sharing(event: Progress) -> str:
-    """Return a phrase about the runs that share the limits of this one; empty if there are none."""
-    most = max((lane.shared for lane in event.pace.lanes), default=0)
-    return f", limits shared by {most:,} runs" if most else ""
+def sharing(event: Progress) -> int:
+    """Return how many runs share the limits, this one included; 0 if it shares them with none."""
+    return max((lane.shared for lane in event.pace.lanes), default=0)
 
 
 def rate(per_s: float | None) -> str:

@@ -23,7 +23,8 @@ def line(event: Progress) -> str:
     words += f"; {in_flight:,} of {slots:,} open" if slots else f"; {in_flight:,} open"
     if event.pace.workers is not None:
         words += f" by {plural(event.pace.workers.live, 'worker')}"
-    words += screen.sharing(event)
+    if shared := screen.sharing(event):
+        words += f", limits shared by {shared:,} runs"
     words += f", {screen.rate(event.rows_per_s)} {'rows' if event.answers is None else 'answers'}/s"
     if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
         words += f", {screen.rate(event.requests_per_s)} requests/s"

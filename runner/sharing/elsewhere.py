@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import UsageError
+from runner.frames import Link, join
 from runner.sharing.folder import NoFolderError
 from runner.sharing.messages import MOST_BYTES, Bye, Hello, decode_from_run, encode
 from runner.sharing.seat import path_of
 from runner.workers import tokens
 from runner.workers.door import Door, split
 from runner.workers.joining import Joining, NotLetInError
-from runner.workers.link import Link, join
 from runner.workers.tokens import Token
 
 VARIABLE = "RUNNER_LIMITS_TOKEN"

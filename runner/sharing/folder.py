@@ -11,6 +11,7 @@ MOST = 100
 LOCK = "lock"
 """The one file that stays in the folder: who holds its lock decides which run serves, for a moment."""
 _OTHERS = 0o077
+_ROOT = Path("/tmp")  # noqa: S108 - the owner and the mode of what is made there are checked
 
 
 class NoFolderError(Exception):
@@ -27,7 +28,7 @@ def of(environment: Mapping[str, str]) -> Path:
     given = environment.get("XDG_RUNTIME_DIR", "")
     if given.startswith("/") and len(os.fsencode(given)) <= MOST - len("/runner/0123456789abcdef.s") and _is_own(Path(given)):
         return _made(Path(given, "runner"))
-    return _made(Path(f"/tmp/runner-{os.getuid()}"))  # noqa: S108 - its owner and its mode are checked
+    return _made(_ROOT / f"runner-{os.getuid()}")
 
 
 def _made(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from itertools import count
 from runner.admission import Permit
 from runner.engine.limits.ledger import FULL
 from runner.engine.limits.shared_lane import SharedLane
+from runner.frames import Batch
 from runner.model import Usage
 from runner.sharing.messages import (
     PROTOCOL,
@@ -29,7 +30,6 @@ from runner.sharing.messages import (
     Taken,
     Throttled,
 )  # fmt: skip
-from runner.workers.link import Batch
 
 MOST_ASKED = 512
 """Tickets that a lane asks for at once, at most."""

@@ -11,6 +11,7 @@ from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.shared_lane import KINDS
+from runner.frames import Batch
 from runner.sharing.all_runs import CommonLane, Ticket
 from runner.sharing.messages import (
     Ask,
@@ -31,7 +32,6 @@ from runner.sharing.messages import (
     Throttled,
     ToRun,
 )  # fmt: skip
-from runner.workers.link import Batch
 
 SETTLE_S = 0.5
 """Seconds for which a run that has taken over waits until the others have told it of their open requests."""
@@ -120,6 +120,8 @@ class Office:
             self._out(guest, asked)
         loop = asyncio.get_running_loop()
         guest.tasks = [loop.create_task(self._give(guest, standard=standard)) for standard in (False, True)]
+        for task in guest.tasks:
+            task.add_done_callback(lambda done: self._failed(guest, done))
         if len(self._guests) > self._expected:
             self._settled.set()
         self.broadcast()
@@ -136,6 +138,13 @@ class Office:
         if self._guests:
             self._bounds()
             self.broadcast()
+
+    def _failed(self, guest: Guest, task: asyncio.Task[None]) -> None:
+        """Let a run go that gets no further tickets because of an error here."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._note(f"limits are not shared with {guest.hello.name}: {type(error).__name__}: {error}")
+            self.leave(guest)
+            guest.gone()
 
     def close(self) -> None:
         """Give no further tickets."""

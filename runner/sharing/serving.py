@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from msgspec import DecodeError
+from msgspec import DecodeError, structs
 
+from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
@@ -14,7 +15,7 @@ from runner.sharing.office import Guest, Office
 from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Seat, is_own
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
-from runner.workers.link import Link, join
+from runner.text import clean
 
 _FULL_S = 0.2
 """Seconds to wait where no file can be opened any more."""
@@ -138,6 +139,7 @@ class Serving:
             link.end()
             return
         self._strangers.pop(link, None)
+        hello = structs.replace(hello, name=clean(hello.name, 100))
         office = self._office or self._open(None, 0)
         guest = Guest(hello, lambda messages: link.send(encode(messages)), link.abort, self._clock.monotonic())
         link.take = lambda frame: office.take(guest, decode_from_run(frame))
@@ -154,7 +156,7 @@ class Serving:
 
     def _look_who_is_left(self) -> None:
         office = self._office
-        if office is not None and office.settled and len(office.guests) == 1:
+        if office is not None and office.settled and all(guest is self._own for guest in office.guests):
             # nobody is left but this run, whose lane goes on by itself
             self._hand.known = office.known()
             office.close()
@@ -173,7 +175,7 @@ class Serving:
             loop.call_soon(self._hear, office, told)
 
         hello = self._hand.hello(party.identity, party.name)
-        own = self._own = Guest(hello, send, lambda: None, self._clock.monotonic())
+        own = self._own = Guest(hello, send, self._hand.end, self._clock.monotonic())
         office.enter(own, begins=known is None)
         return office
 
@@ -198,5 +200,5 @@ def take(hand: Hand, told: Sequence[ToRun], tell: Callable[[str], None], *, note
                 return message
             case _:
                 if note:
-                    tell(message.sentence)
+                    tell(clean(message.sentence, 300))
     return None

@@ -10,11 +10,12 @@ A run that is served looks again as soon as the one that serves has gone, or say
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from runner.engine.clock import Clock
 from runner.engine.limits.shared_lane import SharedLane
+from runner.frames import Link, join
 from runner.sharing import forks
-from runner.sharing.elsewhere import Way
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
 from runner.sharing.messages import MOST_BYTES, Beat, Bye, decode_to_run, encode
@@ -22,8 +23,10 @@ from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
-from runner.workers.joining import NotLetInError
-from runner.workers.link import Link, join
+from runner.text import clean
+
+if TYPE_CHECKING:
+    from runner.sharing.elsewhere import Way
 
 AGAIN_S = 5.0
 """Seconds after which a run that is alone against its will looks again."""
@@ -75,7 +78,7 @@ class Visit:
             self._over.set()
         else:
             if not self.welcome and (known := self._hand.known) is not None:
-                self._party.tell(f"limits are shared with {known.serves}: it has the same endpoint, model and key")
+                self._party.tell(f"limits are shared with {clean(known.serves, 100)}: it has the same endpoint, model and key")
             self.welcome = True
 
     def _lost(self, _: str | None) -> None:
@@ -89,7 +92,7 @@ class Share:
     """
 
     def __init__(
-        self, lane: SharedLane, identity: str, name: str, place: Seat | Way, clock: Clock, tell: Callable[[str], None]
+        self, lane: SharedLane, identity: str, name: str, place: "Seat | Way", clock: Clock, tell: Callable[[str], None]
     ) -> None:
         self._hand, self._place, self._clock = Hand(lane, clock.monotonic), place, clock
         self._tell, self._told = tell, set[str]()
@@ -102,10 +105,10 @@ class Share:
     async def run(self) -> None:
         """Share the limits. Whatever goes wrong, the lane goes on by itself."""
         try:
-            if isinstance(self._place, Way):
-                await self._join(self._place)
-            else:
+            if isinstance(self._place, Seat):
                 await self._find_and_share(self._place)
+            else:
+                await self._join(self._place)
         except Exception as error:  # noqa: BLE001 - an error here must not end the run, which needs nothing of this
             self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {error}")
             self._hand.end()
@@ -120,8 +123,11 @@ class Share:
         if self._visit is not None:
             self._visit.link.end()
 
-    async def _join(self, way: Way) -> None:
+    async def _join(self, way: "Way") -> None:
         """Share the limits of a run on another machine. As long as it is not there, the lane goes on by itself."""
+        # imported here: it knows all of the workers, and few sessions join others
+        from runner.workers.joining import NotLetInError
+
         while True:
             visit = self._visit = Visit(self._party)
             try:
@@ -160,7 +166,7 @@ class Share:
         await visit.over()
         visit.link.end()
         if visit.bye.reason:
-            self.tell_once(f"limits are not shared: {visit.bye.reason}")
+            self.tell_once(f"limits are not shared: {clean(visit.bye.reason, 300)}")
             self._hand.end()
             await asyncio.sleep(AGAIN_S)
         elif visit.silent:

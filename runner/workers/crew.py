@@ -9,10 +9,10 @@ import anyio
 
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, UsageError
+from runner.frames import join
 from runner.pace import WorkerCounts
 from runner.text import plural
 from runner.workers.late import BookLate, LateAnswers
-from runner.workers.link import join
 from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
 from runner.workers.member import Member
 from runner.workers.protocol import BEAT_S, Done

@@ -23,8 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import UsageError
+from runner.frames import Link
 from runner.workers import tokens
-from runner.workers.link import Link
 from runner.workers.protocol import encode
 from runner.workers.tokens import Token
 

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from runner.engine.outcomes import conceal, partial_of
 from runner.errors import AttemptError, ProviderError, StreamError, UsageError
+from runner.frames import Batch, Link
 from runner.interfaces import Decoder
 from runner.model import Completion, HttpCall, ServerSentEvent
 from runner.passing import PassingDecoder
@@ -19,7 +20,6 @@ from runner.providers.http import HttpExchange
 from runner.text import Redactor, encodable_tree
 from runner.workers.ends import End, Ends
 from runner.workers.faults import fault_of
-from runner.workers.link import Batch, Link
 from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
 from runner.workers.routes import MOST_ROUTES, filled
 

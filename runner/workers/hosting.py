@@ -11,11 +11,11 @@ from pathlib import Path
 from time import monotonic
 
 from runner.errors import UsageError
+from runner.frames import Link
 from runner.interfaces import Engine, Invitation
 from runner.text import clean
 from runner.workers.crew import Crew
 from runner.workers.door import Door
-from runner.workers.link import Link
 from runner.workers.local import RESTARTS, WITHIN_S
 from runner.workers.member import Member
 

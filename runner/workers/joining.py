@@ -10,9 +10,9 @@ from time import monotonic
 
 from runner.config import address
 from runner.errors import RunnerError, UsageError
+from runner.frames import Link
 from runner.workers import tokens
 from runner.workers.door import MOST_WORDS, Accepted, Answer, Challenge, decode_from_driver, host_name, split
-from runner.workers.link import Link
 from runner.workers.process import Worker, leave
 from runner.workers.protocol import encode
 from runner.workers.tokens import VARIABLE, Token

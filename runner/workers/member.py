@@ -4,12 +4,11 @@ import asyncio
 import secrets
 from typing import Literal, Protocol
 
+from runner.frames import MOST_BYTES, Batch, Link
 from runner.text import clean
 from runner.version import __version__
-from runner.workers.link import Batch, Link
 from runner.workers.protocol import (
     FULL_BYTES,
-    MOST_BYTES,
     PROTOCOL,
     Back,
     Beat,

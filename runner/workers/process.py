@@ -14,11 +14,11 @@ from typing import NoReturn
 import uvloop
 
 from runner.errors import UsageError
+from runner.frames import Link, join
 from runner.text import clean
 from runner.version import __version__
 from runner.workers.ends import Ends
 from runner.workers.hands import READ_S, Hands
-from runner.workers.link import Link, join
 from runner.workers.protocol import (
     BEAT_S,
     DIE_S,

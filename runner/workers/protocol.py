@@ -26,8 +26,6 @@ from runner.providers.http import Timeouts
 
 PROTOCOL = 2
 """Grows when a message changes. A driver and a worker that differ in it do not work together."""
-MOST_BYTES = 64 << 20
-"""Bytes of a frame, at most."""
 FULL_BYTES = 8 << 20
 """Bytes after which no further message is put into a frame."""
 BEAT_S = 1.0

@@ -1,6 +1,6 @@
 """For how long a worker and its driver have not heard each other, as the driver knows it."""
 
-from runner.workers.link import Link
+from runner.frames import Link
 from runner.workers.protocol import Beat
 from runner.workers.states import LOST_S
 

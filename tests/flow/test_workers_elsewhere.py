@@ -14,9 +14,9 @@ from processes import Simulated, Started, assert_clean, at, count, run, runner, 
 from simulating import until
 
 from runner.errors import UsageError
+from runner.frames import Link
 from runner.workers import door, joining, tokens
 from runner.workers.door import Answer, Challenge, Door
-from runner.workers.link import Link
 from runner.workers.protocol import encode
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")

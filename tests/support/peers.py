@@ -10,11 +10,11 @@ import msgspec
 
 from runner.engine.stop import Stop
 from runner.entries import LateUsage
+from runner.frames import join
 from runner.model import HttpCall
 from runner.providers.http import Timeouts
 from runner.version import __version__
 from runner.workers.crew import Crew
-from runner.workers.link import join
 from runner.workers.member import Member
 from runner.workers.protocol import PROTOCOL, Back, Beat, Bye, Hello, Setup, ToWorker, decode_for_worker, encode, fingerprint
 from runner.workers.work import Work

@@ -8,13 +8,13 @@ from typing import Self
 
 from runner.engine.stop import Stop
 from runner.entries import LateUsage
+from runner.frames import join
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.providers.http import Caps, Timeouts
 from runner.workers import process
 from runner.workers.client import RemoteClient
 from runner.workers.crew import Crew
-from runner.workers.link import join
 from runner.workers.member import Member
 from runner.workers.protocol import Setup
 from runner.workers.trial import Refuse, RemoteExchange

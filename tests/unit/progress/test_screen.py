@@ -6,7 +6,7 @@ import pytest
 from lanes import PAUSED, RETRYING, at, lane
 
 from runner.event_types import Progress
-from runner.progress import screen
+from runner.progress import screen, words
 from runner.progress.screen import Look
 
 
@@ -31,6 +31,13 @@ def test_the_three_lines_of_a_calm_run() -> None:
         "  41 of   48 open     12.3 rows/s     15.1 requests/s    1,234 tokens/s",
         "",
     ]
+
+
+def test_the_last_line_tells_of_runs_that_share_the_limits() -> None:
+    assert screen.lines(at(lane(shared=3)), Look(79))[2] == "limits shared by 3 runs"
+    both = screen.lines(at(lane(shared=2, waiting=PAUSED, blocked=True)), Look(119))[2]
+    assert both == f"{PAUSED}; limits shared by 2 runs"
+    assert "limits shared by 2 runs" in words.line(at(lane(shared=2)))
 
 
 @pytest.mark.parametrize("columns", [119, 79, 60, 40])

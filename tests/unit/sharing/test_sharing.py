@@ -3,6 +3,8 @@
 import asyncio
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,7 +15,12 @@ from sharing import SAME, Run
 from simulating import until
 
 from runner.engine.limits.headers import Seen
+from runner.frames import Link
 from runner.sharing import folder, identity, seat
+from runner.sharing.elsewhere import VARIABLE, Host, Relay, Way
+from runner.sharing.messages import PROTOCOL, Hello, encode
+from runner.workers import tokens
+from runner.workers.tokens import Token
 
 pytestmark = pytest.mark.anyio
 
@@ -268,7 +275,8 @@ async def test_a_run_goes_on_by_itself_where_there_is_no_folder(runtime: Path, m
 
 
 def test_the_folder_is_that_of_this_user_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Path(f"/tmp/runner-{os.getuid()}")
+    monkeypatch.setattr(folder, "_ROOT", runtime)
+    other = runtime / f"runner-{os.getuid()}"
     assert folder.of({"XDG_RUNTIME_DIR": str(runtime)}) == runtime / "runner"
     assert (runtime / "runner").stat().st_mode & 0o777 == 0o700
     # a path that is too long, one that is none, one that others can enter, and one of somebody else
@@ -299,6 +307,16 @@ def test_a_socket_of_a_run_that_was_killed_is_taken_away(runtime: Path) -> None:
     found.end.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder alone decides elsewhere")
+def test_a_connection_of_another_user_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert seat.is_own(one)
+        uid = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+        assert not seat.is_own(one)
+
+
 def test_a_forked_child_keeps_no_socket(runtime: Path) -> None:
     found = seat.Seat(SAME, {"XDG_RUNTIME_DIR": str(runtime)}).find()
     number = found.end.fileno()
@@ -312,3 +330,44 @@ def test_a_forked_child_keeps_no_socket(runtime: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert os.fstat(number)
     found.end.close()
+
+
+def token_in(folder_: Path) -> tuple[Path, str]:
+    file = next(folder_.glob("*.token"))
+    return file, file.read_text()
+
+
+async def test_a_run_elsewhere_shares_as_long_as_somebody_lets_it_in(runtime: Path) -> None:
+    told: list[str] = []
+    host = Host("127.0.0.1", runtime / "runner.db", {"XDG_RUNTIME_DIR": str(runtime)}, told.append)
+    await host.open()
+    address, (file, token) = told[0].rpartition(" ")[2], token_in(runtime)
+    one, other = Run(runtime), Run(Way(address, {VARIABLE: token}))
+    # the secret of another session, and an identity that nobody has here
+    stranger = Run(Way(address, {VARIABLE: Token(b"x" * 32, tokens.read(token).fingerprint).text}))
+    third = Run(Way(address, {VARIABLE: token}), same="cd" * 32)
+    async with ended(one, other, stranger, third):
+        await one.with_others(2)
+        await other.with_others(2)
+        other.send(2)
+        await other.out(2)
+        for alone, words in ((stranger, "its token may be of another run"), (third, "no run at this address has the same")):
+            await until(lambda alone=alone: len(alone.notes) == 1)  # type: ignore[misc]
+            assert words in alone.notes[0]
+            alone.send(1)
+            await alone.out(1)
+        host.close()
+        assert not file.exists()
+        await other.with_others(0)
+        other.send(3)
+        await other.out(5)
+        assert "limits are not shared for now" in other.notes[-1]
+
+
+async def test_an_identity_that_is_none_is_no_path(runtime: Path) -> None:
+    link = Link(lambda _: None, lambda _: None)
+    gone: list[Relay] = []
+    relay = Relay(link, {"XDG_RUNTIME_DIR": str(runtime)}, gone.append)
+    link.take(encode([Hello(PROTOCOL, "../" * 20 + "aaaa", "x")]))
+    assert gone == [relay]
+    assert link.ended

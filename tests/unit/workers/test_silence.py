@@ -11,8 +11,8 @@ from asking import PROGRAM_LOOP
 from peers import SECRETS, SETUP, Bye, paired
 from simulating import until
 
+from runner.frames import Link, join
 from runner.version import __version__
-from runner.workers.link import Link, join
 from runner.workers.process import STILL_S, Worker
 from runner.workers.protocol import PROTOCOL, Back, Beat, Cancel, Done, Route, Tries, Try, Welcome, decode_for_driver, encode
 from runner.workers.states import LOST_S, SUSPECT_S, State

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import cast
 
-from runner.workers.protocol import MOST_BYTES
-
 _HEAD = 4
+MOST_BYTES = 64 << 20
+"""Bytes of a frame, at most, unless less is said."""
 
 
 class Link(asyncio.Protocol):
