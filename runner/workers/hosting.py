@@ -41,6 +41,8 @@ class Hosting:
         self._starts: deque[float] = deque(maxlen=RESTARTS * max(1, count))
         self._watching: asyncio.Task[None] | None = None
         self._file: Path | None = None
+        # with which workers join; None: an engine starts them
+        self.command: str | None = None
 
     async def begin(self) -> None:
         """Listen, and have the engine place workers. Raises UsageError."""
@@ -49,7 +51,8 @@ class Hosting:
         self._write(self._file)
         join = f"runner worker --connect {where}"
         if self._engine is None:
-            self._tell(f"workers join with: {join} --token-file {shlex.quote(str(self._file))}")
+            self.command = f"{join} --token-file {shlex.quote(str(self._file))}"
+            self._tell(f"workers join with: {self.command}")
             return
         command = (sys.executable, "-P", "-m", "runner", "worker", "--connect", where)
         variables = tuple(self._crew.work.secrets)
