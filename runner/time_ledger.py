@@ -37,12 +37,14 @@ CAUSES: Mapping[str, str] = {
     # the first token takes longer than it did at best
     "first_token": "server_queue_s",
     "outage": "outage_s",
-    # a request waits to be sent, and an answer to be saved; rows are read, wait until a prefix is warm, or for their turn
+    # a request waits to be sent, and an answer to be saved; rows are read, wait until a prefix is warm, for their turn, or for
+    # workers that could send them
     "sending": "runner_s",
     "saving": "runner_s",
     "reading": "runner_s",
     "warming": "runner_s",
     "turn": "runner_s",
+    "workers": "runner_s",
     # no row is left that is not under way; whoever reads the results is slow; the program asks for nothing
     "end": "idle_s",
     "reader": "idle_s",

@@ -59,11 +59,27 @@ class Purse(Protocol):
         ...
 
 
-class Admitting:
-    """Lets requests out. purse: of the session; None: there is no budget. ways: where they can go, by number."""
+class Senders(Protocol):
+    """Who sends the requests of a client that does not send them itself."""
 
-    def __init__(self, sender: Sender, ways: Sequence[Way], stop: Stop, clock: Clock) -> None:
-        self._sender, self.ways, self._stop = sender, ways, stop
+    @property
+    def ready(self) -> bool:
+        """True if one of them can send another request; or if none ever will, which is told where it is to be sent."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until that is so."""
+        ...
+
+
+class Admitting:
+    """Lets requests out. purse: of the session; None: there is no budget. ways: where they can go, by number.
+
+    senders: None: the client sends by itself.
+    """
+
+    def __init__(self, sender: Sender, ways: Sequence[Way], stop: Stop, clock: Clock, senders: Senders | None = None) -> None:
+        self._sender, self.ways, self._stop, self._senders = sender, ways, stop, senders
         self._sleep, self._wall, self._clock = clock.sleep, clock.wall, clock.monotonic
         self.purse: Purse | None = None
         # what is reserved where there is no budget; None: nothing is
@@ -162,7 +178,22 @@ class Admitting:
             task.standing.admitted_at = None
 
     async def _acquired(self, task: Task) -> Permit:
-        """Wait for a permit. A row for which flex has had no capacity for long enough waits for one of the standard tier."""
+        """Wait for a permit, which uses up limits: not before somebody can send the request."""
+        if (senders := self._senders) is None:
+            return await self._of_lane(task)
+        while True:
+            if not senders.ready:
+                with task.lane.resting(task.standing, "workers"):
+                    await senders.wait()
+            permit = await self._of_lane(task)
+            if senders.ready:
+                return permit
+            # the last of them has gone meanwhile
+            task.lane.release(permit, unused=True)
+            task.standing.admitted_at = None
+
+    async def _of_lane(self, task: Task) -> Permit:
+        """Wait for a permit of the lane, of the standard tier if flex has had no capacity for the row for long enough."""
         most, until = task.item.request.params.max_tokens, task.standing.flex_until
         if until is not None:
             if (left_s := until - self._clock()) > 0:

@@ -76,7 +76,7 @@ class Attempts(Generic[E]):
         self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
         # what attempts hold that have not been saved yet, by key and number
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
-        self._admitting = Admitting(self._sender, self._ways, stop, clock)
+        self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
 
     def saved(self, entry: Entry) -> None:
         """Release the permit of an attempt that has been saved."""

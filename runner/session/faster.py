@@ -24,6 +24,7 @@ _OURS = {
     "saving": "answers waited to be saved: put the store on a local disk, with --db",
     "sending": "requests waited to be written to the store before they went out: put it on a local disk, with --db",
     "warming": "rows waited until a shared prefix was in the provider's cache: --no-warm-prefix sends them at once",
+    "workers": "rows waited for workers that could send them: start more, and earlier",
 }
 
 

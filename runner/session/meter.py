@@ -143,8 +143,8 @@ class Meter:
         if words is not None:
             lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
         workers: WorkerCounts | None = getattr(self.client, "workers", None)
-        if workers is not None and not workers.live:
-            lanes = tuple(structs.replace(lane, waiting="no worker is at work") for lane in lanes)
+        if (missing := getattr(self.client, "missing", None)) is not None:
+            lanes = tuple(structs.replace(lane, waiting=missing) for lane in lanes)
         left_s = self._left_s()
         return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=left_s, requests=self.requests, workers=workers)
 

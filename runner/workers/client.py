@@ -47,6 +47,19 @@ class RemoteClient:
         self._crew.work.base_urls = base_urls
 
     @property
+    def senders(self) -> Crew:
+        """Who sends the requests: none is to have a permit while they cannot."""
+        return self._crew
+
+    @property
+    def missing(self) -> str | None:
+        """Why no request goes out, if no worker is at work, a phrase."""
+        if self._crew.counts.live:
+            return None
+        how = self._hosting.command if self._hosting is not None else None
+        return f"waiting for workers: {how}" if how is not None else "waiting for workers"
+
+    @property
     def workers(self) -> WorkerCounts:
         """How many workers there are, by state."""
         return self._crew.counts

@@ -82,6 +82,16 @@ class Crew:
         """Return the worker with the fewest requests that may have another one; None if there is none now."""
         return _freest(self._members)
 
+    @property
+    def ready(self) -> bool:
+        """True if a worker may have another request; also if none ever will, so that nobody waits for it."""
+        return any(member.free for member in self._members) or not self._hopeful
+
+    async def wait(self) -> None:
+        """Wait until that is so."""
+        while not self.ready:
+            await self._changed.wait()
+
     async def freed(self) -> Member:
         """Wait for such a worker. Raises AttemptError if the run stops meanwhile, or has to because no worker is left."""
         while (member := self.free()) is None:

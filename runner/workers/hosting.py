@@ -1,6 +1,8 @@
 """Workers that come by themselves: the listener, the file with the token, and the engine that places them."""
 
 import asyncio
+import fcntl
+import glob
 import os
 import shlex
 import sys
@@ -41,15 +43,21 @@ class Hosting:
         self._starts: deque[float] = deque(maxlen=RESTARTS * max(1, count))
         self._watching: asyncio.Task[None] | None = None
         self._file: Path | None = None
+        # the number of the file as it is open, which keeps its lock
+        self._held: int | None = None
+        # with which workers join; None: an engine starts them
+        self.command: str | None = None
 
     async def begin(self) -> None:
         """Listen, and have the engine place workers. Raises UsageError."""
         where = await self._door.open()
+        remove_stale(self._store)
         self._file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
         self._write(self._file)
         join = f"runner worker --connect {where}"
         if self._engine is None:
-            self._tell(f"workers join with: {join} --token-file {shlex.quote(str(self._file))}")
+            self.command = f"{join} --token-file {shlex.quote(str(self._file))}"
+            self._tell(f"workers join with: {self.command}")
             return
         command = (sys.executable, "-P", "-m", "runner", "worker", "--connect", where)
         variables = tuple(self._crew.work.secrets)
@@ -64,9 +72,11 @@ class Hosting:
         try:
             # one of an earlier session that was killed
             file.unlink(missing_ok=True)
-            number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(number, "w", encoding="ascii") as out:
-                out.write(f"{self._door.token.text}\n")
+            self._held = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(self._held, f"{self._door.token.text}\n".encode())
+            # the lock ends with this process, however that ends
+            with suppress(OSError):
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UsageError(f"the token of the workers cannot be written to {file}: {error.strerror}") from error
 
@@ -108,6 +118,9 @@ class Hosting:
         if self._file is not None:
             with suppress(OSError):
                 self._file.unlink(missing_ok=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         if self._watching is not None:
             self._watching.cancel()
         if self._engine is not None:
@@ -116,3 +129,12 @@ class Hosting:
                     await self._engine.end()
             except Exception as error:  # noqa: BLE001 - an engine of a plug-in; the session has ended well
                 self._tell(f"the engine has not ended its workers: {clean(str(error) or 'it took too long', 300)}")
+
+
+def remove_stale(store: Path) -> None:
+    """Remove the tokens of sessions that were killed, which open nothing any more. Those of sessions that go on are locked."""
+    for file in store.parent.glob(f"{glob.escape(store.name)}.*.token"):
+        # a folder of a server that knows no locks keeps them
+        with suppress(OSError), file.open("rb") as found:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()

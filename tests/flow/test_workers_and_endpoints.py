@@ -221,3 +221,10 @@ def test_all_endpoints_with_a_wrong_key_stop_the_run_as_without_workers(tmp_path
         with pytest.raises(RunStoppedError) as caught:
             one.run(workers=1)
         assert caught.value.code == "auth"
+
+
+def test_workers_that_an_engine_places_send_to_each_endpoint(tmp_path: Path) -> None:
+    with desk(tmp_path, after(0.02, answer()), after(0.02, answer())) as one:
+        summary = one.run(workers=2, engine="local")
+        assert (summary.done, summary.failed, sum(one.asked())) == (20, 0, 20)
+        assert min(one.asked()) > 0

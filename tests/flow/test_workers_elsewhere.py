@@ -1,6 +1,7 @@
 """Workers that join a run at its listener: who is let in, who is not, and that nobody harms the run."""
 
 import asyncio
+import json
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -70,7 +71,7 @@ def test_workers_join_and_leave_while_the_run_goes(folder: Path) -> None:
 
 def test_a_run_that_waits_for_workers_ends_at_once_when_it_is_stopped(folder: Path, server: Simulated) -> None:
     with runner(*at(server, "--listen", "127.0.0.1", "--json"), cwd=folder) as process:
-        process.until(lambda: "no worker is at work" in process.out, "rows that wait")
+        process.until(lambda: "waiting for workers: runner worker --connect" in process.out, "rows that wait")
         process.signal(signal.SIGINT)
         ended = process.ended(20)
     assert_clean(ended)
@@ -271,3 +272,25 @@ async def test_tls_older_than_1_3_is_refused() -> None:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection(*where, ssl=old)
         assert not entered
+
+
+def test_no_request_uses_up_a_limit_while_no_worker_can_send_it(folder: Path, server: Simulated) -> None:
+    """Of 4 requests a minute, each is there for the worker that comes late, and none was taken before."""
+    with runner(*at(server, "--listen", "127.0.0.1", "--rpm", "4", "--json"), cwd=folder) as process:
+        process.until(lambda: "waiting for workers: runner worker --connect" in process.out, "rows that wait")
+        (file,) = folder.glob("*.token")
+        place = f"127.0.0.1:{file.suffixes[-2].removeprefix('.')}"
+        waiting = [json.loads(line) for line in process.out.splitlines()]
+        lanes = [lane for event in waiting if event["event"] == "progress" for lane in event["pace"]["lanes"]]
+        assert {lane["in_flight"] for lane in lanes} == {0}
+        with runner("worker", "--connect", place, "--token-file", str(file), cwd=folder) as worker:
+            process.until(lambda: count(folder / "runner.db") >= 1, "an answer")
+            worker.signal(signal.SIGKILL)
+            worker.ended()
+            process.until(lambda: '"live":0,"starting":0,"silent":0,"lost":1' in process.out, "the loss")
+        before = len(process.out)
+        process.until(lambda: process.out.count('"event":"progress"', before) > 2, "progress")
+        last = json.loads(process.out.splitlines()[-2 if not process.out.endswith("\n") else -1])
+        assert [lane["in_flight"] for lane in last["pace"]["lanes"]] == [0]
+        process.signal(signal.SIGINT)
+        assert process.ended().code == 130

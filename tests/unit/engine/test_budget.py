@@ -74,6 +74,26 @@ async def test_a_request_that_no_refund_makes_room_for_lets_the_others_pass() ->
     assert scene.budget.waiting == 0
 
 
+async def test_what_is_known_late_makes_room_unless_a_request_was_passed() -> None:
+    scene = Scene(Pot("max_cost", "cost", 10, used=6))
+    async with anyio.create_task_group() as group:
+        scene.budget.take(Amounts(4))
+        group.start_soon(scene.asks, "waits", 3)
+        await anyio.sleep(1)
+        scene.budget.correct(Amounts(6), Amounts(2))
+        await anyio.sleep(1)
+        assert scene.got == ["waits"]
+        # this one was passed: its row is out of its lane, and room for it would come too late
+        group.start_soon(scene.asks, "too large", 9)
+        await anyio.sleep(1)
+        scene.budget.correct(Amounts(2), Amounts(0))
+        await anyio.sleep(1)
+        assert (scene.got, scene.budget.pots[0].used) == (["waits"], 2)
+        scene.budget.correct(Amounts(0), Amounts(1))
+        assert scene.budget.pots[0].used == 3
+        group.cancel_scope.cancel()
+
+
 async def test_it_is_reached_once_nothing_is_held_and_not_even_the_smallest_fits() -> None:
     scene = Scene()
     assert scene.budget.take(Amounts(9))

@@ -14,7 +14,7 @@ from runner.workers.client import RemoteClient
 from runner.workers.faults import error_of, fault_of
 from runner.workers.held import HeldDecoder, HeldProvider
 from runner.workers.protocol import Cancel, Done, Heard, Tries
-from runner.workers.states import LOST_S, SUSPECT_S, State
+from runner.workers.states import LOST_S, START_S, SUSPECT_S, State
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +101,15 @@ async def test_a_worker_that_ends_before_its_hello_has_failed() -> None:
         peer.end()
         await until(lambda: peer.member.state is State.FAILED)
         assert peer.member.why == "it ended before it was ready"
+
+
+async def test_a_worker_that_says_nothing_has_failed_after_30_s() -> None:
+    async with paired() as peer:
+        assert START_S <= 30
+        peer.member.look(asyncio.get_running_loop().time() + START_S + 0.1)
+        assert (peer.member.state, peer.member.why) == (State.FAILED, "it was not ready within 30 s")
+        await until(lambda: bool(peer.told))
+        assert "could not start: it was not ready within 30 s" in peer.told[0]
 
 
 @pytest.mark.parametrize("frame", [b"\xc1", b"\x93\x63", b"", b"\x92\x06\x01"], ids=repr)
