@@ -3,7 +3,7 @@
 Both servers are simulators with a limit of open requests, in processes of their own. The second is four times slower. It is
 killed and started again while the run goes. In each phase the answers a second are compared with what the servers that are up
 can do: their limits of open requests, divided by the time of an answer of theirs, as this run itself has measured it. Of an
-answer that began before the phase, or ended after it, its part within counts: answers of the slow server come in waves.
+answer that began before the phase, or ended after it, the part within counts: answers of the slow server come in waves.
 """
 
 import argparse
@@ -27,8 +27,6 @@ SLOTS = 24
 SLOWER = 4
 CHUNKS = 20
 CHUNK_S = 0.02
-LONGEST_S = 120.0
-"""No answer takes longer."""
 EDGE_S = 2.0
 """Seconds after a change that belong to no phase: those in which slots open one after the other, and answers are under way."""
 
@@ -112,18 +110,25 @@ def figures(phases: Sequence[Phase], store: Path) -> list[Figure]:
     """Return the figures of a run."""
     usual = {}
     for url in phases[0].up:
-        spans = [span for (span,) in _fetch(store, "SELECT duration_s FROM attempts WHERE endpoint = ? AND status = 200", url)]
+        spans = [
+            span for (span,) in _fetch(store, "SELECT duration_s FROM attempts WHERE endpoint = ? AND error_code IS NULL", url)
+        ]
         usual[url] = statistics.fmean(spans)
     found = []
     for phase in phases:
         begin, end = phase.begin + EDGE_S, phase.end
-        query = "SELECT started_at, duration_s FROM attempts WHERE error_code IS NULL AND started_at BETWEEN ? AND ?"
-        spans = [span for span in _fetch(store, query, begin - LONGEST_S, end) if span[0] + span[1] > begin]
-        number = sum((min(end, start + took) - max(begin, start)) / took for start, took in spans)
+        number = sum(_seconds(store, url, begin, end) / usual[url] for url in phase.up)
         able = sum(SLOTS / usual[url] for url in phase.up)
         found.append(Figure(f"used, {phase.name}", 100 * number / (end - begin) / able, "%", at_least=95))
     ((failed,),) = _fetch(store, "SELECT count(*) FROM items WHERE status = 'failed'")
     return [*found, Figure("rows failed", failed, at_most=0)]
+
+
+def _seconds(store: Path, url: str, begin: float, end: float) -> float:
+    """Return the seconds within a phase of all requests that a server answered, or that broke off after it only."""
+    query = "SELECT started_at, started_at + duration_s, error_code IS NULL FROM attempts WHERE endpoint = ? AND started_at < ?"
+    spans = _fetch(store, query, url, end)
+    return sum(min(end, to) - max(begin, since) for since, to, answered in spans if to > begin and (answered or to > end))
 
 
 def main() -> int:
