@@ -9,6 +9,7 @@ from fleets import NOBODY, REFUSED, Fleet
 from virtual import BACKEND
 
 from runner.admission import Permit
+from runner.engine.limits.roster import Member
 from runner.errors import AttemptTimeoutError
 from runner.model import Attempt
 
@@ -305,3 +306,13 @@ async def test_a_pause_of_the_only_endpoint_in_service_is_what_rows_wait_for() -
         await anyio.sleep(10)
         group.cancel_scope.cancel()
     assert fleet.lanes.ledger.read().free["pause"] > 8
+
+
+async def test_the_most_slots_are_those_of_the_endpoints_that_get_requests() -> None:
+    # there is room for more, as some may come
+    fleet = Fleet({}, {}, each=4)
+    assert fleet.lanes.ceiling == 8
+    fleet.roster.join(Member(number=2, name="e2"))
+    assert fleet.lanes.ceiling == 12
+    fleet.roster.take_out(fleet.roster.members[0], "gone")
+    assert fleet.lanes.ceiling == 8
