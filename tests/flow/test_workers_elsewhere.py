@@ -197,7 +197,7 @@ async def test_an_answer_that_was_heard_once_lets_nobody_in_again() -> None:
     ids=["plain HTTP", "half a hello", "rubbish"],
 )
 async def test_rubbish_is_cut_off(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(door, "PATIENCE_S", 1.0)
     async with opened() as (found, where, entered):
         reader, writer = await asyncio.open_connection(*where)
         writer.write(said)
