@@ -12,6 +12,7 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -42,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.limit is not None and options.limit < 1:
         parser.error("--limit must be at least 1")
-    entries = list(collect(Path(sysconfig.get_path("stdlib"))))[: options.limit]
+    entries = list(islice(collect(Path(sysconfig.get_path("stdlib"))), options.limit))
     content = "".join(f"{row(entry)}\n" for entry in entries).encode()
     write(options.output, content)
     words = [len(entry.text.split()) for entry in entries]

@@ -64,7 +64,8 @@ async def _let_in(link: Link, place: tuple[str, int], token: Token) -> None:
                 await Joining(link, token).done(place)
                 return
         except TimeoutError:
-            why = "it does not answer"
+            # the time of the last try may be short, and what an earlier one was told says more
+            why = why or "it does not answer"
         except (OSError, ssl.SSLError) as error:
             why = str(error.strerror or error)
         link.renew()

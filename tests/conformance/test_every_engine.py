@@ -70,7 +70,7 @@ async def watched(engine: Engine) -> AsyncIterator[list[str]]:
             yield notices
         finally:
             await engine.end()
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 await ended.wait()
 
 

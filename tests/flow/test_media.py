@@ -246,7 +246,7 @@ def test_python_gives_files_too(folder: Path, shown: Shown, address: str, monkey
     monkeypatch.setattr(sending, "ROOM_BYTES", 1)
     shown.refuse = 1
     write(folder, *({"prompt": prompt, "photo": "1.png"} for prompt in "abc"))
-    options = {"images": "photo", "files_root": "media", "concurrency": 2, "deadline": "20s"}
+    options = {"images": "photo", "files_root": "media", "concurrency": 2, "deadline": "2m"}
     assert runner.run("p.jsonl", model="m", base_url=address, **options).done == 3
     assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 4
     result = next(runner.results())

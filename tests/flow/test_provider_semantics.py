@@ -397,11 +397,11 @@ def test_p4_a_deadline_ends_a_session_and_the_next_one_goes_on(make: Callable[..
     case = make(60)
     slow = stream(delta("Hello"), 0.2, finish(), DONE)
     with in_thread(RawServer(slow)) as server:
-        ended = case.run(server.base_url, "--concurrency", "2", "--deadline", "1.5")
+        ended = case.run(server.base_url, "--concurrency", "2", "--deadline", "4")
         assert_stopped(ended, "the deadline of")
         done = case.statuses()["done"]
         # what was out when it passed has come in
-        assert 2 <= done == len(server.requests) < 60
+        assert 1 <= done == len(server.requests) < 60
         server.answers = openai_answer()
         # the stored deadline is short; a busy machine may need longer than that for the rest
         assert api.resume(db=case.store, deadline=120).finished
@@ -597,7 +597,7 @@ def shrinking(dialect: str, case: Case) -> None:
         return Reply((first.removesuffix(b"\r\n") + lines.encode() + b"\r\n", *rest))
 
     with in_thread(RawServer(answers)) as server:
-        ended = case.run(base_url(server, dialect), "--deadline", "6", "--max-concurrency", "8", dialect=dialect)
+        ended = case.run(base_url(server, dialect), "--deadline", "10", "--max-concurrency", "8", dialect=dialect)
         assert_stopped(ended, "deadline")
         after = [one.at - shrunk[0] for one in server.requests if one.at > shrunk[0] + 0.5]
     # two a second, where it had been many more; and two seconds' worth of grace

@@ -119,8 +119,9 @@ def test_a_terminal_asks(sent: Path, env: dict[str, str], proxy: RawServer, answ
 
 def test_no_proxy_with_a_port(sent: Path, env: dict[str, str], proxy: RawServer) -> None:
     (sent / "prompts.toml").unlink()
-    named = ("--base-url", "http://far.example:8000/v1", "--model", "m", "--deadline", "2")
-    past = run("run", "prompts.jsonl", *named, cwd=sent, env={**env, "no_proxy": "far.example:8000"})
+    named = ("--base-url", "http://far.example:8000/v1", "--model", "m")
+    # nothing is there
+    past = run("run", "prompts.jsonl", *named, "--deadline", "2", cwd=sent, env={**env, "no_proxy": "far.example:8000"})
     assert past.code == 3, past
     assert "through the proxy" not in past.out
     assert proxy.connections == 0

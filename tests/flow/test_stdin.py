@@ -90,7 +90,7 @@ def test_refused_in_one_sentence(tmp_path: Path) -> None:
         ["sh", "-c", 'exec "$0" -m runner run - --provider simulator <&-', sys.executable],
         cwd=tmp_path,
         capture_output=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert closed.returncode == 2
@@ -233,7 +233,9 @@ def test_whatever_flows_is_kept_like_standard_input(tmp_path: Path, way: str) ->
 def test_a_pipe_that_is_refused_is_called_by_its_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     script = "(echo '{oops' > pipe &) ; exec \"$0\" -m runner run pipe --provider simulator --strict"
-    refused = subprocess.run(["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    refused = subprocess.run(
+        ["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, timeout=HANG_S, check=False
+    )
     assert refused.returncode == 2
     assert f"runner: {tmp_path / 'pipe'}: 1 broken row, and --strict was given: line 1: " in refused.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

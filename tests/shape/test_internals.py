@@ -90,23 +90,21 @@ def _may_be_taken(module: str, name: str) -> bool:
     return name in DOCUMENTED[root] or not isinstance(getattr(importlib.import_module(root), name), ModuleType)
 
 
-@pytest.mark.parametrize("name", ABOVE)
-def test_a_module_uses_libraries_as_they_are_documented(name: str) -> None:
-    found = sorted(set(below(tree_of(name))))
-    assert not found, f"{name} uses {found}, which belongs into an {INTERNALS} module of its room, with a test ({RECORD})"
+def test_each_module_uses_libraries_as_they_are_documented() -> None:
+    assert len(ABOVE) > 100
+    used = {name: found for name in ABOVE if (found := sorted(set(below(tree_of(name)))))}
+    assert used == {}, f"what they use belongs into an {INTERNALS} module of their room, with a test ({RECORD})"
 
 
-@pytest.mark.parametrize("name", ABOVE)
-def test_a_class_touches_nothing_private_of_what_it_inherits(name: str) -> None:
-    for cls in _classes(name):
+def test_a_class_touches_nothing_private_of_what_it_inherits() -> None:
+    for name, cls in _classes():
         foreign = foreign_names(cls)
         used = {attr for attr in _on_self(name, cls.__name__) if attr.startswith("_") and not attr.startswith("__")}
         assert not used & foreign, f"{name}.{cls.__name__} uses {sorted(used & foreign)} of a library it inherits from ({RECORD})"
 
 
-@pytest.mark.parametrize("name", ABOVE)
-def test_a_class_uses_of_an_internals_class_only_what_that_names(name: str) -> None:
-    for cls in _classes(name):
+def test_a_class_uses_of_an_internals_class_only_what_that_names() -> None:
+    for name, cls in _classes():
         ours = [base for base in cls.__mro__ if base.__module__.startswith("runner.")]
         if not any(base.__module__.endswith(INTERNALS) for base in ours):
             continue
@@ -125,10 +123,11 @@ def test_an_internals_module_has_a_test_and_stands_in_the_record(name: str) -> N
     assert f"from {room} import {short}\n" in (ROOT / test).read_text(encoding="utf-8")
 
 
-def _classes(name: str) -> list[type]:
-    """Find the classes of a module that inherit from a library's."""
-    own = (value for value in vars(module_of(name)).values() if isinstance(value, type) and value.__module__ == name)
-    return [cls for cls in own if any(map(is_foreign, cls.__mro__))]
+def _classes() -> Iterator[tuple[str, type]]:
+    """Yield the classes that inherit from a library's, each with its module."""
+    for name in ABOVE:
+        own = (value for value in vars(module_of(name)).values() if isinstance(value, type) and value.__module__ == name)
+        yield from ((name, cls) for cls in own if any(map(is_foreign, cls.__mro__)))
 
 
 def _on_self(module: str, name: str) -> set[str]:

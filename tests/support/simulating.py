@@ -83,7 +83,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
 
 async def until(reached: Callable[[], bool]) -> None:
     """Wait for what happens on the other side of a socket; the limit only keeps a broken test from hanging."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not reached():  # noqa: ASYNC110 - the other side has no event to wait for
             await asyncio.sleep(0.001)
 

@@ -73,7 +73,7 @@ async def test_who_is_cancelled_at_the_moment_of_its_turn_passes_it_on(again: bo
     await anyio.wait_all_tasks_blocked()
     gate.leave()
     hurried.cancel()
-    await asyncio.wait([hurried, patient], timeout=5)
+    await asyncio.wait([hurried, patient], timeout=60)
     patient.cancel()
     assert (hurried.cancelled(), seen) == (True, ["patient"])
     assert not gate.busy
