@@ -7,6 +7,8 @@ from time import monotonic
 from typing import cast
 
 _HEAD = 4
+_SMALL = 1 << 16
+"""Bytes of a frame up to which a copy is cheaper than a second write."""
 MOST_BYTES = 64 << 20
 """Bytes of a frame, at most, unless less is said."""
 
@@ -35,29 +37,45 @@ class Link(asyncio.Protocol):
         """Take the frames that are whole now."""
         now = monotonic()
         self.gap_s, self.read_at = max(self.gap_s, now - self.read_at), now
-        buffer = self._buffer
-        buffer += data
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
+        at = self._take_whole(source)
+        if source is data:
+            # nearly always it is whole frames
+            self._buffer += data[at:]
+        else:
+            del self._buffer[:at]
+
+    def _take_whole(self, source: bytes | bytearray) -> int:
+        """Take the frames that are whole. Return how many bytes they are."""
         at = 0
         try:
-            while not self.ended and len(buffer) - at >= _HEAD:
-                length = int.from_bytes(buffer[at : at + _HEAD], "little")
+            while not self.ended and len(source) - at >= _HEAD:
+                length = int.from_bytes(source[at : at + _HEAD], "little")
                 if length > self.most:
                     self.end(f"it sent a frame of {length:,} bytes")
                     break
-                if len(buffer) - at < _HEAD + length:
+                if len(source) - at < _HEAD + length:
                     break
                 at += _HEAD
-                frame = bytes(buffer[at : at + length])
+                frame = bytes(source[at : at + length])
                 at += length
                 self.take(frame)
         except Exception as error:  # noqa: BLE001 - whatever the other side sends must not end this one
             self.end(f"it sent what cannot be read ({type(error).__name__}: {error})")
-        del buffer[:at]
+        return at
 
     def send(self, frame: bytes) -> None:
         """Send a frame. Nothing happens if the stream has ended."""
         if self._transport is not None and not self.ended:
-            self._transport.writelines((len(frame).to_bytes(_HEAD, "little"), frame))
+            head = len(frame).to_bytes(_HEAD, "little")
+            if len(frame) <= _SMALL:
+                # one write, and one record of TLS
+                self._transport.write(head + frame)
+            else:
+                self._transport.writelines((head, frame))
 
     def end(self, why: str | None = None) -> None:
         """End the stream. What was sent still goes out, as far as the other side reads it."""

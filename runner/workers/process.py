@@ -148,16 +148,20 @@ class Worker:
     async def _beat(self) -> None:
         # coming in may have taken long
         self._beat_at = monotonic()
+        pause_s = BEAT_S
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(pause_s)
             now = monotonic()
+            deaf_s, planned_s = now - self.link.read_at, pause_s
+            # a worker that hears nothing says so often, as its driver is to know it in time
+            pause_s = BEAT_S if deaf_s < 2 * BEAT_S else BEAT_S / 4
             gap_s, self._beat_at = now - self._beat_at, now
             if gap_s > STILL_S:
                 self._end(_stood_still(gap_s))
-            elif now - self.link.read_at > DIE_S:
+            elif deaf_s > DIE_S:
                 self._end(f"nothing was heard of the driver for {DIE_S:g} s")
             elif not self._ended.done():
-                self.link.send(encode(Beat(process_time(), max(0.0, gap_s - BEAT_S), self._out, now - self.link.read_at)))
+                self.link.send(encode(Beat(process_time(), max(0.0, gap_s - planned_s), self._out, deaf_s)))
 
 
 def _stood_still(seconds: float) -> str:

@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_costs_what_was_out_and_no_row(tmp_path: Path, s
 
 
 def test_a_worker_that_stands_still_is_given_up_and_ends_when_it_wakes(tmp_path: Path, slow: Simulated) -> None:
-    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "row {number}"}}\n' for number in range(2000)))
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "row {number}"}}\n' for number in range(2_000)))
     loss = "error_code = 'worker_lost'"
     with runner(*at(slow, "--workers", "2", "--concurrency", "8", "--json"), cwd=tmp_path) as process:
         process.until(lambda: len(workers_of(process)) == 2 and count(tmp_path / "runner.db") > 4, "answers of two workers")
@@ -99,6 +99,7 @@ def test_a_worker_that_stands_still_is_given_up_and_ends_when_it_wakes(tmp_path:
         until(lambda: not alive(frozen), "the end of the worker that stood still")
         # too late for the rows, but not for the books: what it had sent, and what it had not
         process.until(lambda: count(store, "attempts", f"{loss} AND sent AND input_tokens IS NULL") == 0, "late usage")
+        # it has more rows than it needs, so that it does not end before all this has happened
         process.signal(signal.SIGINT)
         ended = process.ended()
     assert_clean(ended)
@@ -108,6 +109,7 @@ def test_a_worker_that_stands_still_is_given_up_and_ends_when_it_wakes(tmp_path:
     ((tokens,),) = rows(store, "SELECT sum(output_tokens) FROM attempts")
     assert summary["output_tokens"] == tokens
     assert (ended.code, count(store, where="status = 'failed'")) == (130, 0), ended
+    assert count(store, "attempts") == count(store, where="status = 'done'") + count(store, "attempts", loss)
 
 
 def test_no_worker_outlives_a_driver_that_is_killed(tmp_path: Path, slow: Simulated) -> None:
