@@ -27,7 +27,7 @@ from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
-from runner.session import budgeting, pricing, shaped, to_finish, together, wiring
+from runner.session import budgeting, in_store, pricing, shaped, to_finish, together, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
@@ -41,7 +41,6 @@ from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
-from runner.store import by_endpoint, early
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
@@ -279,20 +278,11 @@ class Working:
             cost_now=costs(self._books.now, None)["cost"],
             time=with_advice(self._noting.time()),
             **costs(money, self._projected(money, now, more.get("left", 0))),
-            **self._of_store(),
+            **in_store.told(
+                self._store, ended_early=stats.ended_early or self._before.attempted, several=self._fleet is not None
+            ),
             **more,
         )
-
-    def _of_store(self) -> dict[str, Any]:
-        """Return what the store tells: what ending answers early has saved, and what each of several endpoints has done."""
-        found, of = early.told(early.NOTHING), (self._store.path, self._store.run_id)
-        # without it, the summary says less
-        with suppress(StoreError):
-            if self._fleet is not None:
-                found["endpoints"] = by_endpoint.read(*of)
-            if self._stats.ended_early or self._before.attempted:
-                found |= early.told(early.read(*of))
-        return found
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 
 import anyio
@@ -80,17 +80,22 @@ class Crew:
 
     def free(self) -> Member | None:
         """Return the worker with the fewest requests that may have another one; None if there is none now."""
-        return _freest(self._members)
+        # called for each request
+        found, least = None, sys.maxsize
+        for member in self._members:
+            if (out := len(member.trials)) < least and member.free:
+                found, least = member, out
+        return found
 
     @property
     def ready(self) -> bool:
         """True if a worker may have another request; also if none ever will, so that nobody waits for it."""
-        return any(member.free for member in self._members) or not self._hopeful
+        return any(member.free for member in self._members) or not self._hopeful()
 
     async def wait(self) -> None:
         """Wait until that is so."""
         while not self.ready:
-            await self._changed.wait()
+            await self._change()
 
     async def freed(self) -> Member:
         """Wait for such a worker. Raises AttemptError if the run stops meanwhile, or has to because no worker is left."""
@@ -290,12 +295,3 @@ class Crew:
             entry[0].kill()
         if entry is None and member is not self._members[-1]:
             self._members.remove(member)
-
-
-def _freest(members: Iterable[Member]) -> Member | None:
-    """Return the one with the fewest requests that may have another one; None if there is none. Called for each request."""
-    found, least = None, sys.maxsize
-    for member in members:
-        if (out := len(member.trials)) < least and member.free:
-            found, least = member, out
-    return found

@@ -8,7 +8,7 @@ import pytest
 from asking import PROGRAM_LOOP
 from simulating import until
 
-from runner.workers.link import Link, join
+from runner.frames import Link, join
 
 pytestmark = pytest.mark.anyio
 FRAMES = [b"", b"a", b"b" * 70_000, b"c" * 3, b"d" * 300_000, b"e"]
