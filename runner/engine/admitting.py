@@ -79,7 +79,8 @@ class Admitting:
     """
 
     def __init__(self, sender: Sender, ways: Sequence[Way], stop: Stop, clock: Clock, senders: Senders | None = None) -> None:
-        self._sender, self.ways, self._stop, self._senders = sender, ways, stop, senders
+        self._sender, self.ways, self._stop = sender, ways, stop
+        self._acquired = self._of_lane if senders is None else partial(self._sendable, senders)
         self._sleep, self._wall, self._clock = clock.sleep, clock.wall, clock.monotonic
         self.purse: Purse | None = None
         # what is reserved where there is no budget; None: nothing is
@@ -177,10 +178,8 @@ class Admitting:
             task.lane.release(permit, unused=True)
             task.standing.admitted_at = None
 
-    async def _acquired(self, task: Task) -> Permit:
+    async def _sendable(self, senders: Senders, task: Task) -> Permit:
         """Wait for a permit, which uses up limits: not before somebody can send the request."""
-        if (senders := self._senders) is None:
-            return await self._of_lane(task)
         while True:
             if not senders.ready:
                 with task.lane.resting(task.standing, "workers"):
