@@ -13,7 +13,7 @@ from several import UNAUTHORIZED, answer, desk
 from simulating import until
 from test_workers_elsewhere import opened, place_of
 
-from runner.frames import Link
+from runner.frames import MOST_BYTES, Link
 from runner.model import Completion, HttpCall, Usage
 from runner.providers.dialects import openai
 from runner.providers.http import Timeouts
@@ -23,7 +23,7 @@ from runner.workers.door import Challenge
 from runner.workers.hands import _plain
 from runner.workers.hosting import remove_stale
 from runner.workers.process import STILL_S, Worker
-from runner.workers.protocol import MOST_BYTES, PROTOCOL, Done, Welcome, encode
+from runner.workers.protocol import PROTOCOL, Done, Welcome, encode
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
