@@ -113,12 +113,13 @@ def test_every_rule_can_be_broken(session: Session, rule: str) -> None:
     assert rule in "\n".join(judge.after_session(BROKEN[rule](session)))
 
 
-BILL = Bill(items=3, requests=7, attempts=5, retries=2, kills=1, slots=2, duplicates=0)
+BILL = Bill(items=3, requests=7, attempts=5, retries=2, unsure=0, kills=1, slots=2, duplicates=0)
 END = held(0, 1, 2, extra={9: FAILED, 10: FAILED})._replace(finished=True)
 
 
 def test_an_end_that_is_as_it_should_be() -> None:
     assert BILL.bound == 3 + 2 + 1 * 2
+    assert BILL._replace(unsure=4).bound == BILL.bound + 4
     assert list(judge.at_the_end(BILL, END, frozenset({"row-2"}))) == []
 
 
