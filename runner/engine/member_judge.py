@@ -27,6 +27,9 @@ class MemberJudge(Judge):
         verdict = super().verdict(error, model, now)
         if verdict != "stop" or error.code in _OF_ALL:
             return verdict
+        if self._passes_on(error):
+            # that it refuses the content of all rows shows no wrong setting: the fallback is asked each time
+            return "fail"
         if not error.sent and error.verdict == "retry":
             return "retry" if any(peer.waits(now) for peer in self._peers if peer is not self) else "stop"
         if error.code == "not_found" and model != self._model:
@@ -50,8 +53,10 @@ class MemberJudge(Judge):
 
     def holds(self, error: AttemptError, model: str, size: int, *, patient: bool) -> bool:
         """Return True if a row that is to fail is held: its content may be asked of a fallback, or as with one endpoint."""
-        passes_on = error.code == "content_policy" and self._roster.passes_on(self._member)
-        return passes_on or super().holds(error, model, size, patient=patient)
+        return self._passes_on(error) or super().holds(error, model, size, patient=patient)
+
+    def _passes_on(self, error: AttemptError) -> bool:
+        return error.code == "content_policy" and self._roster.passes_on(self._member)
 
     def _leave_out(self, error: AttemptError) -> None:
         self._roster.take_out(self._member, error.code)

@@ -94,7 +94,7 @@ def keep_watch(
     if job.deadline is not None:
         group.start_soon(keep_deadline, job.deadline, start, stop, lanes)
     if fleet is not None:
-        group.start_soon(fleet.watch)
+        group.start_soon(fleet.watch, stop)
 
 
 async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lanes) -> None:

@@ -20,6 +20,7 @@ from runner.engine.limits import Limits
 from runner.engine.limits.fleets import FleetLanes
 from runner.engine.limits.roster import Member, Roster
 from runner.engine.member_judge import MemberJudge
+from runner.engine.stop import Stop
 from runner.engine.way import Way
 from runner.errors import RunnerError, UsageError
 from runner.interfaces import Client, Decoder, Heard, Provider
@@ -120,8 +121,11 @@ class Fleet:
 
     # -- the list
 
-    async def watch(self) -> None:
-        """Read a list of endpoints again and again, and see whether one is silent. At its end, close what was opened."""
+    async def watch(self, stop: Stop) -> None:
+        """Read a list of endpoints again and again, and see whether one is silent. At its end, close what was opened.
+
+        stop: once it is requested, no endpoint gets further requests, and what is open at a silent one may still be answered.
+        """
         try:
             changing = fleet.changing(self._job)
             wait_s = LOOK_UP_S if any(one.startswith(SRV) for one in self._job.base_urls) else LOOK_S
@@ -129,7 +133,7 @@ class Fleet:
             while True:
                 await anyio.sleep(LOOK_S)
                 now = anyio.current_time()
-                if now - looked_at < LATE * LOOK_S:
+                if now - looked_at < LATE * LOOK_S and not stop.requested:
                     # else this process has stood still, and what has come meanwhile is not read yet
                     self.lanes.look()
                 if changing and now - listed_at >= wait_s:

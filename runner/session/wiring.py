@@ -105,7 +105,11 @@ def informed(
     if endpoint.base_url is not None:
         unkeyed = job.api_key_env == NO_KEY
         variable = "api_key_env" if unkeyed else job.api_key_env or provider_of(job, os.environ).KEY_ENV
-        missing = "is empty" if unkeyed else credentials.missing(variable, os.environ) or "is not set"
+        missing = (
+            "is empty, and must name the variable of a key"
+            if unkeyed
+            else credentials.missing(variable, os.environ) or "is not set"
+        )
         key = endpoint.key.reveal() if endpoint.key is not None else None
         by = _bearer(job) if key is None else None
         destination = Destination(

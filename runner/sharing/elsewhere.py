@@ -39,18 +39,17 @@ class Host:
         self._door = Door(address, self._enter, "serve_limits")
         self._store, self._environment, self._tell = store, environment, tell
         self._file: Path | None = None
+        # the number of the file as it is open, which keeps its lock
+        self._held: int | None = None
         self._relays: set[Relay] = set()
 
     async def open(self) -> None:
         """Let runs in. Raises UsageError."""
         where = await self._door.open()
+        tokens.remove_stale(self._store)
         self._file = file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
         try:
-            # one of an earlier session that was killed
-            file.unlink(missing_ok=True)
-            number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(number, "w", encoding="ascii") as out:
-                out.write(f"{self._door.token.text}\n")
+            self._held = tokens.keep(file, self._door.token)
         except OSError as error:
             self.close()
             raise UsageError(f"the token of shared limits cannot be written to {file}: {error.strerror}") from error
@@ -62,6 +61,9 @@ class Host:
         if self._file is not None:
             with suppress(OSError):
                 self._file.unlink(missing_ok=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         for relay in list(self._relays):
             relay.end()
 

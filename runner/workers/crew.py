@@ -133,7 +133,7 @@ class Crew:
 
     async def begin(self) -> None:
         """Start the local workers, and wait until one is ready. Raises UsageError if none comes to work; ``end`` is due then."""
-        self._due = asyncio.get_running_loop().time() + TICK_S
+        self._due = monotonic() + TICK_S
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._stopping = asyncio.get_running_loop().create_task(self._wake_at_stop())
         for place in self._places:
@@ -264,8 +264,8 @@ class Crew:
     # -- time
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        # not the time of the loop: it may be of another clock than that by which frames are heard
+        loop, now = asyncio.get_running_loop(), monotonic()
         late, self._due = now - self._due > LATE_S, now + TICK_S
         self._timer = loop.call_later(TICK_S, self._tick)
         if late:

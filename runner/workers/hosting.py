@@ -1,8 +1,6 @@
 """Workers that come by themselves: the listener, the file with the token, and the engine that places them."""
 
 import asyncio
-import fcntl
-import glob
 import os
 import shlex
 import sys
@@ -16,6 +14,7 @@ from runner.errors import UsageError
 from runner.frames import Link
 from runner.interfaces import Engine, Invitation
 from runner.text import clean
+from runner.workers import tokens
 from runner.workers.crew import Crew
 from runner.workers.door import Door
 from runner.workers.local import RESTARTS, WITHIN_S
@@ -51,7 +50,7 @@ class Hosting:
     async def begin(self) -> None:
         """Listen, and have the engine place workers. Raises UsageError."""
         where = await self._door.open()
-        remove_stale(self._store)
+        tokens.remove_stale(self._store)
         self._file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
         self._write(self._file)
         join = f"runner worker --connect {where}"
@@ -70,13 +69,7 @@ class Hosting:
     def _write(self, file: Path) -> None:
         """Write the token to a file that nobody else can read. Raises UsageError."""
         try:
-            # one of an earlier session that was killed
-            file.unlink(missing_ok=True)
-            self._held = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            os.write(self._held, f"{self._door.token.text}\n".encode())
-            # the lock ends with this process, however that ends
-            with suppress(OSError):
-                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._held = tokens.keep(file, self._door.token)
         except OSError as error:
             raise UsageError(f"the token of the workers cannot be written to {file}: {error.strerror}") from error
 
@@ -129,12 +122,3 @@ class Hosting:
                     await self._engine.end()
             except Exception as error:  # noqa: BLE001 - an engine of a plug-in; the session has ended well
                 self._tell(f"the engine has not ended its workers: {clean(str(error) or 'it took too long', 300)}")
-
-
-def remove_stale(store: Path) -> None:
-    """Remove the tokens of sessions that were killed, which open nothing any more. Those of sessions that go on are locked."""
-    for file in store.parent.glob(f"{glob.escape(store.name)}.*.token"):
-        # a folder of a server that knows no locks keeps them
-        with suppress(OSError), file.open("rb") as found:
-            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()

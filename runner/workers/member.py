@@ -1,7 +1,7 @@
 """One worker, as its driver sees it. ``states`` draws how it goes from one state to another."""
 
-import asyncio
 import secrets
+from time import monotonic
 from typing import Literal, Protocol
 
 from runner.frames import MOST_BYTES, Batch, Link
@@ -55,8 +55,7 @@ class Member:
         self.number, self.name, self._work, self._watcher = number, name, work, watcher
         self.state, self.why = State.STARTING, ""
         self.pid = 0
-        self._loop = asyncio.get_running_loop()
-        self.began = self._loop.time()
+        self.began = monotonic()
         self.link = link or Link(self._take, self._gone)
         self._silence = Silence(self.link, self.began)
         self.link.take, self.link.lost, self.link.most = self._take, self._gone, MOST_BYTES
@@ -157,7 +156,7 @@ class Member:
     def _take(self, frame: bytes) -> None:
         message = decode_for_driver(frame)
         if isinstance(message, Beat):
-            self._silence.told(message, self._loop.time())
+            self._silence.told(message, monotonic())
         if self.state is State.SUSPECT and self._silence.deaf_s < SUSPECT_S:
             self._become(State.LIVE)
         elif self.state is State.LOST:

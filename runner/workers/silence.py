@@ -6,7 +6,7 @@ from runner.workers.states import LOST_S
 
 
 class Silence:
-    """The silence of one worker. now: here and below, seconds of the clock of the driver's event loop, which is monotonic.
+    """The silence of one worker. now: here and below, seconds of the monotonic clock.
 
     A way on which nothing gets to the worker may still bring its beats: it says in them for how long it has heard nothing. What
     it says of the time in which the driver itself stood still does not count. deaf_s: as it has said last.

@@ -145,6 +145,21 @@ def test_content_that_one_refuses_goes_to_the_fallback_if_that_is_wanted(tmp_pat
         assert (without.done, without.failed, one.asked()[1]) == (5, 1, 2)
 
 
+def test_an_endpoint_that_refuses_the_content_of_all_rows_stops_no_run_while_the_fallback_answers(
+    tmp_path: Path,
+) -> None:
+    with desk(tmp_path, CONTENT, answer(), number=45) as one:
+        endpoints = [{"base_url": one.urls[0]}, {"base_url": one.urls[1], "fallback": True}]
+        for reasons in ("content_policy", ["content_policy", "outage"]):
+            summary = one.run(endpoints=endpoints, fallback_on=reasons, new=True)
+            assert (summary.done, summary.failed) == (45, 0)
+        assert (one.asked(), one.notes) == ([90, 90], [])
+    with desk(tmp_path, CONTENT, CONTENT, number=45) as one:
+        endpoints = [{"base_url": one.urls[0]}, {"base_url": one.urls[1], "fallback": True}]
+        with pytest.raises(RunStoppedError, match="prompt was refused"):
+            one.run(endpoints=endpoints, fallback_on="content_policy", new=True)
+
+
 @pytest.mark.parametrize(("bad", "reason"), [(FULL, "rate_limited"), (UNAUTHORIZED, "outage"), (CUT, "outage")])
 def test_a_fallback_gets_rows_while_the_others_can_take_none(tmp_path: Path, bad: Reply, reason: str) -> None:
     with desk(tmp_path, bad, answer(), number=12) as one:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from processes import Simulated, Started, assert_clean, at, count, rows, run, runner, simulator, until, write_prompts
 
+from runner.workers.tokens import remove_stale
+
 SLOTS = 6
 LIMITED = ("--first-token-s", "0.2", "--chunk-s", "0", "--tokens", "5", "--max-in-flight", str(SLOTS))
 LONG = 100_000
@@ -127,6 +129,9 @@ def test_runs_of_other_machines_join_with_a_token(tmp_path: Path, limited: Simul
         words = (one.out + one.err).partition("--join ")[2].split()
         file = next(first.glob("*.token"))
         assert file.stat().st_mode & 0o777 == 0o600
+        # another session of the same store removes what killed ones have left, and this is none
+        remove_stale(first / file.name.rsplit(".", 2)[0])
+        assert file.exists()
         env = {"XDG_RUNTIME_DIR": str(elsewhere), "OPENAI_API_KEY": key, "RUNNER_LIMITS_TOKEN": file.read_text()}
         ended = run(*at(limited, "--join", words[0], "--json"), cwd=second, env=env)
         assert (ended.code, done(second), '"shared":2' in ended.out.replace(" ", "")) == (0, 20, True), ended

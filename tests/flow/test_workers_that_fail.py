@@ -21,9 +21,9 @@ from runner.version import __version__
 from runner.workers import joining, tokens
 from runner.workers.door import Challenge
 from runner.workers.hands import _plain
-from runner.workers.hosting import remove_stale
 from runner.workers.process import STILL_S, Worker
 from runner.workers.protocol import PROTOCOL, Done, Welcome, encode
+from runner.workers.tokens import remove_stale
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 

@@ -127,10 +127,12 @@ class FleetLane(FleetRows):
         if not open_:
             return None
         serves = any(lane.in_service for lane in group)
+        rivals = group
         if any(silent := [lane.in_service and is_silent(lane, group) for lane in group]):
             left = [lane for lane, none in zip(group, silent, strict=True) if not none]
             # if all are silent, none of them is known to be worse
-            open_ = [lane for lane in open_ if lane in left] if any(lane.in_service for lane in left) else open_
+            rivals = left if any(lane.in_service for lane in left) else group
+            open_ = [lane for lane in open_ if lane in rivals]
         now = [lane for lane in open_ if lane.lets(wish)] or open_
         if standing.tried:
             now = [lane for lane in now if lane.member.number not in standing.tried] or now
@@ -138,7 +140,7 @@ class FleetLane(FleetRows):
             # what is left is not risked as probes, nor left to an endpoint that would answer last
             now = [lane for lane in now if lane.in_service]
             if not self._roster.weighted:
-                now = [lane for lane in now if not is_too_slow(lane, group, self._waiting, wish)]
+                now = [lane for lane in now if not is_too_slow(lane, rivals, self._waiting, wish)]
         elif probing := next((lane for lane in now if lane.probing), None):
             return probing
         if not now:

@@ -122,6 +122,27 @@ async def test_where_all_are_silent_rows_go_out_as_ever() -> None:
     assert {(await fleet.go()).endpoint for _ in range(2)} == {0, 1}
 
 
+async def test_a_last_row_does_not_wait_for_a_quick_endpoint_that_is_silent_now() -> None:
+    fleet = Fleet({}, {}, each=4)
+    permits = [await fleet.go() for _ in range(8)]
+    await anyio.sleep(0.5)
+    for permit in permits:
+        fleet.begun(permit)
+        if permit.endpoint == 1:
+            fleet.answered(permit)
+    await anyio.sleep(19.5)
+    for permit in permits:
+        if permit.endpoint == 0:
+            fleet.answered(permit)
+    # the second one is forty times as quick, and answers nothing from now on
+    assert {(await fleet.go()).endpoint for _ in range(4)} == {1}
+    fleet.lanes.last()
+    await anyio.sleep(10)
+    permit = await fleet.may_go()
+    assert permit is not None
+    assert permit.endpoint == 0
+
+
 async def silence(fleet: Fleet, seconds: float) -> list[Permit]:
     """Have the first endpoint answer, and the second be silent; return what is open there at the end of the run."""
     permits = [await fleet.go() for _ in range(6)]
