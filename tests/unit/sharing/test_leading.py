@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from sharing import SAME, Run
@@ -14,7 +15,7 @@ from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
 from runner.engine.limits.shared_lane import SharedLane
 from runner.engine.limits.slots import Slots
-from runner.sharing import share
+from runner.sharing import serving, share
 from runner.sharing.hand import HEADERS_S, Hand
 from runner.sharing.messages import FromRun, Headers
 from runner.sharing.party import Party
@@ -134,3 +135,23 @@ async def test_a_run_that_was_stopped_itself_reads_first_what_has_come(stopped: 
             await until(lambda before=before: time.read > before + 1 or over.done())  # type: ignore[misc]
         assert visit.silent
     await asyncio.wait([over])
+
+
+async def test_a_run_that_serves_and_was_stopped_gives_nobody_up_for_that(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "BEAT_S", 0.01)
+    later_s = 0.0
+    one = Run(runtime, clock=Clock(monotonic=lambda: monotonic() + later_s))
+    await one.with_others(0)
+    other = Run(runtime)
+    await one.with_others(2)
+    found = one.share._serving
+    assert found is not None
+    office = found._office
+    assert office is not None
+    later_s = 600.0
+    woken = monotonic() + later_s
+    await until(lambda: all(guest.heard_at >= woken for guest in office.guests))
+    assert len(office.guests) == 2
+    assert len(one.notes) == 1
+    await other.end()
+    await one.end()
