@@ -17,7 +17,7 @@ from runner.engine.limits.shared_lane import SharedLane
 from runner.engine.limits.slots import Slots
 from runner.sharing import serving, share
 from runner.sharing.hand import HEADERS_S, Hand
-from runner.sharing.messages import FromRun, Headers
+from runner.sharing.messages import Ask, Drop, FromRun, Headers
 from runner.sharing.party import Party
 from runner.sharing.share import Visit
 from runner.sharing.times import BEAT_S, LATE_S, WELCOME_S
@@ -155,3 +155,17 @@ async def test_a_run_that_serves_and_was_stopped_gives_nobody_up_for_that(runtim
     assert len(one.notes) == 1
     await other.end()
     await one.end()
+
+
+async def test_a_row_that_is_cancelled_gives_back_its_ticket_though_nobody_says_anything() -> None:
+    time, said = Time(), list[FromRun]()
+    lane = lane_at(time)
+    hand = Hand(lane, time)
+    hand.begin(said.extend)
+    row = asyncio.ensure_future(lane.acquire(lane.enter(0), 100, 10))
+    await until(lambda: bool(said))
+    (asked,) = said
+    assert isinstance(asked, Ask)
+    row.cancel()
+    await until(lambda: len(said) > 1)
+    assert said[1:] == [Drop([asked.tickets[0].number])]
