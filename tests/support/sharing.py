@@ -33,8 +33,9 @@ class Run:
         tuned: bool = True,
         per_minute: Mapping[Kind, float] | None = None,
         same: str = SAME,
+        clock: Clock | None = None,
     ) -> None:
-        clock = Clock()
+        clock = clock or Clock()
         places = Places(1_000, Ledger(clock.monotonic, 1_000, 1))
         self.lane = SharedLane("m", Slots(slots, tuned=tuned, clock=clock.monotonic), places, dict(per_minute or {}), clock)
         self.notes: list[str] = []

@@ -9,6 +9,7 @@ from fleets import NOBODY, REFUSED, Fleet
 from virtual import BACKEND
 
 from runner.admission import Permit
+from runner.engine.limits.choice import is_too_slow
 from runner.engine.limits.roster import Member
 from runner.errors import AttemptTimeoutError
 from runner.model import Attempt
@@ -337,3 +338,54 @@ async def test_the_most_slots_are_those_of_the_endpoints_that_get_requests() -> 
     assert fleet.lanes.ceiling == 12
     fleet.roster.take_out(fleet.roster.members[0], "gone")
     assert fleet.lanes.ceiling == 8
+
+
+async def test_a_request_that_ended_without_a_word_leaves_no_silence_behind() -> None:
+    fleet = Fleet({}, {}, each=4)
+    permits = [await fleet.go() for _ in range(4)]
+    await anyio.sleep(0.5)
+    for permit in permits:
+        if permit.endpoint == 0:
+            fleet.begun(permit)
+            fleet.answered(permit)
+        else:
+            # it was cancelled before anything came
+            fleet.lane.told_nothing(permit)
+            fleet.over(permit)
+    await anyio.sleep(60)
+    assert fleet.lane.state().waiting is None
+    assert {(await fleet.go()).endpoint for _ in range(8)} == {0, 1}
+
+
+async def test_a_row_that_waits_for_a_limit_stays_there_as_long_as_no_other_endpoint_could_send_it_at_once() -> None:
+    fleet = Fleet({}, {}, each=2)
+    permits = [await fleet.go() for _ in range(4)]
+    for number in range(2):
+        limit(fleet, number, 1)
+    await anyio.sleep(1)
+    for permit in permits:
+        fleet.answered(permit)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(fleet.go)
+        await anyio.sleep(1)
+        every = [*fleet.lane._lanes.values()]
+        (held,) = [lane for lane in every if lane._inside]
+        assert not held.hinders(every)
+        other = every[1 - held.member.number]
+        other._rates._rates["rpm"].change(600)
+        await anyio.sleep(5)
+        assert held.hinders(every)
+        other.pause(60, "503")
+        assert not held.hinders(every)
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("rows", "too_slow"), [(1, True), (3, True), (4, False), (5, False)])
+async def test_an_endpoint_is_too_slow_for_the_last_rows_that_others_answer_before_it(rows: int, too_slow: bool) -> None:
+    fleet = Fleet({}, {}, each=1)
+    quick, slow = lanes = [*fleet.lane._lanes.values()]
+    # the quick one answers a row each second, the first of them in two, as it is busy
+    quick.usual_s, slow.usual_s = 1.0, 4.5
+    assert is_too_slow(slow, lanes, rows, Permit(admitted_at=0.0)) is too_slow
+    assert not is_too_slow(quick, lanes, rows, Permit(admitted_at=0.0))

@@ -16,6 +16,7 @@ from runner.frames import Link, join
 from runner.version import __version__
 from runner.workers.process import STILL_S, Worker
 from runner.workers.protocol import PROTOCOL, Back, Beat, Cancel, Done, Route, Tries, Try, Welcome, decode_for_driver, encode
+from runner.workers.silence import Silence
 from runner.workers.states import LOST_S, SUSPECT_S, State
 
 pytestmark = pytest.mark.anyio
@@ -114,3 +115,12 @@ async def test_what_comes_behind_a_long_silence_is_not_begun_before_the_next_wor
         assert found[2] == (False, True)
         assert found[1] == ((False, True) if given_up else (True, False))
         assert (driver.connections > 0) is not given_up
+
+
+async def test_what_a_worker_has_said_before_its_driver_stood_still_does_not_count() -> None:
+    now = asyncio.get_running_loop().time()
+    silence = Silence(Link(lambda _: None, lambda _: None), now - 60)
+    silence.told(Beat(deaf_s=LOST_S - 0.1), now)
+    assert silence.seconds(now) == LOST_S - 0.1
+    silence.excuse(now + 60)
+    assert silence.seconds(now + 60) == 0
