@@ -18,7 +18,7 @@ from pathlib import Path
 from runner.errors import UsageError
 from runner.frames import Link, join
 from runner.sharing.folder import NoFolderError
-from runner.sharing.messages import MOST_BYTES, Bye, Hello, decode_from_run, encode
+from runner.sharing.messages import MOST_BYTES, Bye, StrangerError, encode, greeting
 from runner.sharing.seat import path_of
 from runner.workers import tokens
 from runner.workers.door import Door, split
@@ -86,17 +86,25 @@ class Relay:
         self._near.end()
         self._gone(self)
 
+    def _refuse(self, why: str) -> None:
+        self._far.send(encode([Bye(why)]))
+        self.end()
+
     def _take(self, frame: bytes) -> None:
         if self._early is None:
             self._near.send(frame)
             return
         self._early.append(frame)
         if self._joining is None:
-            said = decode_from_run(frame)
-            if not (said and isinstance(said[0], Hello) and _IDENTITY.fullmatch(said[0].identity)):
+            try:
+                hello, _ = greeting(frame)
+            except StrangerError as error:
+                self._refuse(str(error))
+                return
+            if not _IDENTITY.fullmatch(hello.identity):
                 self.end()
                 return
-            self._joining = asyncio.get_running_loop().create_task(self._join(said[0].identity))
+            self._joining = asyncio.get_running_loop().create_task(self._join(hello.identity))
 
     async def _join(self, identity: str) -> None:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,8 +114,7 @@ class Relay:
             await join(self._near, end)
         except (OSError, NoFolderError):
             end.close()
-            self._far.send(encode([Bye("no run at this address has the same endpoint, model and key")]))
-            self.end()
+            self._refuse("no run at this address has the same endpoint, model and key")
             return
         early, self._early = self._early or [], None
         for frame in early:

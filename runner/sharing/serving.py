@@ -4,13 +4,24 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from msgspec import DecodeError, structs
+from msgspec import structs
 
 from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
-from runner.sharing.messages import MOST_BYTES, PROTOCOL, Bye, FromRun, Grant, Hello, Known, ToRun, decode_from_run, encode
+from runner.sharing.messages import (
+    MOST_BYTES,
+    Bye,
+    FromRun,
+    Grant,
+    Known,
+    StrangerError,
+    ToRun,
+    decode_from_run,
+    encode,
+    greeting,
+)  # fmt: skip
 from runner.sharing.office import Guest, Office
 from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Seat, is_own
@@ -115,7 +126,7 @@ class Serving:
             return
         forks.keep_from_children(end)
         link = Link(lambda _: None, lambda _: None, most=MOST_BYTES)
-        link.take = lambda frame: self._let_in(link, decode_from_run(frame))
+        link.take = lambda frame: self._let_in(link, frame)
         link.lost = lambda _: self._forget(link)
         self._links.add(link)
         self._strangers[link] = loop.create_task(join(link, end))
@@ -130,12 +141,12 @@ class Serving:
         self._links.discard(link)
         self._strangers.pop(link, None)
 
-    def _let_in(self, link: Link, said: Sequence[FromRun]) -> None:
-        hello = said[0] if said else None
-        if not isinstance(hello, Hello):
-            raise DecodeError("the first message is no greeting")
-        if hello.protocol != PROTOCOL or hello.identity != self._party.identity:
-            link.send(encode([Bye("it is of another version of runner, or of another endpoint, model or key")]))
+    def _let_in(self, link: Link, frame: bytes) -> None:
+        try:
+            hello, said = greeting(frame, self._party.identity)
+        except StrangerError as error:
+            # without a word it would come again at once
+            link.send(encode([Bye(str(error))]))
             link.end()
             return
         self._strangers.pop(link, None)
@@ -146,7 +157,7 @@ class Serving:
         link.lost = lambda _: self._left(link, guest)
         office.enter(guest)
         self._party.tell(f"limits are shared with {hello.name}: it has the same endpoint, model and key")
-        office.take(guest, said[1:])
+        office.take(guest, said)
 
     def _left(self, link: Link, guest: Guest) -> None:
         self._forget(link)

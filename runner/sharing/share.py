@@ -18,7 +18,7 @@ from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
-from runner.sharing.messages import MOST_BYTES, Beat, Bye, decode_to_run, encode
+from runner.sharing.messages import MOST_BYTES, Beat, Bye, Known, decode_to_run, encode
 from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
@@ -30,12 +30,21 @@ if TYPE_CHECKING:
 
 AGAIN_S = 5.0
 """Seconds after which a run that is alone against its will looks again."""
+_MOST_AGAIN_S = 60.0
+"""The same where that was in vain several times."""
+_SHORT_S = 2.0
+"""A connection that ends without a word within so many seconds was in vain."""
+_APART_S = 0.05
+"""Seconds between the beginnings of two visits, at the least."""
 _LOOK_S = 0.005
 """Seconds to wait for the lock."""
 
 
 class Visit:
-    """The connection to the run that serves. silent: it has been given up as it says nothing."""
+    """The connection to the run that serves. welcome: it has said what is so for all; left: it has said that it serves no longer.
+
+    silent: it has been given up as it says nothing.
+    """
 
     def __init__(self, party: Party) -> None:
         self._party, self._hand, self._clock = party, party.hand, party.clock
@@ -43,7 +52,7 @@ class Visit:
         self._heard_at = party.clock.monotonic()
         self._over = asyncio.Event()
         self.bye = Bye()
-        self.welcome = self.silent = False
+        self.welcome = self.left = self.silent = False
 
     def begin(self) -> None:
         """Say who this is, and take tickets from now on."""
@@ -71,15 +80,19 @@ class Visit:
                 self.link.send(encode([Beat()]))
 
     def _take(self, frame: bytes) -> None:
-        self._heard_at = self._clock.monotonic()
-        bye = take(self._hand, decode_to_run(frame), self._party.tell)
+        told = decode_to_run(frame)
+        bye = take(self._hand, told, self._party.tell)
         if bye is not None:
-            self.bye = bye
+            self.bye, self.left = bye, True
             self._over.set()
-        else:
-            if not self.welcome and (known := self._hand.known) is not None:
-                self._party.tell(f"limits are shared with {clean(known.serves, 100)}: it has the same endpoint, model and key")
+            return
+        known = next((one for one in told if isinstance(one, Known)), None)
+        if known is not None and not self.welcome:
             self.welcome = True
+            self._party.tell(f"limits are shared with {clean(known.serves, 100)}: it has the same endpoint, model and key")
+        if self.welcome:
+            # other words are no welcome, however many they are
+            self._heard_at = self._clock.monotonic()
 
     def _lost(self, _: str | None) -> None:
         self._over.set()
@@ -99,6 +112,8 @@ class Share:
         self._party = Party(lane, self._hand, clock, identity, name, self.tell_once)
         self._serving: Serving | None = None
         self._visit: Visit | None = None
+        # visits in a row that were in vain
+        self._vain = 0
         # the first request waits until others have been looked for
         self._hand.begin(None)
 
@@ -134,8 +149,7 @@ class Share:
                 await way.come(visit.link)
             except NotLetInError as error:
                 self.tell_once(f"limits are not shared for now: {error}")
-                self._hand.end()
-                await asyncio.sleep(AGAIN_S)
+                await self._by_itself(AGAIN_S)
             else:
                 self._hand.begin(None)
                 visit.begin()
@@ -147,12 +161,12 @@ class Share:
             found = await self._find(seat, instead)
             instead = None
             if found is None:
-                self._hand.end()
-                await asyncio.sleep(AGAIN_S)
+                await self._by_itself(AGAIN_S)
             elif found.serves:
                 self._serving = Serving(self._party, seat, found)
                 await self._serving.until_replaced()
                 self.end()
+                self._vain = 0
                 self._hand.begin(None)
             else:
                 forks.keep_from_children(found.end)
@@ -163,16 +177,34 @@ class Share:
 
     async def is_over(self, visit: Visit) -> bool:
         """Wait until a visit is over. Return True if the run that serves says nothing and is to be replaced."""
+        began = self._clock.monotonic()
         await visit.over()
         visit.link.end()
+        lasted = self._clock.monotonic() - began
         if visit.bye.reason:
             self.tell_once(f"limits are not shared: {clean(visit.bye.reason, 300)}")
-            self._hand.end()
-            await asyncio.sleep(AGAIN_S)
+            await self._by_itself(AGAIN_S)
         elif visit.silent:
             self.tell_once("the run that shares its limits with this one says nothing: its open requests count no more")
+        if visit.welcome and (visit.left or lasted > _SHORT_S):
+            self._vain = 0
+        elif not visit.bye.reason and not (visit.silent and isinstance(self._place, Seat)):
+            # one that is silent at a socket here is replaced
+            await self._again()
+        await asyncio.sleep(max(0.0, _APART_S - lasted))
         self._hand.begin(None)
         return visit.silent
+
+    async def _again(self) -> None:
+        """Go on after a visit in vain. It may be chance once; after that the lane goes on by itself for a while."""
+        self._vain += 1
+        if self._vain > 1:
+            self.tell_once("limits are not shared for now: the run that has the same endpoint, model and key lets nobody in")
+            await self._by_itself(min(AGAIN_S * 2 ** min(self._vain - 2, 8), _MOST_AGAIN_S))
+
+    async def _by_itself(self, seconds: float) -> None:
+        self._hand.end()
+        await asyncio.sleep(seconds)
 
     async def _find(self, seat: Seat, instead: Mark | None) -> Found | None:
         """Return a socket; None if there is none, which is told."""

@@ -1,7 +1,8 @@
 """Lanes that share their limits, in one event loop and over real sockets: what several runs would have, without their rows."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from simulating import until
@@ -77,3 +78,19 @@ class Run:
             row.cancel()
         self._task.cancel()
         await asyncio.wait([self._task, *self._rows])
+
+
+@asynccontextmanager
+async def ended(*runs: Run) -> AsyncIterator[None]:
+    """End runs at the end of the block."""
+    try:
+        yield
+    finally:
+        for run in runs:
+            await run.end()
+
+
+def token_in(folder: Path) -> tuple[Path, str]:
+    """Return the file with the token of a host, and what is in it."""
+    file = next(folder.glob("*.token"))
+    return file, file.read_text()

@@ -1,0 +1,105 @@
+"""Whatever goes wrong between two runs, each of them finishes its rows, and says once why."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sharing import SAME, Run, ended, token_in
+from simulating import until
+
+from runner.engine.limits.slots import Learned
+from runner.sharing import seat
+from runner.sharing.elsewhere import VARIABLE, Host, Way
+from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, decode_to_run, encode
+
+pytestmark = pytest.mark.anyio
+IN_VAIN = "limits are not shared for now: the run that has the same endpoint, model and key lets nobody in"
+OTHER_VERSION = "the run that has the same endpoint, model and key is of another version of runner"
+
+
+def framed(frame: bytes) -> bytes:
+    return len(frame).to_bytes(4, "little") + frame
+
+
+@asynccontextmanager
+async def listener(runtime: Path, said: bytes) -> AsyncIterator[list[int]]:
+    """Listen in the place of a run, say something to whoever comes, and close. Yields a list that grows with each visit."""
+    visits: list[int] = []
+
+    async def let_in(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(1)
+        writer.write(said)
+        writer.close()
+
+    path = seat.path_of(SAME, {"XDG_RUNTIME_DIR": str(runtime)})
+    async with await asyncio.start_unix_server(let_in, path):
+        yield visits
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xff" * 100, id="garbage"),
+        pytest.param(framed(encode([])), id="no-message"),
+        pytest.param(framed(encode([(99, "what is new")])), id="new-message"),
+        pytest.param(framed(encode([Bye()])), id="farewell"),
+        pytest.param(framed(encode([Grant([1], 5)])), id="no-welcome"),
+    ],
+)
+async def test_a_connection_that_is_cut_before_the_welcome_holds_up_no_rows(runtime: Path, said: bytes) -> None:
+    async with listener(runtime, said) as visits:
+        one = Run(runtime)
+        async with ended(one):
+            one.send(3)
+            await one.out(3)
+            await until(lambda: len(one.notes) == 1)
+            assert (one.notes, len(visits)) == ([IN_VAIN], 2)
+
+
+async def test_a_welcome_that_is_followed_by_nothing_is_in_vain_too(runtime: Path) -> None:
+    known = Known(2, 5, Learned(5), {}, {}, serves="the run of process 1")
+    async with listener(runtime, framed(encode([known]))) as visits:
+        one = Run(runtime)
+        async with ended(one):
+            one.send(3)
+            await one.out(3)
+            assert one.notes[1:] == [IN_VAIN]
+            assert len(visits) == 2
+
+
+async def test_runs_of_two_versions_share_nothing(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Run(runtime)
+    await one.with_others(0)
+    # the later version has other fields, which this one cannot read
+    reader, writer = await asyncio.open_unix_connection(seat.path_of(SAME, {"XDG_RUNTIME_DIR": str(runtime)}))
+    writer.write(framed(encode([(0, PROTOCOL + 1, {"fields": "others"})])))
+    said = await reader.read()
+    writer.close()
+    assert decode_to_run(said[4:]) == [Bye(OTHER_VERSION)]
+    # and it can read this word
+    monkeypatch.setattr("runner.sharing.hand.PROTOCOL", PROTOCOL + 1)
+    later = Run(runtime)
+    async with ended(one, later):
+        later.send(3)
+        await later.out(3)
+        assert later.notes == [f"limits are not shared: {OTHER_VERSION}"]
+        one.send(3)
+        await one.out(3)
+        assert one.notes == []
+
+
+async def test_a_later_version_elsewhere_hears_why_it_is_not_let_in(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    host = Host("127.0.0.1", runtime / "runner.db", {"XDG_RUNTIME_DIR": str(runtime)}, told.append)
+    await host.open()
+    monkeypatch.setattr("runner.sharing.hand.PROTOCOL", PROTOCOL + 1)
+    token = token_in(runtime)[1]
+    later = Run(Way(told[0].rpartition(" ")[2], {VARIABLE: token}))
+    async with ended(later):
+        later.send(3)
+        await later.out(3)
+        assert later.notes == [f"limits are not shared: {OTHER_VERSION}"]
+        host.close()
