@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
-from runner.admission import Permit
+from runner.admission import Permit, Standing
 from runner.engine.limits.ledger import FULL
 from runner.engine.limits.shared_lane import SharedLane
 from runner.frames import Batch
@@ -30,19 +30,22 @@ from runner.sharing.messages import (
     Taken,
     Throttled,
 )  # fmt: skip
+from runner.text import clean
 
 MOST_ASKED = 512
 """Tickets that a lane asks for at once, at most."""
 HEADERS_S = 0.1
 """Shortest interval, in seconds, at which headers of good answers are passed on."""
+_LARGEST = 1 << 53
+"""Larger sizes and numbers of tokens cannot be sent to other runs. They are larger than any limit."""
 _Said = Callable[[Sequence[FromRun]], None]
 
 
 class Hand:
-    """What leads a lane (``Leader``). clock: monotonic seconds."""
+    """What leads a lane (``Leader``). clock: monotonic seconds. failed: takes an error in what goes out later, which is lost."""
 
-    def __init__(self, lane: SharedLane, clock: Callable[[], float]) -> None:
-        self._lane, self._clock = lane, clock
+    def __init__(self, lane: SharedLane, clock: Callable[[], float], failed: Callable[[Exception], None]) -> None:
+        self._lane, self._clock, self._failed = lane, clock, failed
         self._numbers = count(1)
         # None: nobody serves at the moment
         self._send: _Said | None = None
@@ -73,7 +76,7 @@ class Hand:
             list(self._open.values()),
             known.learned if known is not None else lane.learned,
             lane.reports | (known.reported if known is not None else {}),
-            Pause(pause_s, reason, asked) if pause_s > 0 else None,
+            Pause(pause_s, clean(reason), asked) if pause_s > 0 else None,
         )
 
     def begin(self, send: _Said | None, *, learns: bool = True) -> None:
@@ -83,7 +86,7 @@ class Hand:
         for permit in self._lane.open:
             if permit.ticket not in self._open:
                 permit.ticket = number = next(self._numbers)
-                self._open[number] = Asked(number, permit.size, permit.most, permit.standard)
+                self._open[number] = _asked(number, permit)
         self._lane.follow(self, learns=learns)
         self.wanted()
 
@@ -144,13 +147,12 @@ class Hand:
         here = self._here[permit.standard]
         if here:
             number = here.popleft()
-            asked = self._sizes.pop(number)
-            if (asked.size, asked.most) != (permit.size, permit.most):
-                asked = Asked(number, permit.size, permit.most, permit.standard)
+            asked = _asked(number, permit)
+            if self._sizes.pop(number) != asked:
                 self._say(Taken(asked))
         else:
             number = next(self._numbers)
-            asked = Asked(number, permit.size, permit.most, permit.standard)
+            asked = _asked(number, permit)
             self._say(Out(asked))
         permit.ticket = number
         self._open[number] = asked
@@ -192,11 +194,12 @@ class Hand:
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None, words: str | None) -> None:
         """Record a rate limit."""
-        self._say(Throttled(permit.ticket, hint_s, status, words))
+        # a lone surrogate could not be sent
+        self._say(Throttled(permit.ticket, hint_s, status, clean(words) if words is not None else None))
 
     def pause(self, seconds: float, reason: str, *, asked: bool) -> None:
         """Have all runs send nothing for so long."""
-        self._say(Pause(seconds, reason, asked))
+        self._say(Pause(seconds, clean(reason), asked))
 
     # -- what goes out
 
@@ -208,11 +211,14 @@ class Hand:
     def _flush(self) -> None:
         if self._send is None:
             return
-        for standard in (False, True):
-            self._balance(standard=standard)
-        if self._said:
-            said, self._said = self._said, []
-            self._send(said)
+        try:
+            for standard in (False, True):
+                self._balance(standard=standard)
+            if self._said:
+                said, self._said = self._said, []
+                self._send(said)
+        except Exception as error:  # noqa: BLE001 - rows would wait for ever for what was asked in vain
+            self._failed(error)
 
     def _balance(self, *, standard: bool) -> None:
         """Ask for a ticket for each row that waits, and give back those that no row wants."""
@@ -221,7 +227,7 @@ class Hand:
         more = len(rows) - len(here) - len(asked)
         if more > 0:
             # the first rows are those for which there are tickets, or will be
-            tickets = [Asked(next(self._numbers), one.size, one.most, standard) for one in rows[-more:]]
+            tickets = [_asked(next(self._numbers), one) for one in rows[-more:]]
             self._asked |= {one.number: one for one in tickets}
             self._said.append(Ask(tickets))
         elif more < 0:
@@ -233,3 +239,8 @@ class Hand:
                 del self._sizes[number]
                 numbers.append(number)
             self._said.append(Drop(numbers))
+
+
+def _asked(number: int, of: Permit | Standing) -> Asked:
+    """Return the ticket of a request, or of a row that waits."""
+    return Asked(number, min(of.size, _LARGEST), None if of.most is None else min(of.most, _LARGEST), of.standard)

@@ -9,7 +9,10 @@ from runner.sharing.hand import Hand
 
 
 class Party(NamedTuple):
-    """What is the same whoever serves. identity: of endpoint, model and key. name: of the run. tell: takes a sentence."""
+    """What is the same whoever serves. identity: of endpoint, model and key. name: of the run. tell: takes a sentence.
+
+    failed: takes an error that nobody else catches, as in what the event loop calls; the lane then goes on by itself.
+    """
 
     lane: SharedLane
     hand: Hand
@@ -17,3 +20,4 @@ class Party(NamedTuple):
     identity: str
     name: str
     tell: Callable[[str], None]
+    failed: Callable[[Exception], None]

@@ -76,6 +76,8 @@ class Serving:
             self._office.broadcast()
             self._hand.known = self._office.known()
             self._office.close()
+            # what it has just told the own lane comes too late
+            self._office = None
         self._deaf()
         for link in list(self._links):
             link.lost = lambda _: None
@@ -152,12 +154,20 @@ class Serving:
         self._strangers.pop(link, None)
         hello = structs.replace(hello, name=clean(hello.name, 100))
         office = self._office or self._open(None, 0)
-        guest = Guest(hello, lambda messages: link.send(encode(messages)), link.abort, self._clock.monotonic())
+        guest = Guest(hello, lambda told: self._send(link, told), link.abort, self._clock.monotonic())
         link.take = lambda frame: office.take(guest, decode_from_run(frame))
         link.lost = lambda _: self._left(link, guest)
         office.enter(guest)
         self._party.tell(f"limits are shared with {hello.name}: it has the same endpoint, model and key")
         office.take(guest, said)
+
+    def _send(self, link: Link, told: Sequence[ToRun]) -> None:
+        """Tell a run something. An error, as of what cannot be sent, concerns this run alone: it would wait for ever."""
+        try:
+            link.send(encode(told))
+        except Exception as error:  # noqa: BLE001 - the event loop calls this, and would go on as if nothing had happened
+            self._party.tell(f"limits are no longer shared with another run: {type(error).__name__}: {clean(str(error), 200)}")
+            link.abort()
 
     def _left(self, link: Link, guest: Guest) -> None:
         self._forget(link)
@@ -195,8 +205,11 @@ class Serving:
             office.take(self._own, said)
 
     def _hear(self, office: Office, told: Sequence[ToRun]) -> None:
-        if office is self._office:
-            take(self._hand, told, self._party.tell, note=False)
+        try:
+            if office is self._office:
+                take(self._hand, told, self._party.tell, note=False)
+        except Exception as error:  # noqa: BLE001 - the event loop calls this, and would go on as if nothing had happened
+            self._party.failed(error)
 
 
 def take(hand: Hand, told: Sequence[ToRun], tell: Callable[[str], None], *, note: bool = True) -> Bye | None:

@@ -107,9 +107,11 @@ class Share:
     def __init__(
         self, lane: SharedLane, identity: str, name: str, place: "Seat | Way", clock: Clock, tell: Callable[[str], None]
     ) -> None:
-        self._hand, self._place, self._clock = Hand(lane, clock.monotonic), place, clock
+        self._hand, self._place, self._clock = Hand(lane, clock.monotonic, self._failed), place, clock
         self._tell, self._told = tell, set[str]()
-        self._party = Party(lane, self._hand, clock, identity, name, self.tell_once)
+        self._party = Party(lane, self._hand, clock, identity, name, self.tell_once, self._failed)
+        self._running: asyncio.Task[None] | None = None
+        self._broken = False
         self._serving: Serving | None = None
         self._visit: Visit | None = None
         # visits in a row that were in vain
@@ -119,16 +121,32 @@ class Share:
 
     async def run(self) -> None:
         """Share the limits. Whatever goes wrong, the lane goes on by itself."""
+        self._running = asyncio.current_task()
         try:
             if isinstance(self._place, Seat):
                 await self._find_and_share(self._place)
             else:
                 await self._join(self._place)
         except Exception as error:  # noqa: BLE001 - an error here must not end the run, which needs nothing of this
-            self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {error}")
-            self._hand.end()
+            self._go_alone(error)
+        except asyncio.CancelledError:
+            if not self._broken:
+                raise
         finally:
             self.end()
+
+    def _failed(self, error: Exception) -> None:
+        """End with an error in what the event loop has called, of which ``run`` hears nothing by itself."""
+        if not self._broken:
+            self._broken = True
+            self._go_alone(error)
+            if self._running is not None:
+                self._running.cancel()
+
+    def _go_alone(self, error: Exception) -> None:
+        words = clean(str(error), 200)
+        self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {words}")
+        self._hand.end()
 
     def end(self) -> None:
         """Leave the others."""

@@ -49,13 +49,13 @@ class Run:
         """Have the lane know that the server takes so many requests."""
         self.lane._slots.go_on(Learned(slots, ramping=False))
 
-    def send(self, count: int) -> None:
-        """Let so many rows wait for permits, which they keep."""
-        self._rows += [asyncio.get_running_loop().create_task(self._row()) for _ in range(count)]
+    def send(self, count: int, most: int = 10) -> None:
+        """Let so many rows wait for permits, which they keep. most: output tokens of each."""
+        self._rows += [asyncio.get_running_loop().create_task(self._row(most)) for _ in range(count)]
 
-    async def _row(self) -> None:
+    async def _row(self, most: int) -> None:
         standing = self.lane.enter(0)
-        self.permits.append(await self.lane.acquire(standing, 100, 10))
+        self.permits.append(await self.lane.acquire(standing, 100, most))
 
     def answer(self) -> None:
         """Answer the oldest request."""

@@ -12,7 +12,7 @@ from simulating import until
 from runner.engine.limits.slots import Learned
 from runner.sharing import seat
 from runner.sharing.elsewhere import VARIABLE, Host, Way
-from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, decode_to_run, encode
+from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, Note, decode_to_run, encode
 
 pytestmark = pytest.mark.anyio
 IN_VAIN = "limits are not shared for now: the run that has the same endpoint, model and key lets nobody in"
@@ -103,3 +103,76 @@ async def test_a_later_version_elsewhere_hears_why_it_is_not_let_in(runtime: Pat
         await later.out(3)
         assert later.notes == [f"limits are not shared: {OTHER_VERSION}"]
         host.close()
+
+
+async def both(runtime: Path) -> tuple[Run, Run]:
+    """Return two runs that share their limits; the first one serves."""
+    one = Run(runtime)
+    await one.with_others(0)
+    other = Run(runtime)
+    await other.with_others(2)
+    await one.with_others(2)
+    return one, other
+
+
+@pytest.mark.parametrize("serves", [False, True])
+async def test_what_cannot_be_sent_ends_the_sharing_and_not_the_run(runtime: Path, serves: bool) -> None:
+    one, other = await both(runtime)
+    run, partner = (one, other) if serves else (other, one)
+
+    async with ended(one, other):
+        # it is neither sent nor understood
+        run.share._hand._say(object())  # type: ignore[arg-type]
+        if serves:
+            run.share._hand._send = lambda said: encode(said) and None
+        run.send(3)
+        await run.out(3)
+        assert len([note for note in run.notes if note.startswith("limits are no longer shared with other runs: TypeError")]) == 1
+        await partner.with_others(0)
+        partner.send(3)
+        await partner.out(3)
+
+
+async def test_what_the_run_that_serves_cannot_take_from_itself_ends_the_sharing(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await both(runtime)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a mistake")
+
+    async with ended(one, other):
+        monkeypatch.setattr(one.share._hand, "told", broken)
+        one.send(3)
+        await one.out(3)
+        await until(lambda: one.notes[-1] == "limits are no longer shared with other runs: ValueError: a mistake")
+        await other.with_others(0)
+        assert one.lane.runs == 0
+        other.send(3)
+        await other.out(3)
+
+
+async def test_what_cannot_be_sent_to_one_run_concerns_that_one_alone(runtime: Path) -> None:
+    one, other = await both(runtime)
+    async with ended(one, other):
+        serving = one.share._serving
+        assert serving is not None
+        guest = next(guest for guest in serving._office.guests if guest is not serving._own)  # type: ignore[union-attr]
+        guest.tell(Note("\ud800"))
+        await until(lambda: any("UnicodeEncodeError" in note for note in one.notes))
+        await other.with_others(2)
+        other.send(3)
+        await other.out(3)
+
+
+async def test_sizes_and_words_that_no_message_can_hold_are_shared_all_the_same(runtime: Path) -> None:
+    one, other = await both(runtime)
+    async with ended(one, other):
+        for run in (one, other):
+            run.send(2, most=10**20)
+            await run.out(2)
+        other.lane.pause(30, "a lone \ud800 surrogate", asked=False)
+        await until(lambda: one.lane.paused_s > 10)
+        one.lane.pause(60, "another \ud800", asked=False)
+        await until(lambda: other.lane.paused_s > 40)
+        assert (one.lane.runs, len(one.notes), len(other.notes)) == (2, 1, 1)
