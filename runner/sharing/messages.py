@@ -147,6 +147,7 @@ class Known(Struct, frozen=True, array_like=True, tag=21):
     """What is so for all runs. runs: how many there are. per_minute: in force; reported: by the server. cause: why tickets wait.
 
     limit: how many tickets the run may have, with what the others have now. serves: the name of the run that serves.
+    set_by: of each kind the smallest limit that a user has set, and the name of that user's run.
     """
 
     runs: int
@@ -159,6 +160,7 @@ class Known(Struct, frozen=True, array_like=True, tag=21):
     asked: bool = False
     cause: str = ""
     serves: str = ""
+    set_by: dict[str, tuple[float, str]] = {}
 
 
 class Note(Struct, frozen=True, array_like=True, tag=22):

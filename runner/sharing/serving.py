@@ -1,7 +1,7 @@
 """The run that serves: it listens at the socket, lets others in, and has an office as long as there are any."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec import structs
@@ -9,7 +9,6 @@ from msgspec import structs
 from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
-from runner.sharing.hand import Hand
 from runner.sharing.messages import (
     MOST_BYTES,
     Bye,
@@ -158,7 +157,7 @@ class Serving:
         link.take = lambda frame: office.take(guest, decode_from_run(frame))
         link.lost = lambda _: self._left(link, guest)
         office.enter(guest)
-        self._party.tell(f"limits are shared with {hello.name}: it has the same endpoint, model and key")
+        self._party.shares_with(hello.name)
         office.take(guest, said)
 
     def _send(self, link: Link, told: Sequence[ToRun]) -> None:
@@ -207,22 +206,23 @@ class Serving:
     def _hear(self, office: Office, told: Sequence[ToRun]) -> None:
         try:
             if office is self._office:
-                take(self._hand, told, self._party.tell, note=False)
+                take(self._party, told, note=False)
         except Exception as error:  # noqa: BLE001 - the event loop calls this, and would go on as if nothing had happened
             self._party.failed(error)
 
 
-def take(hand: Hand, told: Sequence[ToRun], tell: Callable[[str], None], *, note: bool = True) -> Bye | None:
+def take(party: Party, told: Sequence[ToRun], *, note: bool = True) -> Bye | None:
     """Take what the run that serves says. note: its sentences too. Return its last word, if it is among that."""
     for message in told:
         match message:
             case Grant():
-                hand.granted(message)
+                party.hand.granted(message)
             case Known():
-                hand.told(message)
+                party.hand.told(message)
+                party.look_at(message)
             case Bye():
                 return message
             case _:
                 if note:
-                    tell(clean(message.sentence, 300))
+                    party.tell(clean(message.sentence, 300))
     return None

@@ -9,7 +9,6 @@ A run that is served looks again as soon as the one that serves has gone, or say
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.engine.clock import Clock
@@ -19,7 +18,7 @@ from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
 from runner.sharing.hand import Hand
 from runner.sharing.messages import MOST_BYTES, Beat, Bye, Known, decode_to_run, encode
-from runner.sharing.party import Party
+from runner.sharing.party import Notes, Party
 from runner.sharing.seat import BusyError, Found, FullError, Mark, Seat
 from runner.sharing.serving import Serving, take
 from runner.sharing.times import BEAT_S, SILENT_S, WELCOME_S, Beats
@@ -81,7 +80,7 @@ class Visit:
 
     def _take(self, frame: bytes) -> None:
         told = decode_to_run(frame)
-        bye = take(self._hand, told, self._party.tell)
+        bye = take(self._party, told)
         if bye is not None:
             self.bye, self.left = bye, True
             self._over.set()
@@ -89,7 +88,7 @@ class Visit:
         known = next((one for one in told if isinstance(one, Known)), None)
         if known is not None and not self.welcome:
             self.welcome = True
-            self._party.tell(f"limits are shared with {clean(known.serves, 100)}: it has the same endpoint, model and key")
+            self._party.shares_with(known.serves)
         if self.welcome:
             # other words are no welcome, however many they are
             self._heard_at = self._clock.monotonic()
@@ -101,15 +100,12 @@ class Visit:
 class Share:
     """Shares the limits of one lane, as long as ``run`` runs. place: where the others are.
 
-    identity: of endpoint, model and key. name: of this run. tell: takes sentences for its user.
+    identity: of endpoint, model and key. name: of this run. notes: for its user.
     """
 
-    def __init__(
-        self, lane: SharedLane, identity: str, name: str, place: "Seat | Way", clock: Clock, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, lane: SharedLane, identity: str, name: str, place: "Seat | Way", clock: Clock, notes: Notes) -> None:
         self._hand, self._place, self._clock = Hand(lane, clock.monotonic, self._failed), place, clock
-        self._tell, self._told = tell, set[str]()
-        self._party = Party(lane, self._hand, clock, identity, name, self.tell_once, self._failed)
+        self._party = Party(lane, self._hand, clock, identity, name, notes, self._failed)
         self._running: asyncio.Task[None] | None = None
         self._broken = False
         self._serving: Serving | None = None
@@ -145,7 +141,7 @@ class Share:
 
     def _go_alone(self, error: Exception) -> None:
         words = clean(str(error), 200)
-        self.tell_once(f"limits are no longer shared with other runs: {type(error).__name__}: {words}")
+        self._party.tell(f"limits are no longer shared with other runs: {type(error).__name__}: {words}")
         self._hand.end()
 
     def end(self) -> None:
@@ -166,7 +162,7 @@ class Share:
             try:
                 await way.come(visit.link)
             except NotLetInError as error:
-                self.tell_once(f"limits are not shared for now: {error}")
+                self._party.tell(f"limits are not shared for now: {error}")
                 await self._by_itself(AGAIN_S)
             else:
                 self._hand.begin(None)
@@ -200,10 +196,10 @@ class Share:
         visit.link.end()
         lasted = self._clock.monotonic() - began
         if visit.bye.reason:
-            self.tell_once(f"limits are not shared: {clean(visit.bye.reason, 300)}")
+            self._party.tell(f"limits are not shared: {clean(visit.bye.reason, 300)}")
             await self._by_itself(AGAIN_S)
         elif visit.silent:
-            self.tell_once("the run that shares its limits with this one says nothing: its open requests count no more")
+            self._party.tell("the run that shares its limits with this one says nothing: its open requests count no more")
         if visit.welcome and (visit.left or lasted > _SHORT_S):
             self._vain = 0
         elif not visit.bye.reason and not (visit.silent and isinstance(self._place, Seat)):
@@ -217,7 +213,7 @@ class Share:
         """Go on after a visit in vain. It may be chance once; after that the lane goes on by itself for a while."""
         self._vain += 1
         if self._vain > 1:
-            self.tell_once("limits are not shared for now: the run that has the same endpoint, model and key lets nobody in")
+            self._party.tell("limits are not shared for now: the run that has the same endpoint, model and key lets nobody in")
             await self._by_itself(min(AGAIN_S * 2 ** min(self._vain - 2, 8), _MOST_AGAIN_S))
 
     async def _by_itself(self, seconds: float) -> None:
@@ -231,7 +227,7 @@ class Share:
             try:
                 return seat.find(instead)
             except (NoFolderError, OSError) as error:
-                self.tell_once(f"limits are not shared with other runs: {error}")
+                self._party.tell(f"limits are not shared with other runs: {error}")
                 return None
             except FullError:
                 if self._clock.monotonic() > until:
@@ -239,12 +235,6 @@ class Share:
                     until += WELCOME_S
             except BusyError:
                 if self._clock.monotonic() > until:
-                    self.tell_once("limits are not shared with other runs: a lock of theirs does not become free")
+                    self._party.tell("limits are not shared with other runs: a lock of theirs does not become free")
                     return None
             await asyncio.sleep(_LOOK_S)
-
-    def tell_once(self, sentence: str) -> None:
-        """Tell the user something, once."""
-        if sentence not in self._told:
-            self._told.add(sentence)
-            self._tell(sentence)

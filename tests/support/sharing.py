@@ -16,6 +16,7 @@ from runner.engine.limits.shared_lane import SharedLane
 from runner.engine.limits.slots import Learned, Slots
 from runner.model import Usage
 from runner.sharing.elsewhere import Way
+from runner.sharing.party import Notes
 from runner.sharing.seat import Seat
 from runner.sharing.share import Share
 
@@ -34,13 +35,15 @@ class Run:
         tuned: bool = True,
         per_minute: Mapping[Kind, float] | None = None,
         same: str = SAME,
+        name: str = "",
     ) -> None:
         clock = Clock()
         places = Places(1_000, Ledger(clock.monotonic, 1_000, 1))
         self.lane = SharedLane("m", Slots(slots, tuned=tuned, clock=clock.monotonic), places, dict(per_minute or {}), clock)
         self.notes: list[str] = []
         where = Seat(same, {"XDG_RUNTIME_DIR": str(place)}) if isinstance(place, Path) else place
-        self.share = Share(self.lane, same, f"run {id(self):x}", where, clock, self.notes.append)
+        self.name = name or f"run {id(self):x}"
+        self.share = Share(self.lane, same, self.name, where, clock, Notes(self.notes.append))
         self._task = asyncio.get_running_loop().create_task(self.share.run())
         self.permits: list[Permit] = []
         self._rows: list[asyncio.Task[None]] = []
