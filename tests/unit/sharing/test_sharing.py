@@ -258,6 +258,7 @@ async def test_a_run_goes_on_by_itself_where_there_is_no_folder(runtime: Path, m
 
 def test_the_folder_is_that_of_this_user_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "_ROOT", runtime)
+    monkeypatch.setattr(folder, "_LOGINS", runtime / "user")
     other = runtime / f"runner-{os.getuid()}"
     assert folder.of({"XDG_RUNTIME_DIR": str(runtime)}) == runtime / "runner"
     assert (runtime / "runner").stat().st_mode & 0o777 == 0o700
@@ -272,6 +273,14 @@ def test_the_folder_is_that_of_this_user_alone(runtime: Path, monkeypatch: pytes
     for given in (str(deep), "", "relative", str(runtime / "missing"), str(open_), str(link)):
         assert folder.of({"XDG_RUNTIME_DIR": given}) == other
         assert len(os.fsencode(seat.path_of(SAME, {"XDG_RUNTIME_DIR": given}))) <= folder.MOST
+    # that of a login counts where nothing is said, if it is this user's alone
+    login = runtime / "user" / str(os.getuid())
+    login.mkdir(mode=0o755, parents=True)
+    login.chmod(0o755)
+    assert folder.of({}) == other
+    login.chmod(0o700)
+    assert folder.of({}) == folder.of({"XDG_RUNTIME_DIR": ""}) == folder.of({"XDG_RUNTIME_DIR": str(login)}) == login / "runner"
+    assert folder.of({"XDG_RUNTIME_DIR": str(open_)}) == other
     uid = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
     with pytest.raises(folder.NoFolderError):
