@@ -29,6 +29,8 @@ VARIABLE = "RUNNER_LIMITS_TOKEN"
 """Holds the token with which a run joins those of another machine."""
 JOIN_S = 10.0
 """Seconds in which a run has to be let in."""
+FIRST_JOIN_S = 2.5
+"""The same where its rows wait for that."""
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -136,10 +138,10 @@ class Way:
             )
         self._token: Token = tokens.read(environment[VARIABLE], "the token of shared limits", VARIABLE)
 
-    async def come(self, link: Link) -> None:
-        """Connect, and prove who both are. Raises NotLetInError."""
+    async def come(self, link: Link, *, waited_for: bool) -> None:
+        """Connect, and prove who both are. waited_for: rows wait for that. Raises NotLetInError."""
         try:
-            async with asyncio.timeout(JOIN_S):
+            async with asyncio.timeout(FIRST_JOIN_S if waited_for else JOIN_S):
                 await Joining(link, self._token).done((self._host, self._port))
                 return
         except TimeoutError:

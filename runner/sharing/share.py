@@ -157,17 +157,23 @@ class Share:
         # imported here: it knows all of the workers, and few sessions join others
         from runner.workers.joining import NotLetInError
 
+        waited_for = True
         while True:
             visit = self._visit = Visit(self._party)
             try:
-                await way.come(visit.link)
+                await way.come(visit.link, waited_for=waited_for)
             except NotLetInError as error:
                 self._party.tell(f"limits are not shared for now: {error}")
+                waited_for = False
                 await self._by_itself(AGAIN_S)
             else:
                 self._hand.begin(None)
                 visit.begin()
                 await self.is_over(visit)
+                # who has said farewell is replaced in a moment; else the other machine may take long to answer, or never do so
+                waited_for = visit.left and not visit.bye.reason
+                if not waited_for:
+                    self._hand.end()
 
     async def _find_and_share(self, seat: Seat) -> None:
         instead: Mark | None = None

@@ -176,3 +176,35 @@ async def test_sizes_and_words_that_no_message_can_hold_are_shared_all_the_same(
         one.lane.pause(60, "another \ud800", asked=False)
         await until(lambda: other.lane.paused_s > 40)
         assert (one.lane.runs, len(one.notes), len(other.notes)) == (2, 1, 1)
+
+
+async def test_rows_do_not_wait_for_another_machine_that_stands_still(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("runner.sharing.elsewhere.FIRST_JOIN_S", 0.5)
+    host = Host("127.0.0.1", runtime / "runner.db", {"XDG_RUNTIME_DIR": str(runtime)}, told.append)
+    await host.open()
+    address, token = told[0].rpartition(" ")[2], token_in(runtime)[1]
+    one = Run(runtime)
+    await one.with_others(0)
+    # it takes connections, and says nothing
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as still:
+        port = still.sockets[0].getsockname()[1]
+        first, later = Run(Way(f"127.0.0.1:{port}", {VARIABLE: token})), Run(Way(address, {VARIABLE: token}))
+        async with ended(one, first, later):
+            await later.with_others(2)
+            # it takes as long to come as it likes: nobody waits for that any more
+            monkeypatch.setattr("runner.sharing.elsewhere.JOIN_S", 600.0)
+            later.share._place._port = port  # type: ignore[union-attr]
+            host.close()
+            later.send(3)
+            await later.out(3)
+            first.send(3)
+            await first.out(3)
+            assert "it does not answer" in first.notes[0]
+            await later.with_others(0)
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    await reader.read()
+    writer.close()
