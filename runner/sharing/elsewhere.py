@@ -6,13 +6,10 @@ So there is one office for an endpoint, a model and a key, and it may move while
 """
 
 import asyncio
-import os
 import re
-import shlex
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import UsageError
@@ -23,6 +20,7 @@ from runner.sharing.seat import path_of
 from runner.workers import tokens
 from runner.workers.door import Door, split
 from runner.workers.joining import Joining, NotLetInError
+from runner.workers.token_file import TokenFile
 from runner.workers.tokens import Token
 
 VARIABLE = "RUNNER_LIMITS_TOKEN"
@@ -40,30 +38,27 @@ class Host:
     def __init__(self, address: str, store: Path, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
         self._door = Door(address, self._enter, "serve_limits")
         self._store, self._environment, self._tell = store, environment, tell
-        self._file: Path | None = None
+        self._file: TokenFile | None = None
         self._relays: set[Relay] = set()
 
     async def open(self) -> None:
         """Let runs in. Raises UsageError."""
         where = await self._door.open()
-        self._file = file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
         try:
-            # one of an earlier session that was killed
-            file.unlink(missing_ok=True)
-            number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(number, "w", encoding="ascii") as out:
-                out.write(f"{self._door.token.text}\n")
-        except OSError as error:
+            self._file = TokenFile(self._store, where, self._door.token.text, "shared limits")
+        except UsageError:
             self.close()
-            raise UsageError(f"the token of shared limits cannot be written to {file}: {error.strerror}") from error
-        self._tell(f"runs share these limits with: {VARIABLE}=$(cat {shlex.quote(str(file))}) runner run ... --join {where}")
+            raise
+        # the file is not there on the other machine
+        todo = f"set {VARIABLE} there to the line in {self._file.path}, and start them with --join {where}"
+        self._tell(f"runs of other machines share these limits: {todo}")
 
     def close(self) -> None:
         """Let nobody in any more."""
         self._door.close()
         if self._file is not None:
-            with suppress(OSError):
-                self._file.unlink(missing_ok=True)
+            self._file.remove()
+            self._file = None
         for relay in list(self._relays):
             relay.end()
 

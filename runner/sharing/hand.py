@@ -83,6 +83,9 @@ class Hand:
         """Have requests wait for tickets. send: to the run that serves; None: it is still to be found."""
         self._forget()
         self._send = send
+        if send is None:
+            # whoever serves next says how many runs there are
+            self._lane.runs = 0
         for permit in self._lane.open:
             if permit.ticket not in self._open:
                 permit.ticket = number = next(self._numbers)

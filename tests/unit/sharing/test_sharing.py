@@ -350,6 +350,36 @@ async def test_a_run_elsewhere_shares_as_long_as_somebody_lets_it_in(runtime: Pa
         assert "limits are not shared for now" in other.notes[-1]
 
 
+def tokens_in(folder_: Path) -> list[str]:
+    return [path.name for path in folder_.glob("*.token")]
+
+
+async def test_a_token_that_a_killed_session_has_left_is_removed_and_one_in_use_is_not(runtime: Path) -> None:
+    store = runtime / "runner.db"
+    left = runtime / "runner.db.1.token"
+    left.write_text("of a session that was killed")
+    told: list[str] = []
+    hosts = [Host("127.0.0.1", store, {"XDG_RUNTIME_DIR": str(runtime)}, told.append) for _ in range(2)]
+    for host in hosts:
+        await host.open()
+    # the second one has found the first one's in use
+    files = tokens_in(runtime)
+    assert (left.name in files, len(files)) == (False, 2)
+    assert all(f"to the line in {runtime / name}," in "".join(told) for name in files)
+    for host in hosts:
+        host.close()
+    assert tokens_in(runtime) == []
+
+
+async def test_a_run_that_looks_for_another_one_shares_with_nobody(runtime: Path) -> None:
+    one, other = await two(runtime)
+    async with ended(other):
+        await one.end()
+        other.share._hand.begin(None)
+        assert other.lane.state().shared == 0
+        await other.with_others(0)
+
+
 async def test_an_identity_that_is_none_is_no_path(runtime: Path) -> None:
     link = Link(lambda _: None, lambda _: None)
     gone: list[Relay] = []
