@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 from runner.admission import Permit, Standing
+from runner.engine.limits.headers import Kind
 from runner.engine.limits.ledger import FULL
-from runner.engine.limits.shared_lane import SharedLane
+from runner.engine.limits.shared_lane import KINDS, SharedLane
 from runner.frames import Batch
 from runner.model import Usage
 from runner.sharing.messages import (
@@ -110,7 +111,18 @@ class Hand:
         """Take what is so for all runs."""
         self.known = known
         self._lane.told(known.limit, known.runs, known.pause_s, known.reason, asked=known.asked)
+        self._lane.borrowed |= self.borrowed.keys()
         self.wanted()
+
+    @property
+    def borrowed(self) -> dict[Kind, tuple[float, str]]:
+        """The limits that hold as users of other runs have set them, and the names of those runs."""
+        if (known := self.known) is None:
+            return {}
+        own = self._lane.configured
+        found = {kind: known.set_by[kind] for kind in KINDS if kind in known.set_by}
+        # one that the server reports may be smaller
+        return {k: v for k, v in found.items() if known.per_minute.get(k) == v[0] < own.get(k, float("inf"))}
 
     def granted(self, grant: Grant) -> None:
         """Take tickets."""

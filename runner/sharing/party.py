@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from runner.engine.clock import Clock
-from runner.engine.limits.shared_lane import KINDS, SharedLane
+from runner.engine.limits.shared_lane import SharedLane
 from runner.sharing.hand import Hand
-from runner.sharing.messages import Known
 from runner.text import clean
 
 _UNITS: Mapping[str, str] = {
@@ -53,13 +52,11 @@ class Party(NamedTuple):
         """Tell that the limits are shared. Only of the first run: how many there are is seen elsewhere."""
         self.notes.once(f"limits are shared with {self._called(name)}: it has the same endpoint, model and key", "sharing")
 
-    def look_at(self, known: Known) -> None:
-        """Tell of a limit that the user of another run has set, where it is what holds this one."""
-        for kind in KINDS:
-            limit, name = known.set_by.get(kind, (0.0, ""))
-            if name and known.per_minute.get(kind) == limit < self.lane.configured.get(kind, float("inf")):
-                what = f"a limit of {limit:,.10g} {_UNITS[kind]} a minute holds for all runs that share it"
-                self.tell(f"{what}: {self._called(name)} set it; --no-share keeps this run apart")
+    def tell_of_limits(self) -> None:
+        """Tell of each limit that the user of another run has set, where it holds for this one."""
+        for kind, (limit, name) in self.hand.borrowed.items():
+            what = f"a limit of {limit:,.10g} {_UNITS[kind]} a minute holds for all runs that share it"
+            self.tell(f"{what}: {self._called(name)} set it; --no-share keeps this run apart")
 
     def _called(self, name: str) -> str:
         return "another run of this process" if name == self.name else clean(name, 100)

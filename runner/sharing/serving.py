@@ -219,7 +219,7 @@ def take(party: Party, told: Sequence[ToRun], *, note: bool = True) -> Bye | Non
                 party.hand.granted(message)
             case Known():
                 party.hand.told(message)
-                party.look_at(message)
+                party.tell_of_limits()
             case Bye():
                 return message
             case _:

@@ -27,6 +27,7 @@ async def test_a_limit_that_the_user_of_another_run_has_set_is_told(runtime: Pat
             assert len(one.notes) == len(third.notes) == 2
             # its own user knows
             assert len(other.notes) == 1
+            assert (one.lane.borrowed, third.lane.borrowed, other.lane.borrowed) == ({"rpm"}, {"rpm"}, set())
 
 
 async def test_a_limit_that_the_server_holds_lower_is_none_of_another_user(runtime: Path) -> None:
