@@ -16,6 +16,8 @@ from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, Note, decode_to
 
 pytestmark = pytest.mark.anyio
 IN_VAIN = "limits are not shared for now: the run that has the same endpoint, model and key lets nobody in"
+FEW = 5
+"""Visits of a run to one that lets nobody in: two, and more on a machine that is so slow that it looks again. It were thousands."""
 OTHER_VERSION = "the run that has the same endpoint, model and key is of another version of runner"
 
 
@@ -56,10 +58,12 @@ async def test_a_connection_that_is_cut_before_the_welcome_holds_up_no_rows(runt
             one.send(3)
             await one.out(3)
             await until(lambda: len(one.notes) == 1)
-            assert (one.notes, len(visits)) == ([IN_VAIN], 2)
+            assert one.notes == [IN_VAIN]
+            assert len(visits) <= FEW
 
 
-async def test_a_welcome_that_is_followed_by_nothing_is_in_vain_too(runtime: Path) -> None:
+async def test_a_welcome_that_is_followed_by_nothing_is_in_vain_too(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.sharing.share._SHORT_S", 600.0)
     known = Known(2, 5, Learned(5), {}, {}, serves="the run of process 1")
     async with listener(runtime, framed(encode([known]))) as visits:
         one = Run(runtime)
@@ -67,7 +71,22 @@ async def test_a_welcome_that_is_followed_by_nothing_is_in_vain_too(runtime: Pat
             one.send(3)
             await one.out(3)
             assert one.notes[1:] == [IN_VAIN]
-            assert len(visits) == 2
+            assert len(visits) <= FEW
+
+
+async def test_another_machine_that_lets_nobody_in_is_not_asked_again_and_again(runtime: Path) -> None:
+    told: list[str] = []
+    host = Host("127.0.0.1", runtime / "runner.db", {"XDG_RUNTIME_DIR": str(runtime)}, told.append)
+    await host.open()
+    async with listener(runtime, b"") as visits:
+        one = Run(Way(told[0].rpartition(" ")[2], {VARIABLE: token_in(runtime)[1]}))
+        async with ended(one):
+            one.send(3)
+            await one.out(3)
+            await until(lambda: len(one.notes) == 1)
+            assert one.notes == [IN_VAIN]
+            assert len(visits) <= FEW
+    host.close()
 
 
 async def test_runs_of_two_versions_share_nothing(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
