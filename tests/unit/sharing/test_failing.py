@@ -17,7 +17,7 @@ from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, Note, decode_to
 pytestmark = pytest.mark.anyio
 IN_VAIN = "limits are not shared for now: the run that has the same endpoint, model and key lets nobody in"
 FEW = 5
-"""Visits of a run to one that lets nobody in: two, and more on a machine that is so slow that it looks again. It were thousands."""
+"""Visits of a run to one that lets nobody in: two, and some more on a machine that is so slow that it looks again."""
 OTHER_VERSION = "the run that has the same endpoint, model and key is of another version of runner"
 
 
