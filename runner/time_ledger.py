@@ -97,6 +97,8 @@ class TimeLedger(Struct, frozen=True, kw_only=True):
     streamed: int = 0
     first_token_s: float | None = None
     best_first_token_s: float | None = None
+    # limits per minute that held for some time because the user of another run had set them, with which this one shared them
+    borrowed_limits: tuple[str, ...] = ()
     # one sentence on what would make it faster; it is made when it is shown
     advice: str | None = None
 
@@ -138,6 +140,7 @@ def together(ledgers: Iterable[TimeLedger]) -> TimeLedger | None:
         in_flight=round(sum(one.in_flight * one.elapsed_s for one in every) / elapsed_s, 3) if elapsed_s else 0.0,
         limits=last.limits,
         own_limits=last.own_limits,
+        borrowed_limits=last.borrowed_limits,
         slots=last.slots,
         ceiling=last.ceiling,
         tuned=last.tuned,

@@ -107,6 +107,7 @@ class Noting:
             in_flight=round(now.held_s / now.at_s, 3) if now.at_s else 0.0,
             limits=limits,
             own_limits=tuple(kind for kind, limit in limits.items() if limit == own.get(kind)),
+            borrowed_limits=tuple(sorted(self._lanes.borrowed)),
             slots=now.slots,
             ceiling=self._lanes.ceiling,
             tuned=self._lanes.tuned,

@@ -78,6 +78,9 @@ def _of_limits(time: TimeLedger) -> str | None:
         return f"{share} of the time flex had no capacity: with a shorter --flex-patience rows go at the standard price sooner"
     if cause == "budget":
         return f"{share} of the time requests waited for room in the budget: a larger --max-cost lets more of them go at once"
+    if cause in time.borrowed_limits:
+        first = f"{share} of the time a limit of {_LIMITS[cause]} held requests back, which another run had set"
+        return f"{first}: raise it there, or keep this run apart with --no-share"
     limit = time.limits.get(cause)
     what = f"the limit of {limit:,.10g} {_LIMITS[cause]}" if limit is not None else f"a limit of {_LIMITS[cause]}"
     option = f"--{cause.replace('_', '-')}"

@@ -181,7 +181,9 @@ class Forecast:
                 use = (use * sent.rows + need) / (sent.rows + read) if use else need / read
             if (use or need) and limit > 0:
                 # half of the next one's wait is over, on average
-                times.append(60 * (need + use * max(0.0, unsent - read - 0.5)) / limit)
+                # of runs that share a limit, each gets the same part
+                part = limit / max(1, lane.shared)
+                times.append(60 * (need + use * max(0.0, unsent - read - 0.5)) / part)
         return max(times) + sent.usual_s if times else None
 
     def _share_of_pauses(self) -> float:

@@ -17,6 +17,7 @@ from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.sharing import elsewhere
+    from runner.sharing.party import Notes
     from runner.sharing.share import Share
 
 
@@ -27,6 +28,7 @@ class Together:
         self._endpoint, self._tell = endpoint, tell
         self._shares: list[Share] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._notes: Notes | None = None
         self._way: elsewhere.Way | None = None
         self._host: elsewhere.Host | None = None
         self._name = f"the run of process {os.getpid()}"
@@ -50,6 +52,7 @@ class Together:
         """Share the limits of a lane from now on."""
         # imported here: a session that shares nothing needs none of it
         from runner.sharing import identity
+        from runner.sharing.party import Notes
         from runner.sharing.seat import Seat
         from runner.sharing.share import Share
 
@@ -58,7 +61,8 @@ class Together:
         additions = [(name, value.reveal()) for name, value in (*endpoint.additions.headers, *endpoint.additions.query)]
         same = identity.of(endpoint.base_url or "", lane.model, key, additions)
         place = self._way if self._way is not None else Seat(same, os.environ)
-        share = Share(lane, same, self._name, place, Clock(), self._tell)
+        self._notes = self._notes or Notes(self._tell)
+        share = Share(lane, same, self._name, place, Clock(), self._notes)
         self._shares.append(share)
         self._tasks.append(asyncio.get_running_loop().create_task(share.run()))
 

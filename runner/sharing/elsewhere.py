@@ -6,29 +6,29 @@ So there is one office for an endpoint, a model and a key, and it may move while
 """
 
 import asyncio
-import os
 import re
-import shlex
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import UsageError
 from runner.frames import Link, join
 from runner.sharing.folder import NoFolderError
-from runner.sharing.messages import MOST_BYTES, Bye, Hello, decode_from_run, encode
+from runner.sharing.messages import MOST_BYTES, Bye, StrangerError, encode, greeting
 from runner.sharing.seat import path_of
 from runner.workers import tokens
 from runner.workers.door import Door, split
 from runner.workers.joining import Joining, NotLetInError
+from runner.workers.token_file import TokenFile
 from runner.workers.tokens import Token
 
 VARIABLE = "RUNNER_LIMITS_TOKEN"
 """Holds the token with which a run joins those of another machine."""
 JOIN_S = 10.0
 """Seconds in which a run has to be let in."""
+FIRST_JOIN_S = 2.5
+"""The same where its rows wait for that."""
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,32 +38,27 @@ class Host:
     def __init__(self, address: str, store: Path, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
         self._door = Door(address, self._enter, "serve_limits")
         self._store, self._environment, self._tell = store, environment, tell
-        self._file: Path | None = None
-        # the number of the file as it is open, which keeps its lock
-        self._held: int | None = None
+        self._file: TokenFile | None = None
         self._relays: set[Relay] = set()
 
     async def open(self) -> None:
         """Let runs in. Raises UsageError."""
         where = await self._door.open()
-        tokens.remove_stale(self._store)
-        self._file = file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
         try:
-            self._held = tokens.keep(file, self._door.token)
-        except OSError as error:
+            self._file = TokenFile(self._store, where, self._door.token.text, "shared limits")
+        except UsageError:
             self.close()
-            raise UsageError(f"the token of shared limits cannot be written to {file}: {error.strerror}") from error
-        self._tell(f"runs share these limits with: {VARIABLE}=$(cat {shlex.quote(str(file))}) runner run ... --join {where}")
+            raise
+        # the file is not there on the other machine
+        todo = f"set {VARIABLE} there to the line in {self._file.path}, and start them with --join {where}"
+        self._tell(f"runs of other machines share these limits: {todo}")
 
     def close(self) -> None:
         """Let nobody in any more."""
         self._door.close()
         if self._file is not None:
-            with suppress(OSError):
-                self._file.unlink(missing_ok=True)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+            self._file.remove()
+            self._file = None
         for relay in list(self._relays):
             relay.end()
 
@@ -88,17 +83,25 @@ class Relay:
         self._near.end()
         self._gone(self)
 
+    def _refuse(self, why: str) -> None:
+        self._far.send(encode([Bye(why)]))
+        self.end()
+
     def _take(self, frame: bytes) -> None:
         if self._early is None:
             self._near.send(frame)
             return
         self._early.append(frame)
         if self._joining is None:
-            said = decode_from_run(frame)
-            if not (said and isinstance(said[0], Hello) and _IDENTITY.fullmatch(said[0].identity)):
+            try:
+                hello, _ = greeting(frame)
+            except StrangerError as error:
+                self._refuse(str(error))
+                return
+            if not _IDENTITY.fullmatch(hello.identity):
                 self.end()
                 return
-            self._joining = asyncio.get_running_loop().create_task(self._join(said[0].identity))
+            self._joining = asyncio.get_running_loop().create_task(self._join(hello.identity))
 
     async def _join(self, identity: str) -> None:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -108,8 +111,7 @@ class Relay:
             await join(self._near, end)
         except (OSError, NoFolderError):
             end.close()
-            self._far.send(encode([Bye("no run at this address has the same endpoint, model and key")]))
-            self.end()
+            self._refuse("no run at this address has the same endpoint, model and key")
             return
         early, self._early = self._early or [], None
         for frame in early:
@@ -131,10 +133,10 @@ class Way:
             )
         self._token: Token = tokens.read(environment[VARIABLE], "the token of shared limits", VARIABLE)
 
-    async def come(self, link: Link) -> None:
-        """Connect, and prove who both are. Raises NotLetInError."""
+    async def come(self, link: Link, *, waited_for: bool) -> None:
+        """Connect, and prove who both are. waited_for: rows wait for that. Raises NotLetInError."""
         try:
-            async with asyncio.timeout(JOIN_S):
+            async with asyncio.timeout(FIRST_JOIN_S if waited_for else JOIN_S):
                 await Joining(link, self._token).done((self._host, self._port))
                 return
         except TimeoutError:

@@ -11,6 +11,7 @@ MOST = 100
 LOCK = "lock"
 """The one file that stays in the folder: who holds its lock decides which run serves, for a moment."""
 _OTHERS = 0o077
+_LOGINS = Path("/run/user")
 _ROOT = Path("/tmp")  # noqa: S108 - the owner and the mode of what is made there are checked
 
 
@@ -21,11 +22,12 @@ class NoFolderError(Exception):
 def of(environment: Mapping[str, str]) -> Path:
     """Return the folder, which is there then. Raises NoFolderError.
 
-    It lies in XDG_RUNTIME_DIR if that is this user's alone and short enough, else at /tmp/runner-UID.
+    It lies in XDG_RUNTIME_DIR if that is this user's alone and short enough, else at /tmp/runner-UID. Where the variable is not
+    set, as in cron, under sudo, or in a container, that is the folder which a login would have: /run/user/UID.
     """
     if sys.platform == "win32":
         raise NoFolderError("this system has no sockets in folders")
-    given = environment.get("XDG_RUNTIME_DIR", "")
+    given = environment.get("XDG_RUNTIME_DIR") or str(_LOGINS / str(os.getuid()))
     if given.startswith("/") and len(os.fsencode(given)) <= MOST - len("/runner/0123456789abcdef.s") and _is_own(Path(given)):
         return _made(Path(given, "runner"))
     return _made(_ROOT / f"runner-{os.getuid()}")

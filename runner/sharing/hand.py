@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
-from runner.admission import Permit
+from runner.admission import Permit, Standing
+from runner.engine.limits.headers import Kind
 from runner.engine.limits.ledger import FULL
-from runner.engine.limits.shared_lane import SharedLane
+from runner.engine.limits.shared_lane import KINDS, SharedLane
 from runner.frames import Batch
 from runner.model import Usage
 from runner.sharing.messages import (
@@ -30,19 +31,22 @@ from runner.sharing.messages import (
     Taken,
     Throttled,
 )  # fmt: skip
+from runner.text import clean
 
 MOST_ASKED = 512
 """Tickets that a lane asks for at once, at most."""
 HEADERS_S = 0.1
 """Shortest interval, in seconds, at which headers of good answers are passed on."""
+_LARGEST = 1 << 53
+"""Larger sizes and numbers of tokens cannot be sent to other runs. They are larger than any limit."""
 _Said = Callable[[Sequence[FromRun]], None]
 
 
 class Hand:
-    """What leads a lane (``Leader``). clock: monotonic seconds."""
+    """What leads a lane (``Leader``). clock: monotonic seconds. failed: takes an error in what goes out later, which is lost."""
 
-    def __init__(self, lane: SharedLane, clock: Callable[[], float]) -> None:
-        self._lane, self._clock = lane, clock
+    def __init__(self, lane: SharedLane, clock: Callable[[], float], failed: Callable[[Exception], None]) -> None:
+        self._lane, self._clock, self._failed = lane, clock, failed
         self._numbers = count(1)
         # None: nobody serves at the moment
         self._send: _Said | None = None
@@ -73,17 +77,20 @@ class Hand:
             list(self._open.values()),
             known.learned if known is not None else lane.learned,
             lane.reports | (known.reported if known is not None else {}),
-            Pause(pause_s, reason, asked) if pause_s > 0 else None,
+            Pause(pause_s, clean(reason), asked) if pause_s > 0 else None,
         )
 
     def begin(self, send: _Said | None, *, learns: bool = True) -> None:
         """Have requests wait for tickets. send: to the run that serves; None: it is still to be found."""
         self._forget()
         self._send = send
+        if send is None:
+            # whoever serves next says how many runs there are
+            self._lane.runs = 0
         for permit in self._lane.open:
             if permit.ticket not in self._open:
                 permit.ticket = number = next(self._numbers)
-                self._open[number] = Asked(number, permit.size, permit.most, permit.standard)
+                self._open[number] = _asked(number, permit)
         self._lane.follow(self, learns=learns)
         self.wanted()
 
@@ -104,7 +111,18 @@ class Hand:
         """Take what is so for all runs."""
         self.known = known
         self._lane.told(known.limit, known.runs, known.pause_s, known.reason, asked=known.asked)
+        self._lane.borrowed |= self.borrowed.keys()
         self.wanted()
+
+    @property
+    def borrowed(self) -> dict[Kind, tuple[float, str]]:
+        """The limits that hold as users of other runs have set them, and the names of those runs."""
+        if (known := self.known) is None:
+            return {}
+        own = self._lane.configured
+        found = {kind: known.set_by[kind] for kind in KINDS if kind in known.set_by}
+        # one that the server reports may be smaller
+        return {k: v for k, v in found.items() if known.per_minute.get(k) == v[0] < own.get(k, float("inf"))}
 
     def granted(self, grant: Grant) -> None:
         """Take tickets."""
@@ -144,13 +162,12 @@ class Hand:
         here = self._here[permit.standard]
         if here:
             number = here.popleft()
-            asked = self._sizes.pop(number)
-            if (asked.size, asked.most) != (permit.size, permit.most):
-                asked = Asked(number, permit.size, permit.most, permit.standard)
+            asked = _asked(number, permit)
+            if self._sizes.pop(number) != asked:
                 self._say(Taken(asked))
         else:
             number = next(self._numbers)
-            asked = Asked(number, permit.size, permit.most, permit.standard)
+            asked = _asked(number, permit)
             self._say(Out(asked))
         permit.ticket = number
         self._open[number] = asked
@@ -192,11 +209,12 @@ class Hand:
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None, words: str | None) -> None:
         """Record a rate limit."""
-        self._say(Throttled(permit.ticket, hint_s, status, words))
+        # a lone surrogate could not be sent
+        self._say(Throttled(permit.ticket, hint_s, status, clean(words) if words is not None else None))
 
     def pause(self, seconds: float, reason: str, *, asked: bool) -> None:
         """Have all runs send nothing for so long."""
-        self._say(Pause(seconds, reason, asked))
+        self._say(Pause(seconds, clean(reason), asked))
 
     # -- what goes out
 
@@ -208,11 +226,14 @@ class Hand:
     def _flush(self) -> None:
         if self._send is None:
             return
-        for standard in (False, True):
-            self._balance(standard=standard)
-        if self._said:
-            said, self._said = self._said, []
-            self._send(said)
+        try:
+            for standard in (False, True):
+                self._balance(standard=standard)
+            if self._said:
+                said, self._said = self._said, []
+                self._send(said)
+        except Exception as error:  # noqa: BLE001 - rows would wait for ever for what was asked in vain
+            self._failed(error)
 
     def _balance(self, *, standard: bool) -> None:
         """Ask for a ticket for each row that waits, and give back those that no row wants."""
@@ -221,7 +242,7 @@ class Hand:
         more = len(rows) - len(here) - len(asked)
         if more > 0:
             # the first rows are those for which there are tickets, or will be
-            tickets = [Asked(next(self._numbers), one.size, one.most, standard) for one in rows[-more:]]
+            tickets = [_asked(next(self._numbers), one) for one in rows[-more:]]
             self._asked |= {one.number: one for one in tickets}
             self._said.append(Ask(tickets))
         elif more < 0:
@@ -233,3 +254,8 @@ class Hand:
                 del self._sizes[number]
                 numbers.append(number)
             self._said.append(Drop(numbers))
+
+
+def _asked(number: int, of: Permit | Standing) -> Asked:
+    """Return the ticket of a request, or of a row that waits."""
+    return Asked(number, min(of.size, _LARGEST), None if of.most is None else min(of.most, _LARGEST), of.standard)

@@ -28,9 +28,13 @@ from runner.engine.limits.slots import Learned
 from runner.model import Usage
 
 PROTOCOL = 1
-"""Grows when a message changes. Runs that differ in it do not share their limits."""
+"""Grows when a message changes. Runs that differ in it do not share their limits.
+
+``Bye``, and that the first message is ``Hello`` and begins with this number, must never change: it is how they tell each other.
+"""
 MOST_BYTES = 8 << 20
 """Bytes of a frame, at most."""
+_OTHER = "the run that has the same endpoint, model and key is of another version of runner"
 
 
 class Asked(Struct, frozen=True, array_like=True, gc=False):
@@ -143,6 +147,7 @@ class Known(Struct, frozen=True, array_like=True, tag=21):
     """What is so for all runs. runs: how many there are. per_minute: in force; reported: by the server. cause: why tickets wait.
 
     limit: how many tickets the run may have, with what the others have now. serves: the name of the run that serves.
+    set_by: of each kind the smallest limit that a user has set, and the name of that user's run.
     """
 
     runs: int
@@ -155,6 +160,7 @@ class Known(Struct, frozen=True, array_like=True, tag=21):
     asked: bool = False
     cause: str = ""
     serves: str = ""
+    set_by: dict[str, tuple[float, str]] = {}
 
 
 class Note(Struct, frozen=True, array_like=True, tag=22):
@@ -175,3 +181,25 @@ ToRun: TypeAlias = Grant | Known | Note | Bye
 encode = msgspec.msgpack.Encoder().encode
 decode_from_run = msgspec.msgpack.Decoder(list[FromRun]).decode
 decode_to_run = msgspec.msgpack.Decoder(list[ToRun]).decode
+
+
+class StrangerError(Exception):
+    """A run cannot be let in; the text tells it why."""
+
+
+def greeting(frame: bytes, identity: str | None = None) -> tuple[Hello, list[FromRun]]:
+    """Return the greeting of a run, and what it says after that in its first frame. identity: what it must have.
+
+    Raises StrangerError.
+    """
+    try:
+        said = decode_from_run(frame)
+    except msgspec.DecodeError as error:
+        # another version may have other fields, so its number cannot be looked at
+        raise StrangerError(_OTHER) from error
+    hello = said[0] if said else None
+    if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
+        raise StrangerError(_OTHER)
+    if identity is not None and hello.identity != identity:
+        raise StrangerError("the run at this socket has another endpoint, model or key")
+    return hello, said[1:]

@@ -80,6 +80,8 @@ class Office:
         self._clock, self._name, self._note = clock, name, tell
         self.lane = CommonLane(rates, clock, self._broadcast_soon)
         self._guests: dict[Guest, None] = {}
+        # the limits of users that hold, and the names of their runs
+        self._set_by: dict[Kind, tuple[float, str]] = {}
         self._expected, self._settled = expected, asyncio.Event()
         self._begun = known is not None
         if known is not None:
@@ -155,12 +157,13 @@ class Office:
 
     def _bounds(self) -> None:
         """Have the limits hold that the users of the present runs have set: of each kind the smallest."""
-        limits: dict[Kind, float] = {}
+        self._set_by = {}
         for guest in self._guests:
             for kind in KINDS:
-                if kind in guest.hello.limits:
-                    limits[kind] = min(limits.get(kind, float("inf")), guest.hello.limits[kind])
-        self.lane.rates.configure(limits)
+                limit = guest.hello.limits.get(kind)
+                if limit is not None and (kind not in self._set_by or limit < self._set_by[kind][0]):
+                    self._set_by[kind] = (limit, guest.hello.name)
+        self.lane.rates.configure({kind: limit for kind, (limit, _) in self._set_by.items()})
         tuned = [guest.hello.ceiling for guest in self._guests if not guest.hello.fixed]
         if tuned:
             self.lane.bound(sum(tuned))
@@ -268,7 +271,8 @@ class Office:
         lane, rates = self.lane, self.lane.rates
         reports = {str(kind): limit for kind, limit in rates.reports.items()}
         limits = {str(kind): limit for kind, limit in rates.per_minute.items()}
-        return Known(len(self._guests), 1, lane.learned, limits, reports, *lane.pausing, lane.cause, self._name)
+        set_by = {str(kind): found for kind, found in self._set_by.items()}
+        return Known(len(self._guests), 1, lane.learned, limits, reports, *lane.pausing, lane.cause, self._name, set_by)
 
     def broadcast(self) -> None:
         """Tell all runs what is so for all."""

@@ -1,16 +1,26 @@
 """The run that serves: it listens at the socket, lets others in, and has an office as long as there are any."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
-from msgspec import DecodeError, structs
+from msgspec import structs
 
 from runner.frames import Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
-from runner.sharing.hand import Hand
-from runner.sharing.messages import MOST_BYTES, PROTOCOL, Bye, FromRun, Grant, Hello, Known, ToRun, decode_from_run, encode
+from runner.sharing.messages import (
+    MOST_BYTES,
+    Bye,
+    FromRun,
+    Grant,
+    Known,
+    StrangerError,
+    ToRun,
+    decode_from_run,
+    encode,
+    greeting,
+)  # fmt: skip
 from runner.sharing.office import Guest, Office
 from runner.sharing.party import Party
 from runner.sharing.seat import BusyError, Found, FullError, Seat, is_own
@@ -65,6 +75,8 @@ class Serving:
             self._office.broadcast()
             self._hand.known = self._office.known()
             self._office.close()
+            # what it has just told the own lane comes too late
+            self._office = None
         self._deaf()
         for link in list(self._links):
             link.lost = lambda _: None
@@ -115,7 +127,7 @@ class Serving:
             return
         forks.keep_from_children(end)
         link = Link(lambda _: None, lambda _: None, most=MOST_BYTES)
-        link.take = lambda frame: self._let_in(link, decode_from_run(frame))
+        link.take = lambda frame: self._let_in(link, frame)
         link.lost = lambda _: self._forget(link)
         self._links.add(link)
         self._strangers[link] = loop.create_task(join(link, end))
@@ -130,23 +142,31 @@ class Serving:
         self._links.discard(link)
         self._strangers.pop(link, None)
 
-    def _let_in(self, link: Link, said: Sequence[FromRun]) -> None:
-        hello = said[0] if said else None
-        if not isinstance(hello, Hello):
-            raise DecodeError("the first message is no greeting")
-        if hello.protocol != PROTOCOL or hello.identity != self._party.identity:
-            link.send(encode([Bye("it is of another version of runner, or of another endpoint, model or key")]))
+    def _let_in(self, link: Link, frame: bytes) -> None:
+        try:
+            hello, said = greeting(frame, self._party.identity)
+        except StrangerError as error:
+            # without a word it would come again at once
+            link.send(encode([Bye(str(error))]))
             link.end()
             return
         self._strangers.pop(link, None)
         hello = structs.replace(hello, name=clean(hello.name, 100))
         office = self._office or self._open(None, 0)
-        guest = Guest(hello, lambda messages: link.send(encode(messages)), link.abort, self._clock.monotonic())
+        guest = Guest(hello, lambda told: self._send(link, told), link.abort, self._clock.monotonic())
         link.take = lambda frame: office.take(guest, decode_from_run(frame))
         link.lost = lambda _: self._left(link, guest)
         office.enter(guest)
-        self._party.tell(f"limits are shared with {hello.name}: it has the same endpoint, model and key")
-        office.take(guest, said[1:])
+        self._party.shares_with(hello.name)
+        office.take(guest, said)
+
+    def _send(self, link: Link, told: Sequence[ToRun]) -> None:
+        """Tell a run something. An error, as of what cannot be sent, concerns this run alone: it would wait for ever."""
+        try:
+            link.send(encode(told))
+        except Exception as error:  # noqa: BLE001 - the event loop calls this, and would go on as if nothing had happened
+            self._party.tell(f"limits are no longer shared with another run: {type(error).__name__}: {clean(str(error), 200)}")
+            link.abort()
 
     def _left(self, link: Link, guest: Guest) -> None:
         self._forget(link)
@@ -184,21 +204,25 @@ class Serving:
             office.take(self._own, said)
 
     def _hear(self, office: Office, told: Sequence[ToRun]) -> None:
-        if office is self._office:
-            take(self._hand, told, self._party.tell, note=False)
+        try:
+            if office is self._office:
+                take(self._party, told, note=False)
+        except Exception as error:  # noqa: BLE001 - the event loop calls this, and would go on as if nothing had happened
+            self._party.failed(error)
 
 
-def take(hand: Hand, told: Sequence[ToRun], tell: Callable[[str], None], *, note: bool = True) -> Bye | None:
+def take(party: Party, told: Sequence[ToRun], *, note: bool = True) -> Bye | None:
     """Take what the run that serves says. note: its sentences too. Return its last word, if it is among that."""
     for message in told:
         match message:
             case Grant():
-                hand.granted(message)
+                party.hand.granted(message)
             case Known():
-                hand.told(message)
+                party.hand.told(message)
+                party.tell_of_limits()
             case Bye():
                 return message
             case _:
                 if note:
-                    tell(clean(message.sentence, 300))
+                    party.tell(clean(message.sentence, 300))
     return None

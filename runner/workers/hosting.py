@@ -1,24 +1,21 @@
 """Workers that come by themselves: the listener, the file with the token, and the engine that places them."""
 
 import asyncio
-import os
 import shlex
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from runner.errors import UsageError
 from runner.frames import Link
 from runner.interfaces import Engine, Invitation
 from runner.text import clean
-from runner.workers import tokens
 from runner.workers.crew import Crew
 from runner.workers.door import Door
 from runner.workers.local import RESTARTS, WITHIN_S
 from runner.workers.member import Member
+from runner.workers.token_file import TokenFile
 
 END_S = 10.0
 """Seconds that an engine has to end what it has started."""
@@ -41,21 +38,17 @@ class Hosting:
         self._invitation: Invitation | None = None
         self._starts: deque[float] = deque(maxlen=RESTARTS * max(1, count))
         self._watching: asyncio.Task[None] | None = None
-        self._file: Path | None = None
-        # the number of the file as it is open, which keeps its lock
-        self._held: int | None = None
+        self._file: TokenFile | None = None
         # with which workers join; None: an engine starts them
         self.command: str | None = None
 
     async def begin(self) -> None:
         """Listen, and have the engine place workers. Raises UsageError."""
         where = await self._door.open()
-        tokens.remove_stale(self._store)
-        self._file = self._store.with_name(f"{self._store.name}.{where.rpartition(':')[2]}.token")
-        self._write(self._file)
+        self._file = TokenFile(self._store, where, self._door.token.text, "the workers")
         join = f"runner worker --connect {where}"
         if self._engine is None:
-            self.command = f"{join} --token-file {shlex.quote(str(self._file))}"
+            self.command = f"{join} --token-file {shlex.quote(str(self._file.path))}"
             self._tell(f"workers join with: {self.command}")
             return
         command = (sys.executable, "-P", "-m", "runner", "worker", "--connect", where)
@@ -65,13 +58,6 @@ class Hosting:
         self._crew.again = self._again
         await self._engine.start(self._count, self._invitation)
         self._watching = asyncio.get_running_loop().create_task(self._watch(self._engine))
-
-    def _write(self, file: Path) -> None:
-        """Write the token to a file that nobody else can read. Raises UsageError."""
-        try:
-            self._held = tokens.keep(file, self._door.token)
-        except OSError as error:
-            raise UsageError(f"the token of the workers cannot be written to {file}: {error.strerror}") from error
 
     async def _again(self) -> None:
         """Place another worker for one that is lost, unless that has happened too often. Raises UsageError."""
@@ -109,11 +95,7 @@ class Hosting:
         """Let nobody in any more, and end what the engine has started."""
         self._door.close()
         if self._file is not None:
-            with suppress(OSError):
-                self._file.unlink(missing_ok=True)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+            self._file.remove()
         if self._watching is not None:
             self._watching.cancel()
         if self._engine is not None:

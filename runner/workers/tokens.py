@@ -6,15 +6,11 @@ whoever has signed it, and whatever the clocks say. Then both prove that they kn
 
 import base64
 import binascii
-import fcntl
-import glob
 import hashlib
 import hmac
-import os
 import secrets
 import ssl
 import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -104,31 +100,3 @@ def for_worker() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def keep(file: Path, token: Token) -> int:
-    """Write a token to a file that only this user can read, and that is locked as long as the returned number is open.
-
-    Raises OSError.
-    """
-    # one of an earlier session that was killed
-    file.unlink(missing_ok=True)
-    number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    # the lock ends with this process, however that ends
-    with suppress(OSError):
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        os.write(number, f"{token.text}\n".encode())
-    except OSError:
-        os.close(number)
-        raise
-    return number
-
-
-def remove_stale(store: Path) -> None:
-    """Remove the tokens of sessions that were killed, which open nothing any more. Those of sessions that go on are locked."""
-    for file in store.parent.glob(f"{glob.escape(store.name)}.*.token"):
-        # a folder of a server that knows no locks keeps them
-        with suppress(OSError), file.open("rb") as found:
-            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()

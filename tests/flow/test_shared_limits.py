@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from processes import Simulated, Started, assert_clean, at, count, rows, run, runner, simulator, until, write_prompts
 
-from runner.workers.tokens import remove_stale
+from runner.workers.token_file import remove_stale
 
 SLOTS = 6
 LIMITED = ("--first-token-s", "0.2", "--chunk-s", "0", "--tokens", "5", "--max-in-flight", str(SLOTS))

@@ -23,7 +23,7 @@ from runner.workers.door import Challenge
 from runner.workers.hands import _plain
 from runner.workers.process import STILL_S, Worker
 from runner.workers.protocol import PROTOCOL, Done, Welcome, encode
-from runner.workers.tokens import remove_stale
+from runner.workers.token_file import remove_stale
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 

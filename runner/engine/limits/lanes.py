@@ -78,6 +78,7 @@ class Lanes:
         self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
         self._places = Places(limits.ceiling, self.ledger)
         self._lanes: dict[str, SessionLane] = {}
+        self._shared: list[SharedLane] = []
         # told of each lane, which may then share its limits with other runs; None: none does
         self.share: Callable[[SharedLane], None] | None = None
         # True if no item will come that is in no lane yet
@@ -98,6 +99,7 @@ class Lanes:
         if self.share is None:
             return Lane(model, slots, self._places, per_minute, self._clock)
         lane = SharedLane(model, slots, self._places, per_minute, self._clock)
+        self._shared.append(lane)
         self.share(lane)
         return lane
 
@@ -122,6 +124,11 @@ class Lanes:
     def per_minute(self) -> dict[Kind, float]:
         """The limits per minute that the job sets."""
         return self._limits.per_minute
+
+    @property
+    def borrowed(self) -> set[Kind]:
+        """The limits per minute that users of runs have set with which this one shared them."""
+        return {kind for lane in self._shared for kind in lane.borrowed}
 
     @property
     def slots(self) -> int:

@@ -80,6 +80,8 @@ class SharedLane(Lane):
         self.open: dict[Permit, None] = {}
         # how many runs share the limits, this one included; 0: it is alone
         self.runs = 0
+        # limits per minute that users of other runs have set, and that were smaller than those of this one
+        self.borrowed: set[Kind] = set()
 
     # -- who leads
 

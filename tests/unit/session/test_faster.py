@@ -34,6 +34,13 @@ def ledger(causes: dict[str, float], **more: Any) -> TimeLedger:
             ),
         ),
         (
+            ledger({"rpm": 94, "answering": 6}, limits={"rpm": 6.0}, own_limits=("rpm",), borrowed_limits=("rpm",)),
+            (
+                "94 % of the time a limit of requests a minute held requests back, which another run had set: "
+                "raise it there, or keep this run apart with --no-share"
+            ),
+        ),
+        (
             # a queue of less than a fifth is no sentence of its own
             ledger({"answering": 84, "first_token": 12, "end": 4}, slots=8, ceiling=8, **SPEED),
             "all 8 slots were in use 96 % of the time: --concurrency 16 sends more at once, if the server takes it",
@@ -104,6 +111,7 @@ def sentences() -> list[str]:
     cases += [
         ledger({kind: 60, "answering": 40}, limits={kind: 5e4}, own_limits=(kind,)) for kind in ("rpm", "tpm", "output_tpm")
     ]
+    cases.append(ledger({"rpm": 60, "answering": 40}, borrowed_limits=("rpm",)))
     return [words for words in map(advice, [*cases, ledger({"answering": 100})]) if words is not None]
 
 

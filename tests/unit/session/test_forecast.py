@@ -54,6 +54,12 @@ def test_a_limit_tells_before_anything_was_answered() -> None:
     assert fed([(0.5, 0)], limits={"rpm": 60.0}, waits_for="rpm").left_s(108) == pytest.approx(100, abs=1)
 
 
+def test_a_limit_that_runs_share_lets_each_have_its_part() -> None:
+    assert fed([(0.5, 0)], limits={"rpm": 120.0}, waits_for="rpm", shared=2).left_s(108) == pytest.approx(100, abs=1)
+    needs = {"limits": {"tpm": 6000.0}, "waits_for": "tpm", "waiting_rows": 20, "needs": {"tpm": 16_000.0}}
+    assert fed([(0.5, 0)], **needs, shared=4).left_s(28) == pytest.approx(640, abs=1)
+
+
 def test_the_recent_rate_counts_and_not_the_mean() -> None:
     slow = [(second, second) for second in range(1, 101)]
     fast = [(100 + second, 100 + 10 * second) for second in range(1, 31)]
