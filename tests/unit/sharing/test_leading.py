@@ -18,7 +18,7 @@ from runner.engine.limits.slots import Slots
 from runner.sharing import serving, share
 from runner.sharing.hand import HEADERS_S, Hand
 from runner.sharing.messages import Ask, Drop, FromRun, Headers
-from runner.sharing.party import Party
+from runner.sharing.party import Notes, Party
 from runner.sharing.share import Visit
 from runner.sharing.times import BEAT_S, LATE_S, WELCOME_S
 
@@ -45,6 +45,10 @@ class Time:
         return self.now
 
 
+def unexpected(error: Exception) -> None:
+    raise AssertionError from error
+
+
 def lane_at(time: Time) -> SharedLane:
     places = Places(1_000, Ledger(time, 1_000, 1))
     return SharedLane("m", Slots(256, tuned=True, clock=time), places, {}, Clock(monotonic=time))
@@ -52,7 +56,7 @@ def lane_at(time: Time) -> SharedLane:
 
 async def test_headers_of_good_answers_are_passed_on_now_and_then_and_those_of_refusals_always() -> None:
     time, said = Time(), list[FromRun]()
-    hand = Hand(lane_at(time), time)
+    hand = Hand(lane_at(time), time, unexpected)
     hand.begin(said.extend)
     for always, later_s in ((False, 0.0), (False, HEADERS_S / 2), (True, HEADERS_S / 2), (False, 1.25 * HEADERS_S)):
         time.now = 100.0 + later_s
@@ -68,7 +72,7 @@ async def test_headers_of_good_answers_are_passed_on_now_and_then_and_those_of_r
 async def test_a_lane_in_an_outage_wants_a_ticket_for_its_probe_alone() -> None:
     time = Time()
     lane = lane_at(time)
-    hand = Hand(lane, time)
+    hand = Hand(lane, time, unexpected)
     hand.begin(None)
     rows = [asyncio.ensure_future(lane.acquire(lane.enter(0), 100, 10)) for _ in range(5)]
     await until(lambda: len(lane.wants(standard=False)) == 5)
@@ -117,8 +121,8 @@ async def test_a_run_that_was_stopped_itself_reads_first_what_has_come(stopped: 
     monkeypatch.setattr(share, "BEAT_S", 0.001)
     time = Time()
     lane = lane_at(time)
-    hand = Hand(lane, time)
-    visit = Visit(Party(lane, hand, Clock(monotonic=time), SAME, "this run", lambda _: None))
+    hand = Hand(lane, time, unexpected)
+    visit = Visit(Party(lane, hand, Clock(monotonic=time), SAME, "this run", Notes(lambda _: None), unexpected))
     over = asyncio.ensure_future(visit.over())
     before = time.read
     await until(lambda: time.read > before + 2)
@@ -160,7 +164,7 @@ async def test_a_run_that_serves_and_was_stopped_gives_nobody_up_for_that(runtim
 async def test_a_row_that_is_cancelled_gives_back_its_ticket_though_nobody_says_anything() -> None:
     time, said = Time(), list[FromRun]()
     lane = lane_at(time)
-    hand = Hand(lane, time)
+    hand = Hand(lane, time, unexpected)
     hand.begin(said.extend)
     row = asyncio.ensure_future(lane.acquire(lane.enter(0), 100, 10))
     await until(lambda: bool(said))
