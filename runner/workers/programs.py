@@ -19,17 +19,17 @@ async def output(command: Sequence[str], *, given: bytes = b"", within_s: float 
     """Run a program to its end; return its standard output. given: its standard input. Raises UsageError with one sentence."""
     name, out, errors = command[0], bytearray(), bytearray()
     try:
-        # a start that is broken off would leave the process behind
-        with anyio.CancelScope(shield=True):
-            # a session of its own: Ctrl-C is for the run, which ends what it has placed in good order
-            process = await anyio.open_process(command, start_new_session=True)
-        async with process:
-            with anyio.fail_after(within_s):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(_read, process.stdout, out)
-                    tasks.start_soon(_read, process.stderr, errors)
-                    await _give(process.stdin, given)
-                    code = await process.wait()
+        with anyio.fail_after(within_s):
+            # a start that is broken off would leave the process behind
+            with anyio.CancelScope(shield=True):
+                # a session of its own: Ctrl-C is for the run, which ends what it has placed in good order
+                process = await anyio.open_process(command, start_new_session=True)
+            # what is still there at the end of its time is killed
+            async with process, anyio.create_task_group() as tasks:
+                tasks.start_soon(_read, process.stdout, out)
+                tasks.start_soon(_read, process.stderr, errors)
+                await _give(process.stdin, given)
+                code = await process.wait()
     except TimeoutError as error:
         raise UsageError(f"{name} has not answered within {within_s:g} s") from error
     except OSError as error:
