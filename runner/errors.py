@@ -103,14 +103,15 @@ class AttemptError(RunnerError):
     kept: the answer is complete, and only what the user asks for (finish, schema) makes a failure of it; if the row fails, its
     text is kept. early: it was ended before it was complete, so its usage is not known.
     mended: what caused it is out of the way, such as a refused parameter, which is left out from now on: the item is sent again
-    at once, and the attempt counts against nothing. booked: called with the key and the number of such an attempt.
+    at once, and the attempt counts against nothing. booked: called with the key and the number of such an attempt, and with
+    what offers its row an answer that comes late (``engine.late``).
     misplaced: base_url leads to nothing. address: the base_url to use, where it is certain and a command may spell it.
     """
 
     kept = False
     early = False
     mended = False
-    booked: Callable[[str, int], None] | None = None
+    booked: Callable[[str, int, Callable[..., bool]], None] | None = None
     misplaced = False
     address: str | None = None
 

@@ -22,6 +22,11 @@ class PassingDecoder:
         self.pieces: Callable[[], Pieces] | None = getattr(decoder, "pieces", None)
         self.arguments: Callable[[str], list[str] | None] | None = getattr(decoder, "arguments", None)
 
+    @property
+    def inner(self) -> Decoder:
+        """The decoder to which everything comes in the end."""
+        return self._decoder.inner if isinstance(self._decoder, PassingDecoder) else self._decoder
+
     def _taken(self) -> None:
         """Look at what events have brought."""
 

@@ -14,12 +14,14 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 import anyio
+from msgspec import structs
 
 from runner.admission import Amounts, Permit, Reservation
 from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
 from runner.engine.collective import QUOTE_S, Collective
 from runner.engine.limits.budget import Budget
+from runner.engine.lost import interrupts
 from runner.engine.patience import fall_back
 from runner.engine.retry import phrase
 from runner.engine.sending import Sender, expected
@@ -56,6 +58,10 @@ class Purse(Protocol):
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         """Return what an attempt has used, or may have."""
+        ...
+
+    def correct(self, was: Attempt, now: Attempt) -> None:
+        """Count an attempt as it is known now. was: as it was counted."""
         ...
 
 
@@ -95,7 +101,7 @@ class Admitting:
         return phrase(self._retrying, attempts)
 
     async def admitted(self, task: Task, wait_s: float | None, emit: Emit) -> Permit | None:
-        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first.
+        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first, or an answer comes.
 
         Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
         """
@@ -104,7 +110,7 @@ class Admitting:
         if wait_s is not None:
             self._retrying[number] += 1
         try:
-            with self._stop.interrupts():
+            with self._stop.interrupts(), interrupts(task.lost):
                 if wait_s and not task.standing.elsewhere:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
@@ -117,7 +123,7 @@ class Admitting:
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
-        if permit is not None and self._stop.requested:
+        if permit is not None and (self._stop.requested or task.answered):
             self._sender.leave(task)
             task.lane.release(permit, unused=True)
             if task.share is not None:
@@ -148,6 +154,11 @@ class Admitting:
         """Give back what an attempt has held of the budget and not used. It has been saved."""
         if self.purse is not None:
             self.purse.budget.settle(reserved.amounts, self.purse.used(attempt, reserved))
+
+    def spend(self, attempt: Attempt) -> None:
+        """Count an attempt that has held nothing of the budget. It has been saved."""
+        if self.purse is not None:
+            self.purse.correct(structs.replace(attempt, sent=False), attempt)
 
     async def _permit(self, task: Task) -> Permit:
         """Wait for a permit; with a budget, also for an amount of it, which the task holds then."""

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import anyio
 from msgspec import structs
 
-from runner.admission import Permit, Reservation
+from runner.admission import Permit
 from runner.durations import format_span
 from runner.engine import unseeded
 from runner.engine.admitting import Admitting, Purse
@@ -22,13 +22,16 @@ from runner.engine.clock import Clock
 from runner.engine.collective import Collective
 from runner.engine.exchanging import send
 from runner.engine.judge import UNREACHED_S, Judge
+from runner.engine.late import offer, settled
+from runner.engine.lost import Came, interrupts
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.patience import refused_wait, why_no_further
 from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
-from runner.engine.task import Share, Task, attempt_of, failure_of, repeats
+from runner.engine.task import Task, attempt_of, failure_of, repeats
+from runner.engine.unsaved import Unsaved
 from runner.engine.way import Way
 from runner.errors import (
     AttachmentError,
@@ -40,7 +43,7 @@ from runner.errors import (
     Verdict,
     advice,
 )
-from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
+from runner.interfaces import Client, Decoder, Emit, Exchange, Lanes
 from runner.model import Attempt, Completion, Entry, Item, Outcome
 from runner.money import FLEX
 from runner.text import Redactor
@@ -74,20 +77,9 @@ class Attempts(Generic[E]):
         self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
         self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
-        # what attempts hold that have not been saved yet, by key and number
-        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
         self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
-
-    def saved(self, entry: Entry) -> None:
-        """Release the permit of an attempt that has been saved."""
-        attempt = entry if isinstance(entry, Attempt) else entry.attempt
-        if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
-            lane, permit, reserved, share = held
-            lane.release(permit, attempt)
-            if share is not None:
-                share.end()
-            if reserved is not None:
-                self._admitting.settle(reserved, attempt)
+        self._unsaved = Unsaved(self._admitting)
+        self.saved: Callable[[Entry], None] = self._unsaved.saved  # releases the permit of an attempt that has been saved
 
     def retrying(self) -> str | None:
         """Return a phrase about the rows that wait for a retry; None if there are none."""
@@ -130,12 +122,21 @@ class Attempts(Generic[E]):
         standing = lane.enter(item.attempts_before, item.key)
         standing.slow = item.request.tier == FLEX
         try:
-            return await self._work(Task(item, call, lane, standing, revision, self._ways[0], files=files), emit)
+            task = Task(item, call, lane, standing, revision, self._ways[0], files=files)
+            return await settled(self._work(task, emit), task, emit, self._answered_late)
         except AttemptError as error:
             # nobody knows what it can use of the budget
             return failed(item, standing.number, None, error.code, self._redactor(str(error)))
         finally:
             lane.leave(standing)
+
+    def _answered_late(self, task: Task, came: Came) -> Outcome:
+        """Return the outcome of an item to which an answer came late."""
+        task.standing.number += 1
+        attempt = structs.replace(came.attempt, number=task.standing.number)
+        self._unsaved.came(attempt, came.used)
+        came.way.judge.success(task.item.request.model, task.size)
+        return done(task.item, attempt.number, attempt, came.completion)
 
     async def _work(self, task: Task, emit: Emit) -> Outcome | None:
         item, standing = task.item, task.standing
@@ -150,7 +151,7 @@ class Attempts(Generic[E]):
                 task.way.judge.success(item.request.model, task.size)
                 unseeded.answered(task, task.way.provider)
                 return done(item, standing.number, attempt, result)
-            if self._costs_nothing(task, permit, result) or self._repaired(task, permit, attempt, result):
+            if self._costs_nothing(task, permit, attempt, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
                 await emit(attempt)
                 continue
@@ -178,8 +179,7 @@ class Attempts(Generic[E]):
         """Make one attempt."""
         item, standing = task.item, task.standing
         standing.number += 1
-        self._unsaved[(item.key, standing.number)] = task.lane, permit, task.reserved, task.share
-        task.share = None
+        self._unsaved.hold(task, permit)
         started_at, start = self._wall(), self._clock()
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
@@ -189,7 +189,8 @@ class Attempts(Generic[E]):
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files, way.provider)
-            await send(self._client, await call if call else task.call, decoder, exchange, way, permit, self._clock)
+            lost, clock = task.lost, self._clock
+            await send(self._client, await call if call else task.call, decoder, exchange, way, permit, clock, lost)
             result, task.answer = judged(way.provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
@@ -227,7 +228,7 @@ class Attempts(Generic[E]):
         task.way.judge.success(model)
         return error.verdict
 
-    def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
+    def _costs_nothing(self, task: Task, permit: Permit, attempt: Attempt, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
 
         That is one on a stale connection or a lost worker, or one whose request had a parameter or a seed that is left out now.
@@ -238,7 +239,7 @@ class Attempts(Generic[E]):
         task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
         if isinstance(result, AttemptError) and result.booked is not None:
-            result.booked(task.item.key, task.standing.number)
+            result.booked(attempt.key, attempt.number, offer(task, attempt, self._redactor, self._wall))
         return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
@@ -278,7 +279,7 @@ class Attempts(Generic[E]):
         return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
-        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
+        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, or an answer has come."""
         task.standing.ended, task.standing.asked = self._clock(), False
         refusing_s = task.lane.refused(task.standing, permit, attempt)
         patience_s = self._policy.refused_s if task.way.judge.answered else min(self._policy.refused_s, UNREACHED_S)
@@ -286,7 +287,7 @@ class Attempts(Generic[E]):
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row was refused for {format_span(patience_s)})")
             self._stop_run(attempt, code="refused", todo=advice("refused"))
         await emit(attempt)
-        with self._stop.interrupts():
+        with self._stop.interrupts(), interrupts(task.lost):
             return await task.lane.fate(task.standing)
         return None
 

@@ -142,6 +142,15 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     )
 
 
+def counted(attempt: Attempt, call: HttpCall) -> Attempt:
+    """Return an attempt that was bounded when nobody knew what came of it, and is answered now. call: what was sent."""
+    usage = attempt.usage
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return attempt
+    known = structs.replace(attempt, input_bound=None, output_bound=None, cache_1h_bound=None, price=None)
+    return _with_unsplit_writes(known, usage, call)
+
+
 def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, call: HttpCall) -> Attempt:
     """Return an attempt of known usage; what it wrote to caches may be kept for an hour, where it does not tell for how long."""
     if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None or not asks_for_hour(call):

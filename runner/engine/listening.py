@@ -6,10 +6,11 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 from runner.admission import Permit
 from runner.answer_shape import SHAPE_NAME
 from runner.engine.attempt import Attempts
+from runner.engine.lost import Came
 from runner.engine.task import Task
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Emit, Exchange
-from runner.model import Attempt, Completion, Item, Json
+from runner.model import Attempt, Completion, Item, Json, Outcome
 from runner.passing import Growth, PassingDecoder
 from runner.row_events import FirstToken, PartialValue, RowEvent, RowStarted, Token
 from runner.several import number_of, row_of
@@ -70,6 +71,13 @@ class HeardAttempts(Attempts[E]):
             task.heard.finish(result)
         task.heard = None
         return attempt, result
+
+    def _answered_late(self, task: Task, came: Came) -> Outcome:
+        outcome = super()._answered_late(task, came)
+        if isinstance(telling := self._decoder(task), TellingDecoder):
+            telling.finish(came.completion)
+        task.heard = None
+        return outcome
 
 
 def row_id(item: Item) -> str | int | float:

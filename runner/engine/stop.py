@@ -5,7 +5,7 @@ A stop ends every wait that costs nothing (for a slot, for a retry) at once, and
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import anyio
 
@@ -53,6 +53,15 @@ class Stop:
         return Interruptible(self, self._waits)
 
 
+class Ends(Protocol):
+    """What ends waits."""
+
+    @property
+    def requested(self) -> bool:
+        """True once it has ended those that there were; a wait that begins is ended at once."""
+        ...
+
+
 class Interruptible:
     """A context manager for one wait of one task, which a stop interrupts.
 
@@ -62,7 +71,7 @@ class Interruptible:
 
     __slots__ = ("_interrupted", "_stop", "_task", "_waits")
 
-    def __init__(self, stop: Stop, waits: "set[Interruptible]") -> None:
+    def __init__(self, stop: Ends, waits: "set[Interruptible]") -> None:
         self._stop, self._waits = stop, waits
         self._task: asyncio.Task[object] | None = None
         self._interrupted = False

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, structs
 
 from runner.admission import Failure, Reservation, Standing
+from runner.engine.lost import Lost
 from runner.engine.way import Way
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
@@ -77,6 +78,13 @@ class Task(Struct):
     reserved: Reservation | None = None
     # without a budget, its part of what the session holds for all requests
     share: Share | None = None
+    # its requests that were lost with their workers; None: there are none
+    lost: Lost | None = None
+
+    @property
+    def answered(self) -> bool:
+        """True once an answer has come late, so that nothing more is to be sent."""
+        return self.lost is not None and self.lost.requested
 
     @property
     def size(self) -> int:

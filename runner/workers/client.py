@@ -76,11 +76,12 @@ class RemoteClient:
         try:
             await trial.over()
         except anyio.get_cancelled_exc_class():
+            decided = trial.ended_early
             worker.cancel(trial)
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_S):
                 await trial.over()
             worker.forget(trial)
-            # a complete answer has been paid for
-            if not trial.whole:
+            # a complete answer has been paid for, and what was ended early is of no use to a later session either
+            if not (trial.whole or decided):
                 raise
         trial.result(refuse)

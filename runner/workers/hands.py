@@ -79,7 +79,8 @@ class Hands:
         for number in numbers:
             scope = self._scopes.get(number)
             if scope is not None:
-                scope.cancel()
+                # what has arrived together with the word to end it is read first
+                asyncio.get_running_loop().call_soon(scope.cancel)
             elif number in self._scopes:
                 self._early.add(number)
 

@@ -202,7 +202,9 @@ class Member:
                 trial.heard(heard.status, heard.headers)
         for piece in back.pieces:
             trial = self.trials.get(piece.number)
-            if trial is not None and not trial.take(piece):
+            if trial is None and (late := self._given_up.get(piece.number)) is not None:
+                late.take_behind(piece)
+            elif trial is not None and not trial.take(piece):
                 self.cancel(trial)
         for done in back.done:
             trial = self.trials.pop(done.number, None)
