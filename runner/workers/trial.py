@@ -133,9 +133,10 @@ class Trial:
     def done(self, done: Done) -> None:
         """Record how the exchange has ended."""
         self.told(done)
-        if self._behind and done.whole and self._inner.complete:
-            # all of it had come when it was ended: it is looked at as a whole, as any other
-            self._failure = None
+        if self._behind and (self._inner.complete if done.whole else done.is_ended and self._inner.stage >= Stage.WHOLE):
+            # all of it had come when it was ended early: it is looked at as a whole, as any other
+            self._is_whole(tail_lost=done.tail_lost if done.whole else not self._inner.ended)
+            return
         if self._failure is None and not self.cancelled and done.is_ended:
             self.lost("its worker has ended", sent=done.connected)
             return
@@ -152,14 +153,17 @@ class Trial:
         An answer that is watched may be here as a whole: then it is as if its connection had broken.
         """
         if (self._failure is None or self._behind) and self.watched and self._inner.stage >= Stage.WHOLE:
-            self._failure, self.whole, self._exchange.tail_lost = None, True, not self._inner.ended
-            self._end()
+            self._is_whole(tail_lost=not self._inner.ended)
             return
         error = AttemptError(words, code="worker_lost", sent=sent)
         # it goes out again at once, and counts against nothing
         error.mended, error.booked = True, self._booked
         self._behind = self._behind or (self._failure is None and self.watched)
         self._failure = self._failure or error
+        self._end()
+
+    def _is_whole(self, *, tail_lost: bool) -> None:
+        self._failure, self.whole, self._exchange.tail_lost = None, True, tail_lost
         self._end()
 
     def offered(self, used: Callable[[bool], None]) -> bool:
