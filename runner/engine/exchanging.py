@@ -1,7 +1,7 @@
 """Sends the request of one attempt, which can be given up before its timeouts.
 
-So it is at an endpoint that is silent, where a job has several; and if an answer comes to an earlier request of the same row, which
-was lost with its worker.
+So it is at an endpoint that is silent, where a job has several; and if an answer comes to an earlier request of the same row,
+which was lost with its worker.
 """
 
 from collections.abc import Callable

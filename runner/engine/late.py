@@ -4,7 +4,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 import anyio
-from msgspec import structs
 
 from runner.engine.answers import judged
 from runner.engine.bounds import counted

@@ -15,7 +15,8 @@ Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 Offer = Callable[[Decoder, "RemoteExchange", Callable[[bool], None]], bool]
 """Offers a complete answer that has come late to its row, and returns False if that does not take it.
 
-The last argument is called later, if it is taken: with True once it is saved as the answer of the row, with False if another one is.
+The last argument is called later, if it is taken: with True once it is saved as the answer of the row, with False if another
+one is.
 """
 
 
@@ -43,8 +44,8 @@ class Trial:
     """
 
     __slots__ = (
-        "_behind", "_decoder", "_ended", "_exchange", "_failure", "_inner", "_waiter", "call", "cancelled", "number", "of", "offer",
-        "whole",
+        "_behind", "_decoder", "_ended", "_exchange", "_failure", "_inner", "_waiter",
+        "call", "cancelled", "number", "of", "offer", "whole",
     )  # fmt: skip
 
     def __init__(self, call: HttpCall, decoder: Decoder, exchange: RemoteExchange) -> None:

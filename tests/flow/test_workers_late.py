@@ -10,8 +10,26 @@ from pathlib import Path
 
 import pytest
 from processes import assert_clean, count, rows, runner, until
-from raw_server import BLOCK_STOP, DONE, HANG, LAST, MESSAGE_STOP, STREAM, USAGE, RawServer, Received, Reply, Step
-from raw_server import block_delta, chunk, delta, events, finish, in_thread, message_delta
+from raw_server import (
+    BLOCK_STOP,
+    DONE,
+    HANG,
+    LAST,
+    MESSAGE_STOP,
+    STREAM,
+    USAGE,
+    RawServer,
+    Received,
+    Reply,
+    Step,
+    block_delta,
+    chunk,
+    delta,
+    events,
+    finish,
+    in_thread,
+    message_delta,
+)
 from several import answer, desk
 from test_workers import workers_of
 

@@ -6,7 +6,18 @@ from time import monotonic
 import pytest
 from asking import PROGRAM_LOOP
 from peers import Back, Peer, call, joined_by_another, paired
-from raw_server import BLOCK_START, BLOCK_STOP, DONE, MESSAGE_START, MESSAGE_STOP, USAGE, block_delta, delta, finish, message_delta
+from raw_server import (
+    BLOCK_START,
+    BLOCK_STOP,
+    DONE,
+    MESSAGE_START,
+    MESSAGE_STOP,
+    USAGE,
+    block_delta,
+    delta,
+    finish,
+    message_delta,
+)
 from simulating import until
 from test_member import done, number_of
 
@@ -48,7 +59,8 @@ class Watching:
     """A request whose answer is looked at, through the client of a driver, while a test plays its worker."""
 
     def __init__(self, peer: Peer, dialect: str = "openai", same: HttpCall | None = None) -> None:
-        provider = HeldProvider({"openai": openai, "anthropic": anthropic}[dialect].make("http://127.0.0.1:9/v1", None, version="0"))
+        make = {"openai": openai, "anthropic": anthropic}[dialect].make
+        provider = HeldProvider(make("http://127.0.0.1:9/v1", None, version="0"))
         self.call = same or call()
         client = RemoteClient(peer.crew)
         self.exchange = client.exchange()
@@ -102,7 +114,8 @@ async def test_one_whose_end_was_cut_off_behind_its_text_is_whole_too(dialect: s
         await peer.greet()
         asking = Watching(peer, dialect)
         number = await number_of(peer)
-        peer.say(Back([], pieces(number, FIRST[dialect], BAD[dialect], MORE[dialect], REST[dialect]), [told(number, fault=ENDED)]))
+        reads = [one[dialect] for one in (FIRST, BAD, MORE, REST)]
+        peer.say(Back([], pieces(number, *reads), [told(number, fault=ENDED)]))
         await asking.task
         assert asking.known[1:] == (Usage(input_tokens=7, output_tokens=3), "It is bad as ever")
         assert asking.exchange.tail_lost
