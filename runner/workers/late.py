@@ -43,7 +43,7 @@ class LateAnswers:
     def _used(self, late: LateUsage, taken: bool) -> None:
         """Book an answer that was offered to its row. taken: it is booked already, with an attempt of its own."""
         if taken:
-            self.waiting.append(late._replace(answer=None))
+            self.waiting.append(LateUsage(late.key, late.number, None))
         elif late.answer is not None and late.answer.usage is not None:
             self.waiting.append(late)
 

@@ -7,9 +7,11 @@ import anyio
 import pytest
 from fleets import Fleet
 from test_attempt import BUSY, HANG, HELLO, Answer, Bench, Client, an_item, settled
+from test_budget import Purse
 from virtual import BACKEND
 from world import Decoder, Exchange, Provider
 
+from runner.admission import Amounts, Reservation
 from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
@@ -220,6 +222,43 @@ async def test_a_stop_does_not_lose_it() -> None:
         group.cancel_scope.cancel()
     assert numbered(settled(found[0])) == (3, LATE, LATE.usage)
     assert bench.codes == ["worker_lost", "cancelled"]
+
+
+class Counting(Purse):
+    """A purse that corrects what it has counted."""
+
+    def correct(self, was: Attempt, now: Attempt) -> None:
+        before, known = (Amounts(3 if one.usage else 50) if one.sent else Amounts() for one in (was, now))
+        self.budget.correct(before, known)
+
+
+async def test_a_row_that_waits_for_the_budget_takes_it_and_the_budget_has_both_until_the_lost_one_is_given_back() -> None:
+    loss = Loss()
+    bench = Bench(loss.error, Answer())
+    purse = Counting(100, bench)  # type: ignore[arg-type]
+    bench.attempts.afford(purse)
+    found: list[Outcome | None] = []
+
+    async def emit(entry: Any) -> None:
+        if isinstance(entry, Reservation):
+            entry.written.set()
+        else:
+            await bench.emit(entry)
+
+    async def handle() -> None:
+        found.append(await bench.attempts.handle(an_item(), emit))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        await anyio.sleep(1)
+        # another request, which may use up what is left
+        assert purse.budget.take(Amounts(50))
+        await anyio.sleep(60)
+        assert (bench.codes, purse.budget.waiting) == (["worker_lost"], 1)
+        assert loss.comes()
+    bench.attempts.saved(settled(found[0]))
+    assert (numbered(settled(found[0])), loss.used, purse.budget.waiting) == ((2, LATE, LATE.usage), [True], 0)
+    assert (purse.budget.pots[0].used, purse.budget.pots[0].held) == (50 + 3, 50)
 
 
 @pytest.mark.parametrize("rpm", [1.0, None])
