@@ -76,11 +76,12 @@ class Hands:
 
     def cancel(self, numbers: Iterable[int]) -> None:
         """End exchanges. What has come of them is given back as of any other."""
+        loop = asyncio.get_running_loop()
         for number in numbers:
             scope = self._scopes.get(number)
             if scope is not None:
-                # what has arrived together with the word to end it is read first
-                asyncio.get_running_loop().call_soon(scope.cancel)
+                # what has arrived by now is read first, in the next turn of the loop
+                loop.call_soon(loop.call_soon, scope.cancel)
             elif number in self._scopes:
                 self._early.add(number)
 

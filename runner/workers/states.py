@@ -7,7 +7,7 @@
      FAILED             LOST <-----------------------+           DRAINING --Bye, or nothing is out--> GONE
 
 STARTING: it has said nothing yet. LIVE: it gets requests. SUSPECT: it gets no new ones, and what it has stays with it. LOST: what
-was out on it has failed with ``worker_lost``; if it was only silent, it may still tell what that has used. FAILED: it never came
+was out on it has failed with ``worker_lost``; if it was only silent, it may still give answers to that. FAILED: it never came
 to work, and ``why`` says the reason. DRAINING: it gets no more, and gives back what it has. GONE: it has ended as it was told to.
 Silence: nothing is read of it, or it says in its beats that it reads nothing of its driver. Times are seconds of the monotonic
 clock of the driver.

@@ -10,14 +10,18 @@ from raw_server import (
     BLOCK_START,
     BLOCK_STOP,
     DONE,
+    LAST,
     MESSAGE_START,
     MESSAGE_STOP,
+    STREAM,
     USAGE,
     block_delta,
+    chunk,
     delta,
     finish,
     message_delta,
 )
+from remote import KEY, OneWorker
 from simulating import until
 from test_member import done, number_of
 
@@ -25,6 +29,7 @@ from runner.engine.late import Offer
 from runner.errors import AttemptError, ProviderError, TransportError, UnwantedTextError
 from runner.model import Completion, HttpCall, Stage, Usage
 from runner.providers.dialects import anthropic, openai
+from runner.providers.http import Timeouts
 from runner.providers.sse import SSEDecoder
 from runner.providers.watched import Watch, WatchedDecoder
 from runner.workers.client import RemoteClient
@@ -185,6 +190,32 @@ async def test_one_that_is_cut_off_with_its_worker_is_lost() -> None:
         await until(lambda: asking.decoder.started)
         peer.end()
         assert (await asking.error()).code == "worker_lost"
+
+
+async def test_a_worker_reads_what_has_arrived_before_it_ends_an_exchange() -> None:
+    begun = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(STREAM + b"".join(map(chunk, FIRST["openai"])))
+        begun.set_result(writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, OneWorker(Timeouts()) as client:
+        port = server.sockets[0].getsockname()[1]
+        provider = openai.make(f"http://127.0.0.1:{port}", KEY, version="0")
+        sent = HttpCall(url=f"http://127.0.0.1:{port}/x", headers={}, body=b"{}")
+        decoder = provider.decoder()
+        asking = asyncio.ensure_future(client.stream(sent, decoder, client.exchange(), provider.error))
+        writer = await begun
+        await until(lambda: decoder.started)
+        assert client._worker._hands is not None
+        # from one turn of the loop
+        writer.write(b"".join(map(chunk, (*REST["openai"], *END["openai"]))) + LAST)
+        client._worker._hands.cancel([*client.member.trials])
+        await asking
+        assert decoder.completion().usage == Usage(input_tokens=7, output_tokens=3)
+        writer.close()
 
 
 # -- what comes late
