@@ -76,12 +76,11 @@ class Hands:
 
     def cancel(self, numbers: Iterable[int]) -> None:
         """End exchanges. What has come of them is given back as of any other."""
-        loop = asyncio.get_running_loop()
         for number in numbers:
             scope = self._scopes.get(number)
             if scope is not None:
                 # what has arrived by now is read first, in the next turn of the loop
-                loop.call_soon(loop.call_soon, scope.cancel)
+                asyncio.get_running_loop().call_soon(_cancel_next, scope)
             elif number in self._scopes:
                 self._early.add(number)
 
@@ -252,6 +251,11 @@ class _Passed(PassingDecoder):
             told = [(event.event, _without(self._redactor, event.data)) for event in events]
             whole = None if whole is None else _without(self._redactor, whole)
             self._tell_driver(Piece(self._number, told, whole, doubtful))
+
+
+def _cancel_next(scope: anyio.CancelScope) -> None:
+    """Cancel a scope in the next turn of the loop."""
+    asyncio.get_running_loop().call_soon(scope.cancel)
 
 
 def _without(redactor: Redactor, data: bytes) -> bytes:
