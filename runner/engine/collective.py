@@ -216,7 +216,7 @@ class Collective:
         extra = request.params.extra_body
         if (extra and extra is not self._extra_body) or request.prefixes or len(request.messages) > _FEW:
             return False
-        return all(len(message) == 2 and type(message.get("content")) is str for message in request.messages)
+        return not [one for one in request.messages if len(one) != 2 or type(one.get("content")) is not str]
 
     # -- what is held
 

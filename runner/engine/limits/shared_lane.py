@@ -14,8 +14,9 @@ from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.headers import Kind, Seen
-from runner.engine.limits.lane import RECHECK_S, Lane
+from runner.engine.limits.lane import Lane
 from runner.engine.limits.leader import Leader
+from runner.engine.limits.permits import RECHECK_S
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Learned, Slots
@@ -197,8 +198,13 @@ class SharedLane(Lane):
             await self._places.change(RECHECK_S)
             await super()._open(permit)
 
-    def _let(self, permit: Permit) -> None:
-        super()._let(permit)
+    def _let_too(self, at: float, permit: Permit) -> bool:
+        if self._leader is not None and not self._leader.ready(standard=permit.standard):
+            return False
+        return super()._let_too(at, permit)
+
+    def _let(self, permit: Permit, at: float | None = None) -> None:
+        super()._let(permit, at)
         self.open[permit] = None
         if self._leader is not None:
             self._leader.take(permit)
