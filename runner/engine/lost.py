@@ -3,6 +3,7 @@
 That answer has been paid for. So whatever the item waits for then is ended, and a request that is out for it by now.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -12,6 +13,8 @@ import anyio
 from runner.engine.stop import Interruptible
 from runner.engine.way import Way
 from runner.model import Attempt, Completion
+
+_NOTHING = nullcontext()
 
 
 class Came(NamedTuple):
@@ -33,6 +36,7 @@ class Lost:
         self.came: Came | None = None
         self.closed = False
         self._waits: set[Interruptible] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._sending: anyio.CancelScope | None = None
 
     @property
@@ -62,4 +66,4 @@ class Lost:
 
 def interrupts(lost: Lost | None) -> AbstractContextManager[object]:
     """Return a context manager for a wait that an answer to a lost request ends. lost: None: the item has none."""
-    return nullcontext() if lost is None else lost.waits()
+    return _NOTHING if lost is None else lost.waits()

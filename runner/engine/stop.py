@@ -57,7 +57,9 @@ class Stop:
 
 
 class Ends(Protocol):
-    """What ends waits."""
+    """What ends waits. loop: the event loop, once a wait has begun."""
+
+    loop: asyncio.AbstractEventLoop | None
 
     @property
     def requested(self) -> bool:
