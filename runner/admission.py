@@ -47,6 +47,11 @@ class Permit(Struct, eq=False):
     # ends its attempt before its time, where the job has several endpoints
     give_up: Callable[[], None] | None = None
 
+    @property
+    def issued(self) -> bool:
+        """True once it holds a slot."""
+        return self.level > 0
+
 
 class Failure(Struct, frozen=True):
     """One failed attempt; times are seconds of the lane's clock."""

@@ -32,6 +32,7 @@ class CommonLane(Lane):
         rates.told = self._waits_for
         self._rates, self._paused = rates, paused
         self._gate_apart = Gate()
+        places.gates.append(self._gate_apart)
         self._apart = Slots(_ENDLESS, tuned=False, clock=clock.monotonic)
 
     async def admit(self, ticket: Ticket, standing: Standing) -> None:
@@ -46,10 +47,8 @@ class CommonLane(Lane):
 
     def register(self, ticket: Ticket) -> None:
         """Count a request that is open already."""
-        line = self._line(ticket)
-        line.join(at_once=True)
+        self._line(ticket).join(at_once=True)
         self._let(ticket)
-        line.leave()
 
     def accepted(self, ticket: Ticket) -> None:
         """Record that an answer has begun."""

@@ -26,7 +26,7 @@ class Line:
     The ledger is not told of a row that goes as soon as it comes: no time passes, and nearly all rows of a fast run are such.
     """
 
-    __slots__ = ("_first_tokens", "_ledger", "_passes", "_rows", "_size", "_slots", "_went", "_why")
+    __slots__ = ("_first_tokens", "_ledger", "_passes", "_rows", "_size", "_slots", "_why")
 
     def __init__(self, ledger: Ledger, slots: Limited) -> None:
         self._ledger, self._slots, self._first_tokens = ledger, slots, FirstTokens()
@@ -35,8 +35,6 @@ class Line:
         self._why = _TURN
         # the row at the head has come just now and has not waited: it is not among the rows
         self._passes = False
-        # the row that leaves next has got a slot, and counts as a waiting one no more
-        self._went = False
         self.sized()
 
     def join(self, *, at_once: bool) -> None:
@@ -48,10 +46,8 @@ class Line:
             self._ledger.wait(self._why, 1)
 
     def leave(self) -> None:
-        """Remove a row, which goes or is cancelled."""
-        if self._went:
-            self._went = False
-        elif self._passes:
+        """Remove a row, which is cancelled or goes elsewhere. One that has got a slot is removed by that (``took``)."""
+        if self._passes:
             self._passes = False
         else:
             self._ledger.wait(self._why, -1)
@@ -80,7 +76,7 @@ class Line:
             self._size = size
 
     def took(self, permit: Permit) -> None:
-        """Record that a request has got a slot. Its row leaves the queue at once."""
+        """Record that a request has got a slot. Its row has left the queue."""
         # here and below a call is saved, as this is done for every request
         if self._slots.limit != self._size:
             self.sized()
@@ -90,7 +86,6 @@ class Line:
         else:
             self._ledger.hold(permit, self._why)
             self._rows -= 1
-        self._went = True
 
     def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:
         """Divide the time for which a request held its slot. attempt: None if none was made. out_of_service: in an outage."""

@@ -1,4 +1,4 @@
-"""The items of a lane, and what its pause, its outage and its slots mean for them. The base class of ``Lane``."""
+"""The items of a lane, and what its pause, its outage and its slots mean for them. The base class of ``Permits``."""
 
 from contextlib import AbstractContextManager
 
@@ -69,6 +69,7 @@ class Members:
             slots = Slots(self._slots.ceiling, tuned=self._slots.tuned, clock=self._clock)
             self._fallback = Fallback(slots, self._clock, self._places.ledger)
             self._places.fallbacks.append(self._fallback)
+            self._places.gates.append(self._fallback.gate)
         return self._fallback
 
     @property

@@ -3,6 +3,7 @@
 import anyio
 
 from runner.engine.limits.fallback import Fallback
+from runner.engine.limits.gate import Gate
 from runner.engine.limits.ledger import Ledger
 
 
@@ -15,6 +16,8 @@ class Places:
         # of the lanes in which flex has had no capacity
         self.fallbacks: list[Fallback] = []
         self._change: anyio.Event | None = None
+        # where the rows wait to whom a free place may go
+        self.gates: list[Gate] = []
 
     @property
     def free(self) -> bool:
@@ -29,6 +32,10 @@ class Places:
     def any(self) -> bool:
         """True if one more request may be sent by such a row."""
         return self.out < self.ceiling
+
+    def only_for(self, gate: Gate) -> bool:
+        """Return True if no rows wait but those at this gate, so that they may have all places that are free."""
+        return all(one is gate or not one.busy for one in self.gates)
 
     def take(self) -> None:
         """Occupy a place."""

@@ -14,8 +14,9 @@ from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.headers import Kind, Seen
-from runner.engine.limits.lane import RECHECK_S, Lane
+from runner.engine.limits.lane import Lane
 from runner.engine.limits.leader import Leader
+from runner.engine.limits.permits import RECHECK_S
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Learned, Slots
@@ -196,6 +197,11 @@ class SharedLane(Lane):
             self._waits_for(permit, leader.cause)
             await self._places.change(RECHECK_S)
             await super()._open(permit)
+
+    def _let_too(self, permit: Permit) -> bool:
+        if self._leader is not None and not self._leader.ready(standard=permit.standard):
+            return False
+        return super()._let_too(permit)
 
     def _let(self, permit: Permit) -> None:
         super()._let(permit)

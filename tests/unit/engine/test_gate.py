@@ -6,6 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from runner.admission import Permit
 from runner.engine.limits.gate import Gate
 
 pytestmark = pytest.mark.anyio
@@ -76,4 +77,32 @@ async def test_who_is_cancelled_at_the_moment_of_its_turn_passes_it_on(again: bo
     await asyncio.wait([hurried, patient], timeout=60)
     patient.cancel()
     assert (hurried.cancelled(), seen) == (True, ["patient"])
+    assert not gate.busy
+
+
+async def test_who_is_inside_serves_those_that_wait_in_their_order_as_long_as_it_can() -> None:
+    gate, let, seen = Gate(), list[Permit](), list[str]()
+    names = ["new 0", "new 1", "new 2", "again 0", "again 1"]
+    permits = {name: Permit(admitted_at=0.0) for name in names}
+
+    async def one(name: str) -> None:
+        served = await gate.enter(permits[name], again=name.startswith("again"))
+        seen.append(f"{name} {'served' if served else 'inside'}")
+        if not served:
+            gate.leave()
+
+    def serves(permit: Permit) -> bool:
+        let.append(permit)
+        return len(let) <= 3
+
+    await gate.enter(again=False)
+    tasks = {name: asyncio.ensure_future(one(name)) for name in names}
+    await anyio.wait_all_tasks_blocked()
+    tasks["new 0"].cancel()
+    gate.serve(serves)
+    # the one for which there was nothing comes in next
+    gate.leave()
+    await asyncio.wait(tasks.values(), timeout=60)
+    assert let == [permits[name] for name in ("again 0", "new 1", "again 1", "new 2")]
+    assert seen == ["again 0 served", "new 1 served", "again 1 served", "new 2 inside"]
     assert not gate.busy

@@ -1,5 +1,6 @@
 """The lane: first come, first served; the pause of one is a pause for all; a cancelled task leaves nothing behind."""
 
+import asyncio
 import random
 import time
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import BACKEND, run
@@ -98,6 +100,72 @@ async def test_no_more_than_the_slots_are_in_flight() -> None:
             tasks.start_soon(work)
     assert most == 4
     nothing_is_left(group)
+
+
+async def waits_behind(group: Lanes, lane: Lane, line: Line, rows: int) -> tuple[list[Permit], list[asyncio.Task[None]]]:
+    """Return the permits of a full lane, and the tasks of rows that wait in it."""
+    held = [await lane.acquire(Standing(), SIZE, 50) for _ in range(8)]
+    tasks = [asyncio.ensure_future(line.one(name)) for name in range(rows)]
+    await anyio.wait_all_tasks_blocked()
+    assert (group.in_flight, line.through) == (8, [])
+    return held, tasks
+
+
+async def test_slots_that_become_free_together_are_taken_in_the_same_turn_of_the_event_loop() -> None:
+    group = lanes()
+    lane = group.of("m")
+    line = Line(lane)
+    held, tasks = await waits_behind(group, lane, line, 12)
+    for permit in held[:6]:
+        lane.release(permit, unused=True)
+    # one turn in which the first of them runs, one for the others, and one for the next to see that nothing is left
+    for _ in range(3):
+        await checkpoint()
+    assert line.through == [0, 1, 2, 3, 4, 5]
+    assert group.in_flight == 8
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for permit in [*held[6:], *line.permits]:
+        lane.release(permit, unused=True)
+    nothing_is_left(group)
+
+
+async def test_who_is_cancelled_when_another_row_has_let_it_go_gives_its_slot_to_the_next() -> None:
+    group = lanes()
+    lane = group.of("m")
+    line = Line(lane)
+    held, tasks = await waits_behind(group, lane, line, 4)
+    for permit in held[:3]:
+        lane.release(permit, unused=True)
+    while group.in_flight < 8:
+        await checkpoint()
+    # it holds a slot, and has not run since
+    assert 1 not in line.through
+    tasks[1].cancel()
+    await asyncio.wait(tasks, timeout=60)
+    assert (sorted(line.through), tasks[1].cancelled(), group.in_flight) == ([0, 2, 3], True, 8)
+    for permit in [*held[3:], *line.permits]:
+        lane.release(permit, unused=True)
+    nothing_is_left(group)
+
+
+async def test_a_lane_does_not_take_all_free_places_where_another_one_waits_for_some() -> None:
+    group = lanes(8)
+    a, b = group.of("a"), group.of("b")
+    lines = Line(a), Line(b)
+    held, tasks = await waits_behind(group, a, lines[0], 8)
+    tasks += [asyncio.ensure_future(lines[1].one(name)) for name in range(8)]
+    await anyio.wait_all_tasks_blocked()
+    for permit in held:
+        a.release(permit, unused=True)
+    while group.in_flight < 8:
+        await checkpoint()
+    await anyio.wait_all_tasks_blocked()
+    assert [len(line.through) for line in lines] == [4, 4]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_a_lane_is_made_once_for_each_model() -> None:
