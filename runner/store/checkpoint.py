@@ -273,9 +273,7 @@ class RunStore(RowLookup):
             reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
         if self.replaces:
             retrying.keep_replaced(driver, self.run_id, entries)
-        saved = (statements.SAVE_ATTEMPT, statements.SAVE_ITEM, statements.KEEP_ITEM, statements.LINK_ITEM)
-        for statement, values in zip(saved, batch, strict=True):
-            driver.executemany(statement, values)
+        statements.write(driver, batch)
         if self.marks:
             retrying.mark(driver, self.run_id, entries)
         return int(last) + len(batch.sent), priced

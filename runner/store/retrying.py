@@ -22,7 +22,7 @@ from runner.store.schema import items, retried, retries, runs
 from runner.store.spending import Fetch
 
 _COLUMNS = ", ".join(REPLACED)
-# the answer, perhaps that of a failed row, that ``statements.SAVE_ITEM`` is about to replace
+# the answer, perhaps that of a failed row, that ``statements.write`` is about to replace
 _KEEP = f"""
 INSERT INTO replaced (run_id, item_key, replaced_at, {_COLUMNS}) SELECT run_id, key, ?, {_COLUMNS} FROM items
 WHERE run_id = ? AND key = ? AND text IS NOT NULL

@@ -1,11 +1,12 @@
 """The statements that write entries, and the conversion of entries to rows of values for these statements.
 
-The statements are compiled once and passed directly to the driver. Compiling them for each batch, with a switch of threads for
+The statements are compiled once for each set of columns, and passed directly to the driver. Compiling them for each batch, with a switch of threads for
 each cursor, would cost more than the work of SQLite itself.
 """
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,7 +39,8 @@ _UPSERT = _ITEM.on_conflict_do_update(
 )
 
 
-def _compiled(statement: sa.Insert, names: Sequence[str]) -> str:
+@lru_cache(maxsize=1_000)
+def _compiled(statement: sa.Insert, names: tuple[str, ...]) -> str:
     insert_all = statement.values({name: sa.bindparam(name) for name in names})
     compiled = insert_all.compile(dialect=sqlite.dialect(paramstyle="qmark"))
     # the placeholders are exactly the columns, in this order
@@ -49,12 +51,11 @@ def _compiled(statement: sa.Insert, names: Sequence[str]) -> str:
 _ATTEMPT_NAMES = tuple(column.name for column in attempts.columns)
 _ITEM_NAMES = tuple(column.name for column in items.columns if column.name != "id")
 
-SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
-SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
+_SAVE_ATTEMPT = sa.insert(attempts)
 # for a failure of a row that keeps its earlier answer: only the number of attempts changes
-KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
+_KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
 # for an outcome whose attempt was saved before it
-LINK_ITEM = """
+_LINK_ITEM = """
 UPDATE items SET attempt_id = (
     SELECT max(a.id) FROM attempts a WHERE a.run_id = items.run_id AND a.item_key = items.key AND a.error_code IS NOT NULL
 ) WHERE run_id = ? AND key = ? AND status = 'failed'
@@ -70,7 +71,10 @@ FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
 
 
 class Rows(NamedTuple):
-    """The values of a batch, for SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM and LINK_ITEM."""
+    """The values of a batch.
+
+    settled: outcomes. kept: failures of rows that keep their answer. linked: outcomes whose attempt was saved before.
+    """
 
     sent: list[tuple[Any, ...]]
     settled: list[tuple[Any, ...]]
@@ -102,6 +106,25 @@ def batch_rows(
     return batch
 
 
+def write(driver: sqlite3.Connection, batch: Rows) -> None:
+    """Write a batch."""
+    _insert(driver, _SAVE_ATTEMPT, _ATTEMPT_NAMES, batch.sent)
+    _insert(driver, _UPSERT, _ITEM_NAMES, batch.settled)
+    driver.executemany(_KEEP_ITEM, batch.kept)
+    driver.executemany(_LINK_ITEM, batch.linked)
+
+
+def _insert(driver: sqlite3.Connection, statement: sa.Insert, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, without the columns that are NULL in all of them: so most are.
+
+    For each NULL, sqlite3 looks for an adapter of ``None``, which takes as long as to bind five texts.
+    """
+    if rows:
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        filled = {name: of for name, of in columns if of[0] is not None or of.count(None) < len(of)}
+        driver.executemany(_compiled(statement, tuple(filled)), zip(*filled.values(), strict=True))
+
+
 def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tuple[Any, ...]:
     usage = attempt.usage
     return (
@@ -113,7 +136,8 @@ def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tu
         attempt.duration_s,
         attempt.time_to_first_token_s,
         attempt.status,
-        attempt.sent,
+        # also of a bool it would look for an adapter
+        int(attempt.sent),
         attempt.bytes_received,
         usage.input_tokens if usage else None,
         usage.output_tokens if usage else None,
