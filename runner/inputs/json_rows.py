@@ -48,8 +48,8 @@ def lines_of(file: IO[bytes], grows: Callable[[], bool], number: int = 0) -> Gen
                 return
             yield mended(number, line)
             continue
-        # For an ordinary row, counting brackets is the whole cost of this check.
-        if line.count(b"[") + line.count(b"{") > DEPTH:
+        # most rows have no bracket but their first one, and to find none is ten times as quick as to count them
+        if (line.find(b"{", 1) > 0 or b"[" in line) and line.count(b"[") + line.count(b"{") > DEPTH:
             yield checked(number, line, fields)
             continue
         yield Row(line=number, fields=fields, size=len(line))
