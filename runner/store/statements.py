@@ -1,7 +1,7 @@
 """The statements that write entries, and the conversion of entries to rows of values for these statements.
 
-The statements are compiled once for each set of columns, and passed directly to the driver. Compiling them for each batch, with a switch of threads for
-each cursor, would cost more than the work of SQLite itself.
+The statements are compiled once for each set of columns, and passed directly to the driver. Compiling them for each batch, with a
+switch of threads for each cursor, would cost more than the work of SQLite itself.
 """
 
 import sqlite3
