@@ -100,7 +100,7 @@ class Admitting:
         Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
         """
         permit: Permit | None = None
-        number = task.lane.counted(task.standing) + 1
+        number = task.lane.counted(task.standing) + 1 if wait_s is not None else 1
         if wait_s is not None:
             self._retrying[number] += 1
         try:
@@ -109,7 +109,8 @@ class Admitting:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
                 permit = await self._permit(task)
-                await self._sender.enter(task)
+                if task.files is not None:
+                    await self._sender.enter(task)
                 if task.reserved is not None:
                     await _written(task.reserved, emit)
                 else:

@@ -4,6 +4,7 @@ A producer that finds the queue full waits until half of it is free. Otherwise p
 element.
 """
 
+import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -21,8 +22,8 @@ class BoundedQueue(Generic[T]):
         self._capacity = capacity
         self._closed = False
         self._elements: deque[T] = deque()
-        # one event for each consumer that waits; all producers that wait share one
-        self._waiting: deque[anyio.Event] = deque()
+        # one for each consumer that waits, a plain future: an event of anyio costs several times as much. All producers share one
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._space: anyio.Event | None = None
 
     def __len__(self) -> int:
@@ -58,16 +59,16 @@ class BoundedQueue(Generic[T]):
         while not self._elements:
             if self._closed:
                 return False
-            ticket = anyio.Event()
+            ticket = asyncio.get_running_loop().create_future()
             self._waiting.append(ticket)
             try:
-                await ticket.wait()
+                await ticket
             except BaseException:
-                if ticket.is_set():
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                elif not ticket.cancelled():
                     # the element for which this consumer was woken goes to another one
                     self._wake()
-                else:
-                    self._waiting.remove(ticket)
                 raise
         return True
 
@@ -75,10 +76,20 @@ class BoundedQueue(Generic[T]):
         """Take up to ``most`` elements, without waiting."""
         elements = self._elements
         taken = [elements.popleft() for _ in range(min(most, len(elements)))]
-        if self._space is not None and len(elements) <= self._capacity // 2:
+        self._make_room()
+        return taken
+
+    def take_one(self) -> T:
+        """Take an element, without waiting. There is one."""
+        taken = self._elements.popleft()
+        if self._space is not None:
+            self._make_room()
+        return taken
+
+    def _make_room(self) -> None:
+        if self._space is not None and len(self._elements) <= self._capacity // 2:
             self._space.set()
             self._space = None
-        return taken
 
     def close(self) -> None:
         """End the queue: no further element will be put on it."""
@@ -87,5 +98,9 @@ class BoundedQueue(Generic[T]):
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set()
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            # a done one belongs to a cancelled consumer that has not run since
+            if not ticket.done():
+                ticket.set_result(None)
+                return

@@ -216,7 +216,11 @@ class Collective:
         extra = request.params.extra_body
         if (extra and extra is not self._extra_body) or request.prefixes or len(request.messages) > _FEW:
             return False
-        return all(len(message) == 2 and type(message.get("content")) is str for message in request.messages)
+        # for each request: a generator would cost more than the look
+        for message in request.messages:  # noqa: SIM110
+            if len(message) != 2 or type(message.get("content")) is not str:
+                return False
+        return True
 
     # -- what is held
 

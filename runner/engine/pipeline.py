@@ -91,11 +91,11 @@ async def _work(
 
     # an item that is already there is taken without a turn of the event loop
     while len(todo) or await todo.wait():
-        (item,) = todo.take(1)
+        item = todo.take_one()
         if stop.requested:
             return
         outcome = await handle(item, emit)
-        if outcome is not None:
+        if outcome is not None and not finished.offer(outcome):
             await _hand_over(finished, outcome)
     last()
 

@@ -19,6 +19,7 @@ class Stop:
     error: the error that makes further requests pointless; None for any other reason, such as Ctrl-C.
     grace_s: seconds that open requests may still take.
     raised: what the program raised in its observer; its caller gets that when the session has ended.
+    loop: the event loop of the session, once a wait has begun.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,8 @@ class Stop:
         self.raised: BaseException | None = None
         self._event = anyio.Event()
         self._waits: set[Interruptible] = set()
+        # to find it takes a system call
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def requested(self) -> bool:
@@ -68,10 +71,11 @@ class Interruptible:
         self._interrupted = False
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        loop = self._stop.loop = self._stop.loop or asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
         self._waits.add(self)
         if self._stop.requested:
-            asyncio.get_running_loop().call_soon(self.end)
+            loop.call_soon(self.end)
         return self
 
     def end(self) -> None:

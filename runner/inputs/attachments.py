@@ -26,12 +26,20 @@ def with_media(
     own: list[Media] = []
     if not named.keys().isdisjoint(fields):
         own = [media for name, kind in named.items() for media in _in_field(name, kind, fields)]
-    if not own and not any(isinstance(message.get("content"), list) for message in messages):
+    if not own and not _have_parts(messages):
         return messages, False
     found = tuple(_with_parts(message) for message in messages)
     if own:
         found = _with_own(found, own)
     return found, any(True for _ in media_in(found))
+
+
+def _have_parts(messages: Sequence[Message]) -> bool:
+    # for each row: a generator would cost more than the look
+    for message in messages:  # noqa: SIM110
+        if isinstance(message.get("content"), list):
+            return True
+    return False
 
 
 def media_in(messages: Sequence[Message]) -> Iterator[Media]:

@@ -1,5 +1,6 @@
 """The client of a driver: gives every request to a worker, and waits for what comes of it."""
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ class RemoteClient:
 
     def __init__(self, crew: Crew, hosting: Hosting | None = None) -> None:
         self._crew, self._hosting = crew, hosting
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -71,14 +73,15 @@ class RemoteClient:
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: RemoteExchange, refuse: Refuse) -> None:
         """Have a worker send the call, and put its answer into the decoder. Raises AttemptError, also if no worker is left."""
         trial = Trial(call, decoder, exchange)
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         worker = self._crew.free() or await self._crew.freed()
         worker.give(trial)
         try:
-            await trial.over()
+            await trial.over(loop)
         except anyio.get_cancelled_exc_class():
             worker.cancel(trial)
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_S):
-                await trial.over()
+                await trial.over(loop)
             worker.forget(trial)
             # a complete answer has been paid for
             if not trial.whole:

@@ -1,7 +1,6 @@
 """The workers of a session: who gets the next request, who is silent, and who takes the place of one that is lost."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 
@@ -12,6 +11,7 @@ from runner.errors import AttemptError, UsageError
 from runner.frames import join
 from runner.pace import WorkerCounts
 from runner.text import plural
+from runner.workers.fewest import Fewest
 from runner.workers.late import BookLate, LateAnswers
 from runner.workers.local import LocalProcess, Place, ended_by, with_last_words
 from runner.workers.member import Member
@@ -40,6 +40,7 @@ class Crew:
         self.work, self._tell, self._invites = work, tell, invites
         self._places = [Place(number) for number in range(1, count + 1)]
         self._members: list[Member] = []
+        self._fewest = Fewest(self._members)
         self._processes: dict[Member, tuple[LocalProcess, Place]] = {}
         self._lost, self._numbers = 0, count
         # what waits for room at a worker, or for the end of the last one; None: nothing does
@@ -79,18 +80,13 @@ class Crew:
     # -- who gets the next request
 
     def free(self) -> Member | None:
-        """Return the worker with the fewest requests that may have another one; None if there is none now."""
-        # called for each request
-        found, least = None, sys.maxsize
-        for member in self._members:
-            if (out := len(member.trials)) < least and member.free:
-                found, least = member, out
-        return found
+        """Return the worker that gets the next request: the one with the fewest; None if none may have another one now."""
+        return self._fewest.take()
 
     @property
     def ready(self) -> bool:
         """True if a worker may have another request; also if none ever will, so that nobody waits for it."""
-        return any(member.free for member in self._members) or not self._hopeful()
+        return self._fewest.any or not self._hopeful()
 
     async def wait(self) -> None:
         """Wait until that is so."""
@@ -200,6 +196,7 @@ class Crew:
     def room(self) -> None:
         """A worker may take another request."""
         # told of with each frame that comes, and nearly never waited for
+        self._fewest.look_again()
         if self._changed is not None:
             self._changed.set()
             self._changed = None

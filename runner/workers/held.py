@@ -12,6 +12,8 @@ from runner.model import Completion, HttpCall, Request, ServerSentEvent, Stage
 from runner.workers.protocol import Done
 
 _NOTHING = Completion(text="", finish_reason="")
+# to look one up takes a tenth of the time of Stage(1)
+_STAGES = {stage.value: stage for stage in Stage}
 
 
 class HeldDecoder:
@@ -49,7 +51,7 @@ class HeldDecoder:
         """Take what the worker has decoded."""
         if self._real is not None:
             return
-        self.stage, self.ended, self.started, self.text_chars = Stage(done.stage), done.ended, done.started, done.chars
+        self.stage, self.ended, self.started, self.text_chars = _STAGES[done.stage], done.ended, done.started, done.chars
         if done.answer is not None:
             extra = json.loads(done.extra) if done.extra else None
             self._completion = done.answer if extra is None else structs.replace(done.answer, extra=extra)

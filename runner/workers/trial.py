@@ -67,10 +67,10 @@ class Trial:
         """Record that it is with a worker, so that it may have reached the server."""
         self._exchange.connected = True
 
-    async def over(self) -> None:
-        """Wait for its end."""
+    async def over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for its end. loop: the one that runs, as it takes a system call to find that."""
         while not self._ended:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = loop.create_future()
             await self._waiter
 
     def heard(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -17,10 +17,12 @@ class Gate:
     Each ``enter`` must be followed by a ``leave``, unless it returns True.
     """
 
-    __slots__ = ("_first", "_held", "_last", "_last_next", "_retries", "_retry_next")
+    __slots__ = ("_first", "_held", "_last", "_last_next", "_loop", "_retries", "_retry_next")
 
     def __init__(self) -> None:
         self._held = False
+        # looked up once, as that takes a system call
+        self._loop: asyncio.AbstractEventLoop | None = None
         # plain futures: nearly every request waits here, and anyio's events cost several times as much
         self._retries: deque[tuple[asyncio.Future[bool], Permit | None]] = deque()
         self._first: deque[tuple[asyncio.Future[bool], Permit | None]] = deque()
@@ -46,7 +48,7 @@ class Gate:
         permit: what the turn is needed for. Return True if that was served meanwhile: then the task is not inside.
         """
         if self._held:
-            turn = asyncio.get_running_loop().create_future()
+            turn = self._turn()
             (self._retries if again else self._first).append((turn, permit))
             if await self._wait(turn):
                 return True
@@ -59,10 +61,15 @@ class Gate:
         back: the task has only let others go first, and keeps its place before those that came after it.
         """
         if self._held:
-            turn = asyncio.get_running_loop().create_future()
+            turn = self._turn()
             (self._last.appendleft if back else self._last.append)((turn, until))
             await self._wait(turn)
         self._held = True
+
+    def _turn(self) -> asyncio.Future[bool]:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
 
     async def _wait(self, turn: asyncio.Future[bool]) -> bool:
         """Wait for a turn. Return True if it is needed no more."""

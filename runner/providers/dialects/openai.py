@@ -157,8 +157,10 @@ class _OpenAI:
 
     def _made_seed(self, request: Request) -> int | None:
         """Return the made-up seed of a request; None where the server has no seeds, or the user has said something of them."""
+        if request.made_seed is None or self._seed is None:
+            return None
         own = request.params.seed is not None or any(name in (request.params.extra_body or ()) for name in SEED_NAMES)
-        return None if own or self._seed is None else request.made_seed
+        return None if own else request.made_seed
 
     def decoder(self) -> OpenAIDecoder:
         """Return a decoder for one attempt."""
