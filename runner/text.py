@@ -120,7 +120,7 @@ class Redactor:
     ordinary text.
     """
 
-    __slots__ = ("_known", "_secrets", "_starts")
+    __slots__ = ("_known", "_secrets", "_starts", "hides")
 
     def __init__(self, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> None:
         """private: texts that no message may quote, although an answer may contain them, such as the value of a header."""
@@ -128,6 +128,7 @@ class Redactor:
         self._secrets = _spellings(secrets)
         self._starts = [_start(secret) for text in secrets if len(secret := text.strip()) >= SHORTEST_SECRET]
         self._known = _spellings({*secrets, *private})
+        self.hides = bool(self._secrets)  # False: ``answer`` has nothing to look for
 
     def __call__(self, text: str) -> str:
         """Return the text of a message without secrets and keys."""

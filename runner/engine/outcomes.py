@@ -13,6 +13,8 @@ _ECHOED = ("text", "finish_reason", "served_model", "tier", "response_id", "extr
 
 def conceal(completion: Completion, redactor: Redactor) -> Completion:
     """Remove our own secrets from an answer. Searches each text of the answer once for each secret."""
+    if not redactor.hides:
+        return completion
     if not completion.extra:
         # most answers: one search for all of them
         names = f"{completion.finish_reason}\n{completion.served_model}\n{completion.tier}\n{completion.response_id}"

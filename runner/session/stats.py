@@ -22,7 +22,7 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        bucket = max(0, round(math.log(max(seconds, _SMALLEST_S) / _SMALLEST_S) / _STEP))
+        bucket = round(math.log(seconds / _SMALLEST_S) / _STEP) if seconds > _SMALLEST_S else 0
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._total += 1
 

@@ -233,10 +233,11 @@ class Working:
             return
         self._books.add(attempts_of(entries))
         assert self._attempts is not None
-        for entry in entries:
-            self._stats.add(entry)
-            # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
-            self._attempts.saved(entry)
+        with self._lanes.ledger.at_once():
+            for entry in entries:
+                self._stats.add(entry)
+                # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
+                self._attempts.saved(entry)
         if self._job.has_workers:
             await self.late.saved(entries)
         outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))

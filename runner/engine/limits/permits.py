@@ -1,5 +1,7 @@
 """Gives permits to the rows of a lane, first come, first served. The base class of ``Lane``."""
 
+from functools import partial
+
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
@@ -57,7 +59,7 @@ class Permits(Members):
                     break
                 try:
                     if (admitted := await self._admitted(permit, gate, tried=tried)) and self._places.only_for(gate):
-                        gate.serve(self._let_too)
+                        gate.serve(partial(self._let_too, permit.admitted_at))
                 finally:
                     gate.leave()
                 if admitted:
@@ -130,20 +132,20 @@ class Permits(Members):
             self._let(permit)
             return True
 
-    def _let_too(self, permit: Permit) -> bool:
+    def _let_too(self, at: float, permit: Permit) -> bool:
         """Let a request go out that waits behind one which has just gone, if nothing holds it up. Return False if it is to wait.
 
-        Each of them would find the same in a turn of the event loop of its own. Where there is more to look at, it does.
+        at: when that one has gone, by the lane's clock. Each of them would find the same in a turn of the event loop of its own. Where there is more to look at, it does.
         """
         apart = self._rates.limited or self._savers or self._outage.likely
         if apart or self._closed() or not self._free(permit):
             return False
-        self._let(permit)
+        self._let(permit, at)
         return True
 
-    def _let(self, permit: Permit) -> None:
-        """Let a request go out."""
-        permit.admitted_at = self._clock()
+    def _let(self, permit: Permit, at: float | None = None) -> None:
+        """Let a request go out. at: if that is known, when it goes out."""
+        permit.admitted_at = self._clock() if at is None else at
         if self._outage.since is not None:
             self._outage.send_probe(permit)
         if self._streak.watching:

@@ -198,13 +198,13 @@ class SharedLane(Lane):
             await self._places.change(RECHECK_S)
             await super()._open(permit)
 
-    def _let_too(self, permit: Permit) -> bool:
+    def _let_too(self, at: float, permit: Permit) -> bool:
         if self._leader is not None and not self._leader.ready(standard=permit.standard):
             return False
-        return super()._let_too(permit)
+        return super()._let_too(at, permit)
 
-    def _let(self, permit: Permit) -> None:
-        super()._let(permit)
+    def _let(self, permit: Permit, at: float | None = None) -> None:
+        super()._let(permit, at)
         self.open[permit] = None
         if self._leader is not None:
             self._leader.take(permit)
