@@ -1,4 +1,4 @@
-"""Which worker gets the next request: the one with the fewest. Asked for each request, so it looks at all workers now and then."""
+"""Which worker gets the next request: the one with the fewest. Asked for each request, and looks at all of them now and then."""
 
 from collections.abc import Sequence
 

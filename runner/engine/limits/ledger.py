@@ -178,7 +178,7 @@ class Ledger:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Count what is told in the context as told at its beginning: then it costs no look at the clock, and no division of time."""
+        """Count what is told in the context as told at its beginning: that saves looks at the clock, and divisions of time."""
         clock, now = self._clock, self._clock()
         self._clock = lambda: now
         try:

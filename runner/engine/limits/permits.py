@@ -135,7 +135,8 @@ class Permits(Members):
     def _let_too(self, at: float, permit: Permit) -> bool:
         """Let a request go out that waits behind one which has just gone, if nothing holds it up. Return False if it is to wait.
 
-        at: when that one has gone, by the lane's clock. Each of them would find the same in a turn of the event loop of its own. Where there is more to look at, it does.
+        at: when that one has gone, by the lane's clock. Each of them would find the same in a turn of the event loop of its own.
+        Where there is more to look at, it does.
         """
         apart = self._rates.limited or self._savers or self._outage.likely
         if apart or self._closed() or not self._free(permit):

@@ -399,6 +399,31 @@ def test_after_its_end_nothing_counts_of_a_request_that_is_open_then() -> None:
     adds_up(at_end)
 
 
+def test_what_ends_at_once_ends_at_one_instant_and_adds_up() -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        # each look takes time
+        now[0] += 0.5
+        return now[0]
+
+    ledger = Ledger(clock, 8, 8)
+    ledger.begin()
+    permits = []
+    for _ in range(3):
+        ledger.wait(FULL, 1)
+        permits.append(Permit(admitted_at=clock()))
+        ledger.hold(permits[-1], FULL)
+    with ledger.at_once():
+        at = now[0]
+        for permit in permits:
+            ledger.release(permit, None, out_of_service=False)
+    assert now[0] == at
+    reading = ledger.read()
+    assert reading.held_s == sum(at - permit.admitted_at for permit in permits)
+    assert reading.total_s == pytest.approx(8 * reading.at_s)
+
+
 def test_rows_that_wait_for_slots_of_their_own_model_leave_the_others_without_a_row() -> None:
     now = [0.0]
     ledger = Ledger(lambda: now[0], 8, 8)

@@ -267,6 +267,15 @@ def test_nan_in_a_deep_row_is_still_too_deep(tmp_path: Path) -> None:
     assert row.fault == "nested too deeply"
 
 
+@pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"a": ', b"}")])
+@pytest.mark.parametrize(("depth", "fault"), [(198, None), (250, "nested too deeply")])
+def test_a_row_is_too_deep_by_lists_and_by_objects_alike(
+    tmp_path: Path, opened: bytes, closed: bytes, depth: int, fault: str | None
+) -> None:
+    (row,) = rows(tmp_path, b'{"a": ' + opened * depth + b"1" + closed * depth + b"}")
+    assert row.fault == fault
+
+
 BROKEN_WITH_ID: dict[bytes, str | int | None] = {
     b'{"id": "a", "prompt": "x",}': "a",
     b'{"id": "a", "prompt": "x"},': "a",

@@ -437,6 +437,21 @@ async def test_a_failure_is_overwritten_by_a_success_and_by_a_later_failure(path
     assert (b.status, b.error_code, b.error, b.attempts) == ("failed", "cut", "cut!", 2)
 
 
+async def test_a_success_alone_leaves_nothing_of_the_failure_that_it_overwrites(path: Path) -> None:
+    # the columns of an error are none of the batch of the success
+    async with RunStore.own(path, 1) as store:
+        await store.save([failed("a", metadata={"of": "then"}, made_seed=7)])
+        await store.save([done("a", number=2)])
+    with StoreReader(path) as reader:
+        (a,) = reader.results(1)
+    assert (a.status, a.error_code, a.error, a.metadata) == ("done", None, None, {})
+    assert rows(path, "SELECT error_code, error, metadata, made_seed, attempt_id FROM items") == [(None, None, None, None, 2)]
+    assert rows(path, "SELECT error, sent, typeof(sent), input_tokens FROM attempts ORDER BY id") == [
+        ("server_error!", 1, "integer", None),
+        (None, 1, "integer", 3),
+    ]
+
+
 async def test_attempts_are_numbered_on_over_runs_and_sessions(path: Path) -> None:
     begin(path, new=True)
     for run, keys in ((1, "ab"), (2, "a"), (1, "c")):

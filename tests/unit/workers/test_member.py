@@ -138,6 +138,36 @@ async def test_a_worker_that_ends_leaves_its_requests_perhaps_billed() -> None:
         assert asking.exchange.status == 200
 
 
+async def test_each_request_goes_to_the_worker_with_the_fewest() -> None:
+    async with paired() as one, joined_by_another(one) as two:
+        crew = one.crew
+        for peer in (one, two):
+            await peer.greet()
+            await until(lambda peer=peer: peer.member.state is State.LIVE)
+
+        def counts() -> list[int]:
+            return [len(peer.member.trials) for peer in (one, two)]
+
+        asking = [Asking(one) for _ in range(5)]
+        await until(lambda: sum(counts()) == 5)
+        assert counts() == [3, 2]
+        tries = await one.hear()
+        assert isinstance(tries, Tries)
+        one.say(Back([], [], [done(each.number) for each in tries.tries]))
+        await until(lambda: counts() == [0, 2])
+        asking += [Asking(one) for _ in range(4)]
+        await until(lambda: sum(counts()) == 6)
+        assert counts() == [3, 3]
+        two.end()
+        await until(lambda: two.member.state is State.LOST)
+        found = crew.free()
+        assert found is one.member
+        for each in asking:
+            each.task.cancel()
+        one.end()
+        await asyncio.wait([each.task for each in asking], timeout=60)
+
+
 async def test_silence_suspects_and_then_gives_up_and_a_frame_in_between_brings_back() -> None:
     async with paired() as peer:
         await peer.greet()
