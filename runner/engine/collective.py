@@ -216,11 +216,7 @@ class Collective:
         extra = request.params.extra_body
         if (extra and extra is not self._extra_body) or request.prefixes or len(request.messages) > _FEW:
             return False
-        # for each request: a generator would cost more than the look
-        for message in request.messages:  # noqa: SIM110
-            if len(message) != 2 or type(message.get("content")) is not str:
-                return False
-        return True
+        return not [one for one in request.messages if len(one) != 2 or type(one.get("content")) is not str]
 
     # -- what is held
 
