@@ -57,8 +57,8 @@ class Working:
         self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None = None
     ) -> None:
         self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
-        self._tell, self._hear, self._backlog = audience.tell, audience.listener, backlog
-        self._stats, self._books = SessionStats(), Books()
+        self._tell, self._hear, self._backlog, self.feed = audience.tell, audience.listener, backlog, audience.feed
+        self.feed.run, self._stats, self._books = store.run_id, SessionStats(), Books()
         # what is looked up once: the prices, and what earlier sessions have cost
         self._prices: tuple[PriceBook | None] | None = None
         self._money: Money | None = None
@@ -206,6 +206,7 @@ class Working:
             ways = self._fleet.ways(client, self.note, answered=answered, book=self._prices[0])
             attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
+        self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))
         return attempts
