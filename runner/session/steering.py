@@ -7,7 +7,6 @@ from runner.control.messages import Stop as StopRequest
 from runner.engine.stop import Stop
 from runner.session.stopping import BY_COMMAND
 
-
 logger = logging.getLogger("runner")
 
 
