@@ -17,7 +17,7 @@ from runner.text import Redactor
 
 LONGEST = 1 << 18
 """Characters of one piece; what is longer comes in several."""
-AT_BEGINNING = 4 << 20
+AT_BEGINNING = 1 << 20
 """Characters of all open answers together that a watcher gets at its beginning."""
 
 

@@ -40,6 +40,7 @@ from runner.session.late import LateUsages
 from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
+from runner.session.steering import Steering
 from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
@@ -71,6 +72,7 @@ class Working:
         self._attempts: Attempts[Any] | None = None
         self._purse: Purse | None = None  # the budget; None if the job has none
         self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
+        self.steering = Steering(stop)
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
