@@ -43,7 +43,7 @@ class SessionFeed:
     """
 
     def __init__(self, ring: Ring | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ring, self._clock = ring or Ring(), clock
+        self._ring, self._clock = Ring() if ring is None else ring, clock
         self.run, self.session = 0, 1
         self.paused: Callable[[], bool] = lambda: False
         self._open, self._redactor, self._stats = OpenAttempts(), Redactor(), SessionStats()
