@@ -20,6 +20,7 @@ from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
 from runner.engine.collective import QUOTE_S, Collective
 from runner.engine.limits.budget import Budget
+from runner.engine.limits.halt import Halt
 from runner.engine.patience import fall_back
 from runner.engine.retry import phrase
 from runner.engine.sending import Sender, expected
@@ -85,6 +86,8 @@ class Admitting:
         self.purse: Purse | None = None
         # what is reserved where there is no budget; None: nothing is
         self.collective: Collective | None = None
+        # what a person has paused; None: nobody can
+        self.halt: Halt | None = None
         # called when a row cannot go out in this session any more, since too little of the budget is left for it
         self.passed: Callable[[Item], None] = lambda _: None
         # how many items wait for a retry, by the number of their next attempt
@@ -114,6 +117,9 @@ class Admitting:
                     await _written(task.reserved, emit)
                 else:
                     await self._covered(task, emit)
+                if self.halt is not None and self.halt.on:
+                    # it has waited for room in memory, or for the store
+                    await self.halt.over()
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
@@ -194,11 +200,17 @@ class Admitting:
     async def _of_lane(self, task: Task) -> Permit:
         """Wait for a permit of the lane, of the standard tier if flex has had no capacity for the row for long enough."""
         most, until = task.item.request.params.max_tokens, task.standing.flex_until
-        if until is not None:
+        while until is not None:
             if (left_s := until - self._clock()) > 0:
                 with anyio.move_on_after(left_s):
                     return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
-            fall_back(task)
+            if self.halt is not None and self.halt.on:
+                # while nothing goes out, its time does not pass
+                await self.halt.over()
+            if (later := task.standing.flex_until) == until:
+                fall_back(task)
+                later = None
+            until = later
         return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
 
     def _led(self, task: Task, permit: Permit) -> Permit:

@@ -22,6 +22,7 @@ from runner.engine.clock import Clock
 from runner.engine.collective import Collective
 from runner.engine.exchanging import send
 from runner.engine.judge import UNREACHED_S, Judge
+from runner.engine.limits.halt import Halt
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.patience import refused_wait, why_no_further
 from runner.engine.repair import answer_of, repaired
@@ -106,6 +107,10 @@ class Attempts(Generic[E]):
         """Send to several endpoints. ways: by the number that a permit has; there may be more later."""
         self._ways, self._client = ways, client
         self._admitting.ways, self._provider, self._sender.provider = ways, ways[0].provider, ways[0].provider
+
+    def obey(self, halt: Halt) -> None:
+        """Send nothing while a person has paused the session."""
+        self._admitting.halt = halt
 
     def avoid(self, seeds: Sequence[int]) -> None:
         """Make up none of these seeds. seeds: in rising order."""
