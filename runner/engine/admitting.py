@@ -98,16 +98,18 @@ class Admitting:
         return phrase(self._retrying, attempts)
 
     async def admitted(self, task: Task, wait_s: float | None, emit: Emit) -> Permit | None:
-        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first.
+        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops, or the item is given up.
 
         Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
         """
+        if task.given_up:
+            return None
         permit: Permit | None = None
         number = task.lane.counted(task.standing) + 1
         if wait_s is not None:
             self._retrying[number] += 1
         try:
-            with self._stop.interrupts():
+            with self._stop.interrupts() as task.wait:
                 if wait_s and not task.standing.elsewhere:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
@@ -123,7 +125,8 @@ class Admitting:
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
-        if permit is not None and self._stop.requested:
+        task.wait = None
+        if permit is not None and (self._stop.requested or task.given_up):
             self._sender.leave(task)
             task.lane.release(permit, unused=True)
             if task.share is not None:
