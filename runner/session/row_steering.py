@@ -204,7 +204,7 @@ class RowSteering:
         if self._rows.at_work(key):
             return "it is being sent already"
         if self._rows.is_given_up(key):
-            return "it is sent when its turn comes"
+            return f"{REQUEUED}: it is sent when its turn comes"
         if not _has_outcome(stored) or stored is None or stored.again:
             return "it has not failed: it is sent when its turn comes"
         if stored.status == "done":

@@ -86,6 +86,13 @@ class FleetRows:
         for number, there in one.there.items():
             self._lanes[number].leave(there)
 
+    def come(self, standing: Standing) -> None:
+        """Count a row that has been here before."""
+        one = of(standing)
+        self._standings.add(one)
+        if one.at is not None:
+            self._lanes[one.at].come(one.there[one.at])
+
     def _moved(self, standing: FleetStanding, lane: MemberLane) -> Standing:
         """Return the standing of a row at an endpoint to which it goes. It leaves the one where it was."""
         number, before = lane.member.number, standing.at

@@ -57,6 +57,10 @@ class Members:
         self._standings.add(standing)
         return standing
 
+    def come(self, standing: Standing) -> None:
+        """Count a row that has been here before."""
+        self._standings.add(standing)
+
     def leave(self, standing: Standing) -> None:
         """Remove the standing of an item that leaves the lane."""
         self._standings.discard(standing)
