@@ -24,10 +24,10 @@ def server() -> Iterator[tuple[str, ...]]:
         yield "--base-url", started.openai, "--model", "m", "--concurrency", "8", "--no-share"
 
 
-def begun(folder: Path, server: tuple[str, ...], *more: str, rows_: int = 3_000) -> Started:
+def begun(folder: Path, server: tuple[str, ...], *, rows_: int = 3_000, db: str = "runner.db") -> Started:
     write_prompts(folder / "prompts.jsonl", range(rows_))
-    started = runner("run", "prompts.jsonl", *server, *more, cwd=folder)
-    started.until(lambda: count(folder / "runner.db", where="status = 'done'") > 4, "the first answers")
+    started = runner("run", "prompts.jsonl", *server, "--db", db, cwd=folder)
+    started.until(lambda: count(folder / db, where="status = 'done'") > 4, "the first answers")
     return started
 
 
@@ -103,7 +103,7 @@ def test_two_stores_and_a_long_path(tmp_path: Path, server: tuple[str, ...], mon
     deep.mkdir()
     write_prompts(deep / "prompts.jsonl", range(2_000))
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with begun(tmp_path, server, "--db", "a.db") as one, runner("run", "prompts.jsonl", *server, cwd=deep, env=env) as two:
+    with begun(tmp_path, server, db="a.db") as one, runner("run", "prompts.jsonl", *server, cwd=deep, env=env) as two:
         two.until(lambda: count(deep / "runner.db", where="status = 'done'") > 4, "the first answers")
         (place,) = places_of(deep / "runner.db", 1)
         assert (place.parent, stat.S_IMODE(place.lstat().st_mode)) == (tmp_path / "runner", 0o600)
@@ -120,7 +120,6 @@ def test_garbage_a_flood_and_one_that_never_reads_cannot_hurt(tmp_path: Path, se
         place = str(socket_of(tmp_path / "runner.db", 1))
         ends = [socket.socket(socket.AF_UNIX) for _ in range(80)]
         for end in ends:
-            end.settimeout(5)
             end.connect(place)
         # garbage, a frame that is too large, a flood of what is no request
         ends[77].sendall(b"GET / HTTP/1.1\r\n\r\n" * 1_000)
