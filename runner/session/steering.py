@@ -72,7 +72,7 @@ class Steering:
     async def finish(self) -> None:
         """Take no further request, and wait until those are answered that have come: they need the store."""
         self.over = True
-        with anyio.move_on_after(LAST_S):
+        with anyio.move_on_after(LAST_S, shield=True):
             while self._busy:
                 self._idle = anyio.Event()
                 await self._idle.wait()
