@@ -77,8 +77,7 @@ class Working(Counting):
                     failure = error
                 background.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.steering.finish()
+            await self.steering.finish()
             if sharing is not None:
                 sharing.end()
             self._noting.end()

@@ -262,7 +262,7 @@ async def test_a_failed_row_is_sent_again_at_once(tmp_path: Path, gate: asyncio.
 
     async with at_work(tmp_path, answers, count=60, concurrency=4) as desk:
         await until(lambda: len([code for code in desk.results.values() if code]) == 2 and desk.open == 4)
-        await desk.ask(Set(concurrency=5))
+        await desk.ask(Set(concurrency=70))
         said = await desk.ask(Requeue(ids=("row-0", "row-10", "nobody", "row-50")))
         assert said.rows["row-0"] == REQUEUED
         assert said.rows["nobody"] == "the input has no row with this id"
