@@ -10,6 +10,7 @@ ADVICE = {
     "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
     "budget": "Raise --max-cost, or --max-tokens-total if that was reached: `runner resume --max-cost X`.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
+    "cancelled_by_user": "Somebody has cancelled the row while the session ran; `runner retry` asks it again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
     "connect": "Check that the server is running and that base_url has its host and port, then run `runner resume`.",
     "content_policy": "The provider refuses the prompt; change the prompt, or leave the row failed.",
@@ -51,3 +52,10 @@ ADVICE = {
     "unsupported_parameter": "To go on without it: `runner resume --no-strict-params`.",
 }
 """One sentence of advice for every error code. No other module words advice."""
+
+ROW_WITHOUT_MODEL = (
+    "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "
+    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`. "
+    "If base_url is wrong, name another: `runner retry --base-url URL`."
+)
+"""What to do about a model that is not found, for rows that failed while the run went on."""

@@ -4,6 +4,8 @@ A stop ends every wait that costs nothing (for a slot, for a retry) at once, and
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -27,6 +29,8 @@ class Stop:
         self.error: RunStoppedError | None = None
         self.grace_s = 0.0
         self.raised: BaseException | None = None
+        # asks for the stop as a person does, with the reason; whoever counts how often they ask replaces it
+        self.ask: Callable[[str], None] = partial(self.request, grace_s=0.0)
         self._event = anyio.Event()
         self._waits: set[Interruptible] = set()
         # to find it takes a system call
@@ -68,7 +72,7 @@ class Ends(Protocol):
 
 
 class Interruptible:
-    """A context manager for one wait of one task, which a stop interrupts.
+    """A context manager for one wait of one task, which a stop interrupts. Without a stop, only ``end`` does.
 
     Works like ``asyncio.timeout``: cancel the task, then uncancel it. Every request has such a wait, and an anyio cancel scope
     costs ten times as much.
@@ -76,17 +80,21 @@ class Interruptible:
 
     __slots__ = ("_interrupted", "_stop", "_task", "_waits")
 
-    def __init__(self, stop: Ends, waits: "set[Interruptible]") -> None:
+    def __init__(self, stop: Ends | None = None, waits: "set[Interruptible] | None" = None) -> None:
         self._stop, self._waits = stop, waits
         self._task: asyncio.Task[object] | None = None
         self._interrupted = False
 
     def __enter__(self) -> Self:
-        loop = self._stop.loop = self._stop.loop or asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
-        self._waits.add(self)
-        if self._stop.requested:
-            loop.call_soon(self.end)
+        if self._stop is None:
+            self._task = asyncio.current_task()
+        else:
+            loop = self._stop.loop = self._stop.loop or asyncio.get_running_loop()
+            self._task = asyncio.current_task(loop)
+            if self._stop.requested:
+                loop.call_soon(self.end)
+        if self._waits is not None:
+            self._waits.add(self)
         return self
 
     def end(self) -> None:
@@ -96,7 +104,8 @@ class Interruptible:
             self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        self._waits.discard(self)
+        if self._waits is not None:
+            self._waits.discard(self)
         task, self._task = self._task, None
         if not self._interrupted or task is None:
             return False

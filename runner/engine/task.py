@@ -6,6 +6,7 @@ from msgspec import Struct, structs
 
 from runner.admission import Failure, Reservation, Standing
 from runner.engine.lost import Lost
+from runner.engine.stop import Interruptible
 from runner.engine.way import Way
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
@@ -80,6 +81,20 @@ class Task(Struct):
     share: Share | None = None
     # its requests that were lost with their workers; None: there are none
     lost: Lost | None = None
+    # a person has given it up; and what ends its present wait, or its open request
+    given_up: bool = False
+    wait: Interruptible | None = None
+
+    def give_up(self) -> None:
+        """End its open request, or its wait, at once."""
+        self.given_up = True
+        if self.wait is not None:
+            self.wait.end()
+
+    def can_be_cut(self) -> Interruptible:
+        """Return a context manager for its open request, which only ``give_up`` ends."""
+        self.wait = Interruptible()
+        return self.wait
 
     @property
     def answered(self) -> bool:

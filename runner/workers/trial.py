@@ -9,7 +9,7 @@ from runner.model import HttpCall, ServerSentEvent, Stage
 from runner.passing import PassingDecoder
 from runner.workers.faults import error_of
 from runner.workers.held import HeldDecoder
-from runner.workers.protocol import Done, Piece
+from runner.workers.protocol import Done, Piece, Said
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 Offer = Callable[[Decoder, "RemoteExchange", Callable[[bool], None]], bool]
@@ -122,6 +122,11 @@ class Trial:
             _feed(self._inner, piece)
         except Exception:  # noqa: BLE001 - why it has failed is known already
             self._behind = piece.doubtful
+
+    def say(self, said: Said) -> None:
+        """Take what the answer says, if nobody else here knows."""
+        if isinstance(self._decoder, HeldDecoder):
+            self._decoder.say(said)
 
     def told(self, done: Done) -> None:
         """Record what the worker says of the exchange."""

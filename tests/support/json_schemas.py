@@ -18,10 +18,12 @@ from runner.config.settings import SETTINGS
 from runner.event_types import Noted, Progress, Started, Stopping, Summary
 from runner.figures import EndpointFigures
 from runner.model import Attempt, Params, Run
+from runner.session import feed_frames
 from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
 from runner.store.former import FormerAnswer
+from runner.store.steered import Steered
 from runner.store.story import Sent, Story, TakenFrom
 from runner.store.totals import Totals
 from runner.time_ledger import TimeLedger
@@ -99,6 +101,15 @@ def said(struct: type[Struct]) -> str:
 
 def comments(struct: type[Struct]) -> dict[str, str]:
     """Return what the comments above the fields of a struct say. A comment of several parts is about as many fields below it."""
+    found: dict[str, str] = {}
+    for one in struct.__mro__[::-1]:
+        if one is not Struct and issubclass(one, Struct):
+            found |= own_comments(one)
+    return found
+
+
+def own_comments(struct: type[Struct]) -> dict[str, str]:
+    """Return the same of the fields that a struct does not have from another one."""
     found: dict[str, str] = {}
     words, fresh, about = "", True, 0
     for line in inspect.getsource(struct).splitlines()[1:]:
@@ -269,16 +280,24 @@ def errors() -> Page:
 
 
 def status() -> Page:
-    # where the time went is beside what was sent, and no part of it
+    # where the time went, and what was asked, is beside what was sent, and no part of it
     books = of_struct(Totals)
-    books["properties"].pop("time")
-    books["required"].remove("time")
-    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger))})
-    return Page("`runner status --json`", schema, (EndpointFigures, Run, TimeLedger, Totals))
+    for name in ("time", "steered"):
+        books["properties"].pop(name)
+        books["required"].remove(name)
+    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger)), "steered": listed(ref(Steered))})
+    return Page("`runner status --json`", schema, (EndpointFigures, Run, Steered, TimeLedger, Totals))
 
 
 def export() -> Page:
     return Page("`runner export --json`", record({"run": WHOLE, "rows": maybe(WHOLE), "files": FILES, "notes": TEXTS}))
+
+
+def live() -> Page:
+    """Return the schema of an object that has what a frame holds under its kind."""
+    structs = tuple(feed_frames.KINDS.values())
+    schema = record({}, {kind: ref(struct) for kind, struct in feed_frames.KINDS.items()})
+    return Page("What a session tells those who watch it: a frame, under its kind", {**schema, "maxProperties": 1}, structs)
 
 
 PAGES: dict[str, Callable[[], Page]] = {
@@ -295,6 +314,7 @@ PAGES: dict[str, Callable[[], Page]] = {
     "estimate": lambda: Page("`runner estimate --json`", ref(Estimate), (Estimate,)),
     "export": export,
     "init": init,
+    "live": live,
     "list": lambda: Page("`runner list --json`", listed(ref(Run)), (Run,)),
     "name": lambda: labelled("name"),
     "report": lambda: Page("`runner report --json`", record({"file": TEXT, "runs": listed(WHOLE)})),

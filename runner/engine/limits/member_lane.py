@@ -111,7 +111,7 @@ class MemberLane(Lane):
         spare = self._offered().limit - self._slots.out
         if spare <= 0:
             return None
-        if self.blocked:
+        if self.blocked or self._places.halted:
             return spare, self._barrier(wish)
         limit = self._rates.longest(wish)[1] if self._rates.limited else None
         if limit is not None:
@@ -152,10 +152,6 @@ class MemberLane(Lane):
         """Give the rows that wait for the limits back to the queue: others may be quicker, or open."""
         for scope in self._inside:
             scope.cancel()
-
-    def come(self, standing: Standing) -> None:
-        """Count a row that has been here before."""
-        self._standings.add(standing)
 
     def outages_of(self, standing: Standing) -> int:
         """Return in how many outages a row has failed here."""

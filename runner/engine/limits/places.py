@@ -13,6 +13,8 @@ class Places:
     def __init__(self, ceiling: int, ledger: Ledger) -> None:
         self.ceiling, self.ledger = ceiling, ledger
         self.out = 0
+        # True while a person has paused the session: nothing is free then
+        self.halted = False
         # of the lanes in which flex has had no capacity
         self.fallbacks: list[Fallback] = []
         self._change: anyio.Event | None = None
@@ -22,6 +24,8 @@ class Places:
     @property
     def free(self) -> bool:
         """True if one more request may be sent. Some places are kept for rows that fall back from flex to the standard tier."""
+        if self.halted:
+            return False
         if not self.fallbacks:
             return self.out < self.ceiling
         # where many lanes keep some, the other requests still have half
@@ -31,7 +35,7 @@ class Places:
     @property
     def any(self) -> bool:
         """True if one more request may be sent by such a row."""
-        return self.out < self.ceiling
+        return self.out < self.ceiling and not self.halted
 
     def only_for(self, gate: Gate) -> bool:
         """Return True if no rows wait but those at this gate, so that they may have all places that are free."""

@@ -5,7 +5,7 @@ shared    each request needs a ticket of the run that serves (``Leader``), beyon
 its places, a fixed number of slots. What the server says goes to the run that serves, which pauses all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 from msgspec import structs
@@ -16,10 +16,11 @@ from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.headers import Kind, Seen
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.leader import Leader
+from runner.engine.limits.learned import Learned
 from runner.engine.limits.permits import RECHECK_S
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
-from runner.engine.limits.slots import Learned, Slots
+from runner.engine.limits.slots import Slots
 from runner.model import Attempt, Usage
 from runner.pace import LaneState
 
@@ -74,6 +75,8 @@ class SharedLane(Lane):
     def __init__(self, model: str, slots: Slots, places: Places, per_minute: dict[Kind, float], clock: Clock) -> None:
         super().__init__(model, slots, places, per_minute, clock)
         self.configured = {**per_minute}
+        # called when the limits of the user are others
+        self.changed: Callable[[], None] = lambda: None
         self._leader: Leader | None = None
         # rows that wait for a permit, and those of them that fell back from flex
         self._wanting: tuple[dict[Standing, None], dict[Standing, None]] = ({}, {})
@@ -83,6 +86,15 @@ class SharedLane(Lane):
         self.runs = 0
         # limits per minute that users of other runs have set, and that were smaller than those of this one
         self.borrowed: set[Kind] = set()
+
+    # -- what the user sets
+
+    def change(self, ceiling: int, per_minute: dict[Kind, float]) -> None:
+        """Have other limits of the user. Those who share them are told."""
+        self.configured = {**per_minute}
+        self.resize(ceiling)
+        self.own_rates.configure(self.configured)
+        self.changed()
 
     # -- who leads
 
@@ -119,6 +131,11 @@ class SharedLane(Lane):
             self._own_line.sized()
         if pause_s > 0 and self._pause.extend(pause_s, reason, asked=asked):
             self._reopens = "pause"
+
+    def look(self) -> None:
+        """Look how many tickets the rows want now."""
+        if self._leader is not None:
+            self._leader.wanted()
 
     def wake(self) -> None:
         """Have the next row look whether it may go."""
@@ -160,7 +177,7 @@ class SharedLane(Lane):
         A pause is one of all runs: their rows keep their turns. An outage is the own matter, and takes no tickets but for probes.
         """
         rows = self._wanting[standard]
-        if not rows or (self._outage.since is not None and self._outage.probe_in_s != 0.0):
+        if not rows or self._places.halted or (self._outage.since is not None and self._outage.probe_in_s != 0.0):
             return []
         pool = self._falling_back.slots if standard else self._slots
         room = min(self._places.ceiling - self._places.out, pool.ceiling - pool.out)

@@ -1,0 +1,1 @@
+"""Other ways in and out: runs as tools of an agent."""

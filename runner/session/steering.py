@@ -1,0 +1,176 @@
+"""What may be asked of a session that runs: each request, and what came of it, in words."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
+
+import anyio
+from msgspec import Struct
+
+from runner.config.job import Job
+from runner.control.messages import Cancel, Continue, Pause, Reply, Request, Requeue, Set, Stop
+from runner.durations import format_span
+from runner.engine.limits import Lanes
+from runner.engine.stop import Stop as StopEvent
+from runner.errors import RunnerError, StoreError, UsageError
+from runner.pace import Pace
+from runner.session.limit_steering import LimitSteering
+from runner.session.naming import command
+from runner.session.row_steering import CANCELLED_ROW, REQUEUED, RowSteering, refusals, summed
+from runner.session.stopping import BY_COMMAND
+from runner.store.checkpoint import RunStore
+from runner.store.steered import Steered, note
+from runner.text import plural
+
+WHO: Mapping[str, str] = {"terminal": "you", "page": "you", "api": "a program", "agent": "an agent"}
+"""Who asks, in words; whoever sits at a terminal or at the page is who reads them."""
+
+
+LAST_S = 5.0
+"""Seconds for which the end of a session waits until what was asked is answered."""
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """What came of a request. what: one sentence. rows: what became of each row that was named. noted: it is in the history."""
+
+    what: str
+    rows: Mapping[str, str] = {}
+    noted: bool = True
+
+
+Told: TypeAlias = Callable[[Steered], None]
+"""Is told of each request that has changed something."""
+
+
+class Steering:
+    """Does what is asked of a session. tell: tells its user a sentence. store: of its run, which keeps what was asked."""
+
+    def __init__(self, job: Job, lanes: Lanes, stop: StopEvent, store: RunStore, tell: Callable[[str], None]) -> None:
+        self._lanes, self._stop, self._store, self._tell = lanes, stop, store, tell
+        self.limits = LimitSteering(job, lanes)
+        # None until the session sends
+        self.rows: RowSteering | None = None
+        # the number of the session in its run, and the store as commands name it
+        self.session, self.db = 0, str(store.path)
+        self.told: Told = lambda _: None
+        # returns what the session is doing; None until it is known
+        self.pace: Callable[[], Pace] | None = None
+        # the session sends no more; requests that are being answered, and what is set when none is
+        self.over, self._busy, self._idle = False, 0, anyio.Event()
+
+    async def answer(self, request: Request, by: str) -> Reply:
+        """Do what is asked, and say what came of it. by: who asks."""
+        self._busy += 1
+        try:
+            return await self._answer(request, by)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def finish(self) -> None:
+        """Take no further request, and wait until those are answered that have come: they need the store."""
+        self.over = True
+        with anyio.move_on_after(LAST_S, shield=True):
+            while self._busy:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def _answer(self, request: Request, by: str) -> Reply:
+        name = type(request).__name__.lower()
+        try:
+            done = await self._done(request, by)
+        except RunnerError as error:
+            return Reply(number=0, error=str(error), rows=getattr(error, "rows", {}))
+        if done.noted:
+            await self._keep(Steered(at=time.time(), session=self.session, by=by, command=name, what=done.what))
+        return Reply(number=0, done=done.what, rows=done.rows)
+
+    async def _keep(self, steered: Steered) -> None:
+        """Write into the history of the run what was asked, and tell of it."""
+        self._tell(f"asked by {WHO.get(steered.by, steered.by)}: {steered.what}")
+        self.told(steered)
+        # if it fails, the next batch of answers that cannot be saved tells of it
+        with suppress(StoreError):
+            await self._store.write(lambda connection: note(connection, self._run, steered))
+            # whoever looks at the store sees it at once
+            if self.pace is not None:
+                await self._store.note_pace(self.pace())
+
+    async def _done(self, request: Request, by: str) -> Done:
+        if self.over:
+            raise UsageError(f"run {self._run} is about to end")
+        match request:
+            case Pause():
+                return self._pause(by)
+            case Continue():
+                return self._go_on()
+            case Stop():
+                return self._end()
+            case Cancel():
+                rows = await self._rows.cancel(request.ids)
+                return _of_rows(rows, CANCELLED_ROW)
+            case Requeue():
+                self._refuse_at_end()
+                rows = await self._rows.requeue(request.ids)
+                return _of_rows(rows, REQUEUED)
+            case Set():
+                self._refuse_at_end()
+                return Done(what=self.limits.set(request, self._run, self.db))
+            case _:
+                raise UsageError("this session cannot do that")
+
+    @property
+    def _rows(self) -> RowSteering:
+        if self.rows is None:
+            raise UsageError(f"run {self._run} has not begun to send; try again in a moment")
+        return self.rows
+
+    @property
+    def _run(self) -> int:
+        return self._store.run_id
+
+    def _pause(self, by: str) -> Done:
+        again = f"`{command('continue', self._run, self.db)}`"
+        self._refuse_at_end()
+        if self._lanes.halt.on:
+            return Done(what=f"run {self._run} is paused already; {again} goes on", noted=False)
+        self._lanes.pause(f"paused by {WHO.get(by, by)}: {again}", time.time())
+        opened = self._lanes.in_flight
+        rest = f"; {plural(opened, 'open request')} may end" if opened else ""
+        return Done(what=f"paused: no further request goes out{rest}; {again} goes on")
+
+    def _go_on(self) -> Done:
+        halt, now = self._lanes.halt, time.time()
+        if not halt.on:
+            return Done(what=f"run {self._run} is not paused", noted=False)
+        paused_s = max(0.0, now - halt.at)
+        self._lanes.go_on(now)
+        return Done(what=f"goes on after a pause of {format_span(paused_s)}")
+
+    def _end(self) -> Done:
+        again = self._stop.requested
+        self._stop.ask(BY_COMMAND)
+        if again:
+            return Done(what="drops its open requests, and ends")
+        return Done(what=f"stops: no further request goes out; {plural(self._lanes.in_flight, 'open request')} may end")
+
+    def _refuse_at_end(self) -> None:
+        if self._stop.requested:
+            raise UsageError(f"run {self._run} is stopping, and sends nothing further")
+
+
+def _of_rows(rows: Mapping[str, str], done: str) -> Done:
+    """Return what came of a request about rows. Raises UsageError if nothing did."""
+    if (why := refusals(rows, done)) is not None:
+        raise RefusedRowsError(why, rows)
+    return Done(what=summed(rows, done), rows=rows)
+
+
+class RefusedRowsError(UsageError):
+    """Nothing was done for any of the rows. rows: why, by id."""
+
+    def __init__(self, message: str, rows: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.rows = rows
