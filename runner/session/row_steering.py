@@ -75,26 +75,31 @@ class RowSteering:
         """Give rows up, and return what became of each: ``CANCELLED_ROW``, or why not, a phrase."""
         words = _words(ids)
         # first what is at work: its requests end now
-        for key in (every := self._keys(words)):
-            if self._rows.at_work(key):
-                self._rows.give_up(key)
-        stored = await self._settled(every)
-        said = {word: self._give_up(self._keys([word]), stored) for word in words}
+        every = self._keys(words)
+        ended = {key for key in every if self._rows.at_work(key)}
+        for key in ended:
+            self._rows.give_up(key)
+        # their outcomes may be saved by now
+        stored = {key: one for key, one in (await self._settled(every)).items() if key not in ended}
+        said = {word: self._give_up(self._keys([word]), stored, ended) for word in words}
         if unknown := [word for word in words if said[word] is None]:
             said.update(await self._come_later(unknown))
         told = {word: phrase or CANCELLED_ROW for word, phrase in said.items()}
         return await self._as_it_is(told)
 
-    def _give_up(self, keys: Sequence[str], stored: Mapping[str, Settled]) -> str | None:
-        """Give up the answers of a row that have no outcome. Return a phrase; None if nothing is known of the row."""
+    def _give_up(self, keys: Sequence[str], stored: Mapping[str, Settled], ended: Collection[str] = ()) -> str | None:
+        """Give up the answers of a row that have no outcome. Return a phrase; None if nothing is known of the row.
+
+        ended: those that were given up just now.
+        """
         settled = [key for key in keys if _has_outcome(stored.get(key)) and not self._rows.at_work(key)]
         if len(settled) == len(keys):
             return f"it is {'done' if all(_is_done(stored[key]) for key in settled) else 'failed'} already"
-        known = bool(settled) or any(key in stored or self._rows.at_work(key) for key in keys)
+        known = bool(settled) or any(key in stored or key in ended or self._rows.at_work(key) for key in keys)
         for key in keys:
             if self._rows.at_work(key):
                 self._rows.give_up(key)
-            elif key not in settled:
+            elif key not in settled and key not in ended:
                 self._rows.give_up_ahead(key)
         if not known:
             return None

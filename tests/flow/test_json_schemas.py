@@ -17,7 +17,7 @@ import runner as api
 from runner.cli.commands import cli
 
 PRICE = ("--prices", '{"m": {"input": 1, "output": 4}}')
-OF_LINES = ("resume", "retry", "run")
+OF_LINES = ("attach", "resume", "retry", "run")
 """Commands whose lines have one schema."""
 
 

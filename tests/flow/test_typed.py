@@ -219,7 +219,7 @@ def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulat
         (("logs",), "runner status"),
         (("new", "prompts.jsonl"), "runner init FILE"),
         (("ask", "Why?"), "runner try PROMPT"),
-        (("cancel",), "Ctrl-C"),
+        (("abort",), "runner stop"),
         (("check", "prompts.jsonl", "--yes"), "nothing is asked"),
         (("run", "prompts.jsonl", "--force"), "a new run, which sends all rows again"),
         (("export", "-f", "csv"), "--format"),

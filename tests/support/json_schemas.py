@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -279,6 +280,12 @@ def errors() -> Page:
     return Page("`runner errors --json`", listed(schema))
 
 
+def steered(name: str) -> Page:
+    rows = {"type": "object", "additionalProperties": TEXT, "description": "by id: cancelled, requeued, or why not"}
+    said = {**TEXT, "description": "what has changed, a sentence; empty if nothing has"}
+    return Page(f"`runner {name} --json`", record({"run": WHOLE, "done": said, "error": maybe(TEXT), "rows": rows}))
+
+
 def status() -> Page:
     # where the time went, and what was asked, is beside what was sent, and no part of it
     books = of_struct(Totals)
@@ -325,6 +332,7 @@ PAGES: dict[str, Callable[[], Page]] = {
         "The first line of `runner simulate --json`", record({"openai": TEXT, "anthropic": TEXT, "pid": WHOLE}), lines=True
     ),
     "status": status,
+    **{name: partial(steered, name) for name in ("cancel", "continue", "pause", "requeue", "set", "stop")},
     "tag": lambda: labelled("tag"),
     "try": try_,
     "vacuum": lambda: Page("`runner vacuum --json`", ref(Vacuumed), (Vacuumed,)),
