@@ -17,6 +17,7 @@ from runner.web import routes
 from runner.web.access import Access
 from runner.web.guard import Guard
 from runner.web.hub import Hub
+from runner.web.indexing import Indexing
 from runner.web.reads import Reads
 from runner.web.replies import ApiError, of_runner, refused
 from runner.web.running import running
@@ -54,7 +55,8 @@ def make_app(store: Path, access: Access, hub: Hub) -> ASGIApp:
         exception_handlers={ApiError: _refused, RunnerError: _refused, HTTPException: _refused, Exception: _failed},
     )
     app.router.redirect_slashes = False
-    app.state.files, app.state.hub, app.state.reads, app.state.index = static_files(), hub, Reads(store), None
+    app.state.files, app.state.hub, app.state.reads = static_files(), hub, Reads(store)
+    app.state.indexing = Indexing(store)
     return Guard(app, access)
 
 

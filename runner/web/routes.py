@@ -49,8 +49,10 @@ async def run(request: Request) -> Response:
 async def rows(request: Request) -> Response:
     """Answer with a page of rows."""
     reads, number = reads_of(request), await run_of(request)
-    query = request.query_params.multi_items()
-    return reply(await reads.now(lambda: page_of(reads.store, number, query, request.app.state.index)))
+    query, indexing = request.query_params.multi_items(), request.app.state.indexing
+    # whoever looks at rows may search among them next
+    indexing.wanted()
+    return reply(await reads.now(lambda: page_of(reads.store, number, query, indexing.index)))
 
 
 async def row(request: Request) -> Response:
