@@ -72,7 +72,7 @@ class Working:
         self._attempts: Attempts[Any] | None = None
         self._purse: Purse | None = None  # the budget; None if the job has none
         self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
-        self.steering = Steering(stop)
+        self.steering = Steering(self._lanes, stop, store, self.note)
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
@@ -111,6 +111,7 @@ class Working:
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            self.steering.over = True
             if sharing is not None:
                 sharing.end()
             self._noting.end()
@@ -208,6 +209,7 @@ class Working:
             ways = self._fleet.ways(client, self.note, answered=answered, book=self._prices[0])
             attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
+        attempts.obey(self._lanes.halt)
         self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))
