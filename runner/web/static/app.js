@@ -39,8 +39,8 @@ export function take(message) {
   if (message.link) link = message.link;
   else {
     const { kind, run, data } = message;
-    if (!lives.has(run)) lives.set(run, new Live(run));
-    lives.get(run).take(kind, data);
+    if (run !== null && !lives.has(run)) lives.set(run, new Live(run));
+    lives.get(run)?.take(kind, data);
     for (const hear of heard) hear(kind, run, data);
   }
   changed();

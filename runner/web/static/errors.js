@@ -9,7 +9,7 @@ import { retry, steer } from "./steer.js";
 export class Errors {
   constructor(run) {
     this.run = run;
-    this.list = el("div", { class: "stack" }, el("p", { class: "empty" }, "Loading …"));
+    this.list = el("div", { class: "stack" }, el("p", { class: "empty" }, "Loading…"));
     this.node = el("section", { "aria-labelledby": "errors-title" }, el("h2", { id: "errors-title" }, "Errors by cause"), this.list);
     this.load();
   }
@@ -37,7 +37,7 @@ export class Errors {
     const code = cause.code ?? cause.name ?? "answers";
     const failed = cause.status !== "done";
     const words = plural(cause.count, "row");
-    const again = el("button", { type: "button", class: "small", onclick: () => attempt(() => this.#again(cause, code, words), again) }, "Retry these …");
+    const again = el("button", { type: "button", class: "small", onclick: () => attempt(() => this.#again(cause, code, words), again) }, "Retry these…");
     const id = cause.example_id;
     return el("article", { class: "card cause" },
       el("div", { class: "title" }, el("h3", {}, el("code", {}, visible(code)), " ", el("span", { class: failed ? "failed" : "soft" }, words)),

@@ -24,7 +24,7 @@ export function money(value) {
   if (value === null || value === undefined) return "unknown";
   if (value === 0) return "$0";
   if (value >= 100) return `$${Math.round(value).toLocaleString("en")}`;
-  return value >= 0.995 ? `$${value.toFixed(2)}` : `$${Number(value.toPrecision(2))}`;
+  return `$${value >= 0.0995 ? value.toFixed(2) : Number(value.toPrecision(2))}`;
 }
 
 /** A length of time: 0.42 s, 12 s, 4 min 10 s, 2 h 5 min, 3 d 4 h. */

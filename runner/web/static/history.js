@@ -8,7 +8,7 @@ export class History {
   constructor(run) {
     this.run = run;
     this.list = el("ol", { class: "history", reversed: true });
-    this.empty = el("p", { class: "empty" }, "Loading …");
+    this.empty = el("p", { class: "empty" }, "Loading…");
     this.notes = el("ul", { class: "notes" });
     this.notesPart = el("section", { "aria-labelledby": "notes-title" }, el("h2", { id: "notes-title" }, "Notes of this session"), this.notes);
     this.node = el("div", { class: "stack" },

@@ -35,13 +35,25 @@ export class Hub {
 
   #told({ kind, data: text }) {
     const data = JSON.parse(text);
-    const { run } = data;
-    if (run === undefined) return;
+    if (kind === "runs") this.#ended(data.running);
+    this.#frame(kind, data.run ?? null, data);
+  }
+
+  // Sessions whose last word nobody has heard.
+  #ended(running) {
+    for (const run of this.#runs.keys()) if (!running.includes(run)) this.#frame("ended", run, { run });
+  }
+
+  #frame(kind, run, data) {
+    if (run === null) {
+      this.#all({ kind, run, data });
+      return;
+    }
     if (!this.#runs.has(run)) this.#runs.set(run, new Live(run));
     const live = this.#runs.get(run);
     const whole = live.take(kind, data);
     this.#all({ kind, run, data });
-    if (kind === "finished" || kind === "gone") this.#runs.delete(run);
+    if (["finished", "gone", "ended"].includes(kind)) this.#runs.delete(run);
     if (!whole) this.source.again();
   }
 }

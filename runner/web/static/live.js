@@ -71,11 +71,9 @@ export class Live {
     this.paused = false;
     this.answers = new Map();
     this.notes = [];
-    this.steered = [];
     this.stopping = null;
     this.finished = null;
     this.gone = false;
-    this.saved = 0;
     // seconds by which the clock of the session is ahead of the one here
     this.skew = 0;
   }
@@ -89,7 +87,7 @@ export class Live {
   }
 
   _state(data) {
-    const kept = data.session === this.session ? { notes: this.notes, steered: this.steered, saved: this.saved } : {};
+    const kept = data.session === this.session ? { notes: this.notes } : {};
     this.reset();
     Object.assign(this, kept, { known: true, session: data.session ?? null });
     if (data.progress) this._progress(data.progress);
@@ -152,20 +150,12 @@ export class Live {
     for (const [key, answer] of this.answers) if (answer.closed && now - answer.closed.at > KEPT_MS) this.answers.delete(key);
   }
 
-  _rows(data) {
-    this.saved += data.rows.length;
-  }
-
   _note(data) {
     this.notes = [...this.notes, data.note].slice(-NOTES);
   }
 
   _stopping(data) {
     this.stopping = data;
-  }
-
-  _steered(data) {
-    this.steered = [data, ...this.steered].slice(0, NOTES);
   }
 
   _finished(data) {
@@ -177,6 +167,13 @@ export class Live {
   _gone() {
     this.gone = true;
     for (const answer of this.answers.values()) answer.closed ??= { at: Date.now(), error_code: null, finish_reason: null, ended: true };
+  }
+
+  /** The session has ended while nobody listened. */
+  _ended() {
+    this._gone();
+    this.gone = false;
+    this.known = false;
   }
 
   /** The requests that are under way. */

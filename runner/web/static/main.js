@@ -48,7 +48,7 @@ function drawLink() {
   mark(linkWord, "data-state", link.state);
   const wait = link.again ? Math.max(0, Math.ceil((link.again - Date.now()) / 1000)) : 0;
   alert.hidden = !sentence || link.state === "connecting";
-  write(alert, sentence ? `${sentence}${link.state === "lost" ? (wait ? ` in ${wait} s.` : " …") : ""}` : "");
+  write(alert, sentence ? `${sentence}${link.state === "lost" ? (wait ? ` in ${wait} s.` : "…") : ""}` : "");
   if (linked === "lost" && link.state === "open") announce("The connection is back.");
   linked = link.state === "connecting" ? linked : link.state;
   const title = `${page?.title ?? "Runs"} · runner`;

@@ -53,6 +53,8 @@ function string(state) {
   let raw = text.slice(state.at + 1, Math.min(end, text.length));
   // an escape at the end may be a part of one
   if (!whole) raw = raw.replace(/\\(?:u[0-9a-fA-F]{0,3})?$/, (cutOff, at) => (/(?:^|[^\\])(?:\\\\)*$/.test(raw.slice(0, at)) ? "" : cutOff));
+  // as may be the second half of a character
+  if (!whole) raw = raw.replace(/(?:[\ud800-\udbff]|\\u[dD][89abAB][0-9a-fA-F]{2})$/, "");
   state.at = whole ? end + 1 : text.length;
   // a line break within a text is no JSON, and models write it
   const value = JSON.parse(`"${raw.replace(/[\u0000-\u001f]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`)}"`);

@@ -54,6 +54,7 @@ export class RowPanel {
     this.node.addEventListener("cancel", (event) => { event.preventDefault(); this.#leave(); });
     this.node.addEventListener("click", (event) => { if (event.target === this.node) this.#leave(); });
     document.body.append(this.node);
+    onDraw(() => this.#act());
     onFrame((kind, run, data) => {
       if (this.#shown && kind === "rows" && run === this.#shown.run && data.rows.some((row) => String(row.id) === this.#shown.id)) this.#load();
     });
@@ -70,7 +71,7 @@ export class RowPanel {
     this.#forget();
     this.#shown = { run, id };
     write(this.heading, `Row ${brief(id, 100)}`);
-    place(this.body, [el("p", { class: "empty" }, "Loading …")]);
+    place(this.body, [el("p", { class: "empty" }, "Loading…")]);
     place(this.actions, []);
     if (!this.node.open) this.node.showModal();
     this.heading.focus();
@@ -79,6 +80,7 @@ export class RowPanel {
 
   #forget() {
     this.#shown = null;
+    this.rows = null;
     this.#stop?.();
     this.#stop = null;
   }
@@ -107,19 +109,29 @@ export class RowPanel {
       return;
     }
     const streams = open.filter((one) => !one.closed).map((one) => new Flowing(shown.run, keyOf(one)));
+    this.keys = streams.map((one) => one.key);
     place(this.body, [...streams.map((one) => one.node), ...rows.map((row) => wholeRow(row, rows.length > 1))]);
-    this.#act(shown, rows, streams.length > 0);
+    this.rows = rows;
+    this.acts = null;
+    this.#act();
     const stops = streams.map((one) => onDraw(() => one.draw()));
     this.#stop = () => stops.forEach((stop) => stop());
   }
 
-  #act({ run, id }, rows, isOpen) {
+  // What can be done about the row now.
+  #act() {
+    if (!this.#shown || !this.rows) return;
+    const { run, id } = this.#shown;
     const live = lives.get(run);
     const runs = Boolean(live?.known && !live.finished && !live.gone);
+    const isOpen = runs && this.keys.some((key) => live.answers.get(key) && !live.answers.get(key).closed);
     const buttons = [];
     if (isOpen) buttons.push(["Stop", () => steer(run, "cancel", { ids: [id] }, id)]);
-    else if (runs && rows.some((row) => row.status === "failed")) buttons.push(["Retry", () => steer(run, "requeue", { ids: [id] }, id)]);
-    else if (!runs && rows.length) buttons.push(["Retry …", () => retry(run, { ids: [id] }, `row ${brief(id, 60)}`)]);
+    else if (runs && this.rows.some((row) => row.status === "failed")) buttons.push(["Retry", () => steer(run, "requeue", { ids: [id] }, id)]);
+    else if (!runs && this.rows.length) buttons.push(["Retry…", () => retry(run, { ids: [id] }, `row ${brief(id, 60)}`)]);
+    const acts = buttons.map(([word]) => word).join();
+    if (acts === this.acts) return;
+    this.acts = acts;
     place(this.actions, buttons.map(([word, act]) => {
       const button = el("button", { type: "button", class: "small", onclick: () => attempt(act, button) }, word);
       return button;

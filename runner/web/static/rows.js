@@ -36,7 +36,7 @@ export class Rows {
     this.table = el("div", { class: "scroll card flush", tabindex: "0", role: "group", "aria-label": "Rows" }, el("table", { class: "rows" },
       el("caption", { class: "unseen" }, "Rows of this run"),
       el("thead", {}, el("tr", {}, [["Line", 1], ["Id"], ["Status"], ["Answer"], ["Tokens", 1], ["Cost", 1], ["Time", 1]].map(([name, right]) => el("th", { scope: "col", class: right ? "number" : null }, name)))), this.body));
-    this.empty = el("p", { class: "empty" }, "Loading …");
+    this.empty = el("p", { class: "empty" }, "Loading…");
     this.prev = el("button", { type: "button", onclick: () => history.back() }, "Previous page");
     this.next = el("button", { type: "button", onclick: () => this.#page(this.found.next) }, "Next page");
     this.node = el("section", { "aria-labelledby": "rows-title" }, el("h2", { id: "rows-title", class: "unseen" }, "Rows"), this.form,

@@ -7,7 +7,7 @@ import { Charts } from "./charts.js";
 import { brief, el, mark, place, time, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { facts } from "./facts.js";
-import { ago, base, clock, digits, duration, money, number, percent } from "./format.js";
+import { ago, base, clock, digits, duration, money, number, percent, short } from "./format.js";
 import { History } from "./history.js";
 import { Ledger } from "./ledger.js";
 import { Rows } from "./rows.js";
@@ -16,6 +16,8 @@ import { Controls } from "./steer.js";
 
 // the store is asked again after so long, and at least after ten times as long as it took
 const AGAIN_MS = 4000;
+// frames behind which the store knows more than the session
+const ENDS = ["finished", "gone", "ended"];
 const VIEWS = [["overview", "Overview"], ["rows", "Rows"], ["errors", "Errors"], ["history", "History"]];
 
 export class Run {
@@ -61,7 +63,7 @@ export class Run {
   }
 
   #hear(kind, data) {
-    if (kind === "finished" || kind === "gone" || (kind === "state" && !this.now?.isLive)) this.#again();
+    if (ENDS.includes(kind) || (kind === "state" && !this.now?.isLive)) this.#again();
     if (kind === "steered") this.#views.get("history")?.load();
     if (kind === "closed" && data.answers.some((one) => one.error_code)) this.#soonErrors();
   }
@@ -187,11 +189,12 @@ class Head {
   }
 
   #why(now) {
+    this.why.hidden = !now.isLive;
     const key = now.why.join("\n");
     if (key === this.whyKey) return;
     this.whyKey = key;
-    this.why.hidden = !now.why.length;
-    place(this.why, now.why.map((one) => el("li", {}, brief(one, 300))));
+    // the line stays where nothing waits, so that the page does not move
+    place(this.why, now.why.length ? now.why.map((one) => el("li", {}, brief(one, 300))) : [el("li", { class: "soft" }, "No request waits.")]);
   }
 
   #tiles(now) {
@@ -200,7 +203,7 @@ class Head {
     tiles.Failed.draw(number(now.failed), now.failed ? percent(now.failed, now.wanted) : "", now.failed ? "failed" : "");
     tiles["In flight"].draw(number(now.inFlight), now.slots ? `of ${number(now.slots)}${now.ceiling > now.slots ? `, at most ${number(now.ceiling)}` : ""}` : "");
     tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${number(now.workers.live)} workers` : "rows in line", now.why.length ? "wait" : "");
-    tiles.Rate.draw(now.rowsPerS === null ? "–" : `${digits(now.rowsPerS * 60)}`, now.tokensPerS === null ? "rows a minute" : `rows a minute, ${digits(now.tokensPerS)} tokens/s`);
+    tiles.Rate.draw(now.rowsPerS === null ? "–" : `${digits(now.rowsPerS * 60)}/min`, now.tokensPerS === null ? "rows" : `rows; ${short(now.tokensPerS)} tokens/s`);
     tiles["Time left"].draw(now.isLive ? duration(now.leftS) : "–", now.leftS ? `until ${clock(Date.now() / 1000 + now.leftS, { second: false })}` : "");
     const more = now.projected !== null && now.isLive ? `about ${money(now.projected)} in all` : now.perhaps ? `perhaps ${money(now.perhaps)} more` : "";
     tiles.Spent.draw(now.cost === null ? "–" : money(now.cost), now.cost === null ? "no price is known" : more);

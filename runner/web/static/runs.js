@@ -20,7 +20,7 @@ export class Runs {
       el("thead", {}, el("tr", {}, ["Run", "State", "Progress", "Done", "Failed", "Cost", "Model", "Started"].map((name, at) =>
         el("th", { scope: "col", class: at === 3 || at === 4 || at === 5 ? "number" : null }, name)))),
       this.body);
-    this.note = el("p", { class: "empty" }, "Loading …");
+    this.note = el("p", { class: "empty" }, "Loading…");
     this.node = el("div", {}, el("h1", {}, "Runs"), el("div", { class: "scroll card flush", tabindex: "0", role: "group", "aria-label": "Runs" }, this.table), this.note);
     this.table.parentNode.hidden = true;
     this.stops = [onDraw(() => this.draw()), onFrame((kind, run) => this.#hear(kind, run))];
@@ -28,7 +28,7 @@ export class Runs {
   }
 
   #hear(kind, run) {
-    if (kind === "finished" || kind === "gone" || !this.#rows.has(run)) this.#soon(300);
+    if (["runs", "finished", "gone"].includes(kind) || (run !== null && !this.#rows.has(run))) this.#soon(300);
   }
 
   #soon(wait) {
@@ -51,7 +51,7 @@ export class Runs {
 
   draw() {
     if (!this.runs) {
-      write(this.note, this.error ?? "Loading …");
+      write(this.note, this.error ?? "Loading…");
       return;
     }
     const active = (run) => Boolean(lives.get(run.id)?.known && !lives.get(run.id).finished && !lives.get(run.id).gone) || run.active;

@@ -84,9 +84,9 @@ export class Controls {
       return made;
     };
     this.pause = button("Pause", () => steer(run, this.now.state === "paused" ? "continue" : "pause"), "main");
-    this.limits = button("Limits …", async () => limitsDialog(run, this.set()));
-    this.stop = button("Stop …", () => this.#stop());
-    this.again = button("Retry failed …", () => retry(run, { class: Object.keys(this.causes ?? {}).join(",") }, plural(this.now.failed, "failed row")));
+    this.limits = button("Limits…", async () => limitsDialog(run, this.set()));
+    this.stop = button("Stop…", () => this.#stop());
+    this.again = button("Retry failed…", () => retry(run, { class: Object.keys(this.causes ?? {}).join(",") }, plural(this.now.failed, "failed row")));
     this.node = el("div", { class: "actions", role: "group", "aria-label": "Steer this run" }, this.pause, this.limits, this.stop, this.again);
   }
 
