@@ -43,7 +43,7 @@ export class Charts {
   constructor() {
     this.charts = KINDS.map((kind) => new Chart(kind));
     this.empty = el("p", { class: "empty" }, "Nothing has been sent yet.");
-    this.grid = el("div", { class: "charts" }, this.charts.map((chart) => chart.node));
+    this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node));
     this.node = el("section", { "aria-labelledby": "charts-title" }, el("h2", { id: "charts-title" }, "Over time"), this.empty, this.grid);
     this.sizes = new ResizeObserver(() => this.charts.forEach((chart) => chart.fit()));
     this.sizes.observe(this.grid);

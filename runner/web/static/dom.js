@@ -57,7 +57,10 @@ export function visible(text) {
   });
 }
 
-/** The same on one line, at most so long. */
+/** A sentence with commands between backticks, as elements. */
+export const prose = (text) => String(text).split("`").map((part, at) => (at % 2 ? el("code", {}, visible(part)) : visible(part)));
+
+/** Foreign text on one line, at most so long. */
 export function brief(text, most = 160) {
   const part = String(text).slice(0, most * 2).replace(/\s+/g, " ").trim();
   const short = part.length > most || text.length > most * 2 ? `${whole(part.slice(0, most))}…` : part;

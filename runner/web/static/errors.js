@@ -2,7 +2,7 @@
 
 import { get, path } from "./api.js";
 import { attempt, href, rowHref } from "./app.js";
-import { brief, el, place, visible } from "./dom.js";
+import { brief, el, place, prose, visible } from "./dom.js";
 import { percent, plural } from "./format.js";
 import { retry, steer } from "./steer.js";
 
@@ -41,8 +41,8 @@ export class Errors {
     const id = cause.example_id;
     return el("article", { class: "card cause" },
       el("div", { class: "title" }, el("h3", {}, el("code", {}, visible(code)), " ", el("span", { class: failed ? "failed" : "soft" }, words)),
-        el("span", { class: "soft" }, cause.share !== undefined && cause.share !== null ? `${percent(cause.share, 1)} of ${failed ? "failed rows" : "rows"}` : "")),
-      el("p", {}, visible(cause.advice ?? "")),
+        el("span", { class: "soft" }, cause.share !== undefined && cause.share !== null ? `${percent(cause.share, 1)} of rows` : "")),
+      el("p", {}, prose(cause.advice ?? "")),
       cause.example ? el("p", { class: "example" }, id !== null && id !== undefined ? [el("a", { href: rowHref(this.run, id) }, brief(id, 60)), ": "] : null, brief(cause.example, 500)) : null,
       cause.command ? el("p", {}, el("span", { class: "soft" }, "In a terminal: "), el("code", {}, visible(cause.command))) : null,
       el("div", { class: "actions" }, el("a", { class: "button small", href: href(this.run, "rows", failed ? { status: "failed", code } : { status: "done" }) }, "Show rows"), cause.command === null ? null : again));

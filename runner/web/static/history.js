@@ -33,6 +33,6 @@ export class History {
     this.notesPart.hidden = !notes.length;
     if (notes === this.drawn) return;
     this.drawn = notes;
-    place(this.notes, notes.map((note) => el("li", {}, visible(note))));
+    place(this.notes, notes.map((note) => el("li", {}, prose(note))));
   }
 }

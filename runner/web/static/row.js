@@ -2,7 +2,7 @@
 
 import { get, path } from "./api.js";
 import { attempt, href, lives, onDraw, onFrame, route } from "./app.js";
-import { brief, el, mark, place, time, visible, whole, write } from "./dom.js";
+import { brief, el, place, prose, time, visible, whole, write } from "./dom.js";
 import { clock, digits, duration, money, number, plural } from "./format.js";
 import { keyOf } from "./live.js";
 import { jsonIn, partial } from "./partial.js";
@@ -56,7 +56,7 @@ export class RowPanel {
     document.body.append(this.node);
     onDraw(() => this.#act());
     onFrame((kind, run, data) => {
-      if (this.#shown && kind === "rows" && run === this.#shown.run && data.rows.some((row) => String(row.id) === this.#shown.id)) this.#load();
+      if (this.#shown && run === this.#shown.run && (kind === "rows" ? data.rows : kind === "open" ? data.answers : []).some((one) => String(one.id) === this.#shown.id)) this.#load();
     });
   }
 
@@ -93,22 +93,23 @@ export class RowPanel {
 
   async #load() {
     const shown = this.#shown;
+    const open = [...(lives.get(shown.run)?.answers.values() ?? [])].filter((one) => String(one.id) === shown.id && !one.closed);
     let found = null;
     let error = null;
     try {
-      found = await get(path(shown.run, `/rows/${encodeURIComponent(shown.id)}`));
+      // a row whose only request is open has nothing in the store yet
+      found = open.length ? null : await get(path(shown.run, `/rows/${encodeURIComponent(shown.id)}`));
     } catch (caught) {
       error = caught;
     }
     if (this.#shown !== shown) return;
     this.#stop?.();
-    const open = [...(lives.get(shown.run)?.answers.values() ?? [])].filter((one) => String(one.id) === shown.id);
     const rows = found === null ? [] : Array.isArray(found) ? found : [found];
     if (!rows.length && !open.length) {
       place(this.body, [el("p", { class: "empty" }, error?.status === 404 ? "This row has no outcome yet." : error?.message ?? "This row has no outcome yet.")]);
       return;
     }
-    const streams = open.filter((one) => !one.closed).map((one) => new Flowing(shown.run, keyOf(one)));
+    const streams = open.map((one) => new Flowing(shown.run, keyOf(one)));
     this.keys = streams.map((one) => one.key);
     place(this.body, [...streams.map((one) => one.node), ...rows.map((row) => wholeRow(row, rows.length > 1))]);
     this.rows = rows;
@@ -181,7 +182,7 @@ function wholeRow(row, several) {
       fact("Cost", row.cost === undefined || row.cost === null ? null : money(row.cost)),
       fact("Model", last?.served_model ? brief(last.served_model, 80) : null),
       fact("Endpoint", last?.endpoint ? brief(last.endpoint, 80) : null)),
-    row.error ? el("div", { class: "problem" }, el("p", {}, el("code", {}, visible(row.error_code ?? "")), " ", visible(row.error)), row.advice ? el("p", { class: "soft" }, row.advice) : null) : null,
+    row.error ? el("div", { class: "problem" }, el("p", {}, el("code", {}, visible(row.error_code ?? "")), " ", visible(row.error)), row.advice ? el("p", { class: "soft" }, prose(row.advice)) : null) : null,
     row.notes?.length ? el("p", { class: "soft" }, `Notes: ${visible([row.notes].flat().join(", "))}`) : null,
     row.status === "done" || row.text ? el("section", {}, el("h3", {}, "Answer"), answerText(row.text)) : null,
     typeof row.extra?.reasoning === "string" && row.extra.reasoning ? el("details", {}, el("summary", {}, "Reasoning"), longText(row.extra.reasoning, "Reasoning")) : null,

@@ -7,7 +7,7 @@ import { Charts } from "./charts.js";
 import { brief, el, mark, place, time, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { facts } from "./facts.js";
-import { ago, base, clock, digits, duration, money, number, percent, short } from "./format.js";
+import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";
 import { History } from "./history.js";
 import { Ledger } from "./ledger.js";
 import { Rows } from "./rows.js";
@@ -190,11 +190,12 @@ class Head {
 
   #why(now) {
     this.why.hidden = !now.isLive;
-    const key = now.why.join("\n");
+    const quiet = now.waitingRows ? `${plural(now.waitingRows, "row")} in line for a free slot.` : "No row waits.";
+    const key = now.why.join("\n") || quiet;
     if (key === this.whyKey) return;
     this.whyKey = key;
     // the line stays where nothing waits, so that the page does not move
-    place(this.why, now.why.length ? now.why.map((one) => el("li", {}, brief(one, 300))) : [el("li", { class: "soft" }, "No request waits.")]);
+    place(this.why, now.why.length ? now.why.map((one) => el("li", {}, brief(one, 300))) : [el("li", { class: "soft" }, quiet)]);
   }
 
   #tiles(now) {
@@ -202,7 +203,7 @@ class Head {
     tiles.Done.draw(number(now.done), now.wanted ? percent(now.done, now.wanted) : "", "done");
     tiles.Failed.draw(number(now.failed), now.failed ? percent(now.failed, now.wanted) : "", now.failed ? "failed" : "");
     tiles["In flight"].draw(number(now.inFlight), now.slots ? `of ${number(now.slots)}${now.ceiling > now.slots ? `, at most ${number(now.ceiling)}` : ""}` : "");
-    tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${number(now.workers.live)} workers` : "rows in line", now.why.length ? "wait" : "");
+    tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${plural(now.workers.live, "worker")} at work` : "rows in line", now.why.length ? "wait" : "");
     tiles.Rate.draw(now.rowsPerS === null ? "–" : `${digits(now.rowsPerS * 60)}/min`, now.tokensPerS === null ? "rows" : `rows; ${short(now.tokensPerS)} tokens/s`);
     tiles["Time left"].draw(now.isLive ? duration(now.leftS) : "–", now.leftS ? `until ${clock(Date.now() / 1000 + now.leftS, { second: false })}` : "");
     const more = now.projected !== null && now.isLive ? `about ${money(now.projected)} in all` : now.perhaps ? `perhaps ${money(now.perhaps)} more` : "";
