@@ -1,6 +1,6 @@
 // The page: what the address says is shown, and what the stream brings is taken.
 
-import { announce, changed, href, lives, link, onDraw, onFrame, route, take } from "./app.js";
+import { announce, changed, href, link, onDraw, onFrame, route, take } from "./app.js";
 import { el, mark, place, write } from "./dom.js";
 import { Run } from "./run.js";
 import { Runs } from "./runs.js";
@@ -68,6 +68,3 @@ onFrame((kind, run, data) => {
 });
 listen(take);
 show();
-
-/** For tests and for the curious: what this page knows. */
-Object.defineProperty(window, "runnerLives", { value: lives });

@@ -15,15 +15,29 @@ const MORE = 200000;
 const PART = 8000;
 const JSON_MOST = 200000;
 
+// Where a part of a text ends: behind a line if there is an end of one, and never within a character.
+function partEnd(text, from) {
+  const most = from + PART;
+  if (most >= text.length) return text.length;
+  const line = text.lastIndexOf("\n", most - 1) + 1;
+  if (line > from) return line;
+  return /[\ud800-\udbff]/.test(text[most - 1]) ? most + 1 : most;
+}
+
 /** A long text in parts, so that a megabyte does not stop the page: those out of sight are not laid out. */
 function longText(text, name) {
   const box = el("div", { class: "long", tabindex: "0", role: "group", "aria-label": name });
   const more = el("button", { type: "button", class: "small" });
   let shown = 0;
   const grow = (by) => {
-    const end = Math.min(text.length, shown + by);
-    for (; shown < end; shown += PART) box.append(el("div", { class: "part" }, visible(text.slice(shown, Math.min(end, shown + PART)))));
-    shown = end;
+    const most = Math.min(text.length, shown + by);
+    while (shown < most) {
+      const end = partEnd(text, shown);
+      const part = text.slice(shown, end);
+      // a part is a block, which ends the line as well
+      box.append(el("div", { class: "part" }, visible(end < text.length ? part.replace(/\n$/, "") : part)));
+      shown = end;
+    }
     more.hidden = shown >= text.length;
     write(more, `Show more (${number(text.length - shown)} characters left)`);
   };
