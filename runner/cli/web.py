@@ -2,10 +2,7 @@
 
 import click
 
-from runner.cli.options import count, db_option, json_option, run_argument
-from runner.errors import UsageError
-
-MISSING = "the page needs the extra web: `pip install 'prompt-runner[web]'`"
+from runner.cli.options import count, db_option, json_option, need_web, run_argument
 
 
 @click.command()
@@ -21,16 +18,8 @@ def web(run_id: int | str | None, db: str, port: int | None, host: str, as_json:
     RUN is the number, the name or the prompt file of the run that it opens with; the default is the list of all runs. The
     printed address holds a secret: whoever has it can read the store and steer its runs. Ctrl-C ends the server, and no run.
     """
-    need()
+    need_web()
     # no other command needs a server
     from runner.cli import serving
 
     serving.serve_tied(db, tied) if tied else serving.serve(run_id, db, port, host, as_json=as_json)
-
-
-def need() -> None:
-    """Raise UsageError if the libraries of the page are not there. Imports none of them."""
-    from importlib.util import find_spec
-
-    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "sse_starlette")):
-        raise UsageError(MISSING)
