@@ -23,6 +23,7 @@ from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
 from runner.store.former import FormerAnswer
+from runner.store.steered import Steered
 from runner.store.story import Sent, Story, TakenFrom
 from runner.store.totals import Totals
 from runner.time_ledger import TimeLedger
@@ -279,12 +280,13 @@ def errors() -> Page:
 
 
 def status() -> Page:
-    # where the time went is beside what was sent, and no part of it
+    # where the time went, and what was asked, is beside what was sent, and no part of it
     books = of_struct(Totals)
-    books["properties"].pop("time")
-    books["required"].remove("time")
-    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger))})
-    return Page("`runner status --json`", schema, (EndpointFigures, Run, TimeLedger, Totals))
+    for name in ("time", "steered"):
+        books["properties"].pop(name)
+        books["required"].remove(name)
+    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger)), "steered": listed(ref(Steered))})
+    return Page("`runner status --json`", schema, (EndpointFigures, Run, Steered, TimeLedger, Totals))
 
 
 def export() -> Page:
