@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from msgspec import structs
 
 from runner.cli import money, output, time_spent
@@ -14,7 +13,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace, worker_words
-from runner.session import perhaps, spelling, unpriced, ways
+from runner.session import in_json, perhaps, spelling, unpriced, ways
 from runner.session.naming import in_full, store_path
 from runner.session.steering import WHO
 from runner.several import unit
@@ -29,7 +28,7 @@ _ASKED = 5
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
     """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
-        return _json(run, books)
+        return output.to_json(in_json.status(run, books))
     settings = run.settings
     lines = [
         f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {spelling.state(run)}",
@@ -72,13 +71,6 @@ def _next(run: Run, books: Totals, db: str) -> list[str]:
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))
     return advice_lines(advice(state, db))
-
-
-def _json(run: Run, books: Totals) -> str:
-    sent = msgspec.to_builtins(books)
-    # where the time went, and what was asked, is beside what was sent, not part of it
-    beside = {name: sent.pop(name) for name in ("time", "steered")}
-    return output.to_json({"run": run, "books": sent, **beside})
 
 
 def _model(settings: Mapping[str, Json]) -> str:

@@ -153,6 +153,11 @@ EXPORTED = record(
     about="With --output: the results are written.",
 )
 
+WEB = record(
+    {"event": {"const": "web"}, "url": maybe(TEXT), "error": maybe(TEXT)},
+    about="With --web: where the page of the run is, with the secret that opens it, or why there is none.",
+)
+
 
 def event(struct: type[Struct], name: str) -> Schema:
     return of_struct(struct, {"event": {"const": name}})
@@ -167,6 +172,7 @@ def run() -> Page:
         event(Stopping, "stopping"),
         event(Summary, "finished"),
         EXPORTED,
+        WEB,
         ERROR,
     ]
     return Page("A line of `runner run`, `resume` or `retry` with --json", {"oneOf": lines}, (Started, Progress, Summary), True)
@@ -336,6 +342,11 @@ PAGES: dict[str, Callable[[], Page]] = {
     "tag": lambda: labelled("tag"),
     "try": try_,
     "vacuum": lambda: Page("`runner vacuum --json`", ref(Vacuumed), (Vacuumed,)),
+    "web": lambda: Page(
+        "The first line of `runner web --json`",
+        record({"event": {"const": "web"}, "url": TEXT, "port": WHOLE, "pid": WHOLE}),
+        lines=True,
+    ),
 }
 """The files by their names. ``run`` is also that of ``resume`` and ``retry``."""
 
