@@ -21,16 +21,19 @@ const KINDS = [
   { name: "money", title: "Money spent", unit: "dollars", style: "area", series: [["spent", "accent"]] },
 ];
 
-/** The figures of the server as series: {x: [...], throughput: [[...], [...]], ...}; null is a gap. */
-export function seriesOf(figures) {
-  const slices = figures?.slices ?? [];
-  const minute = figures?.width ? 60 / figures.width : 1;
+// The figures of the server as series: {x: [...], throughput: [[...], [...]], ...}; null is a gap.
+function seriesOf(figures, isLive) {
+  const { width } = figures;
+  const last = figures.slices.at(-1);
+  // a slice that is not over has less in it than the others, and would look like a fall
+  const slices = isLive && figures.slices.length > 2 && last.begin + width > Date.now() / 1000 ? figures.slices.slice(0, -1) : figures.slices;
+  const minute = 60 / width;
   const of = (name, factor = 1) => slices.map((one) => (one[name] === null || one[name] === undefined ? null : one[name] * factor));
   let sum = 0;
   const spent = slices.map((one) => (one.cost === null || one.cost === undefined ? null : (sum += one.cost)));
   return {
     x: slices.map((one) => one.begin),
-    firsts: (figures?.periods ?? []).map((one) => one.first ?? one[2]).filter((first) => first > 0),
+    firsts: figures.periods.map(([, , first]) => first).filter((first) => first > 0),
     throughput: [of("answers", minute), of("failed", minute)],
     flight: [of("in_flight"), of("limit")],
     first: [of("first_token_p50_s"), of("first_token_p95_s")],
@@ -49,8 +52,9 @@ export class Charts {
     this.sizes.observe(this.grid);
   }
 
-  draw(figures) {
-    const series = seriesOf(figures);
+  /** figures: those of the server. isLive: the run goes on. */
+  draw(figures, isLive) {
+    const series = seriesOf(figures, isLive);
     const some = series.x.length > 0;
     this.empty.hidden = some;
     this.grid.hidden = !some;

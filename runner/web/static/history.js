@@ -19,7 +19,7 @@ export class History {
   async load() {
     try {
       const found = await get(path(this.run, "/history"));
-      const all = [...(found.history ?? found)].sort((one, two) => two.at - one.at);
+      const all = [...found].reverse();
       this.empty.hidden = all.length > 0;
       place(this.empty, ["Nobody has paused, changed or stopped anything in this run."]);
       place(this.list, all.map((one) => el("li", {}, el("span", { class: "when" }, time(one.at, clock(one.at)), el("span", { class: "soft" }, ` ${ago(one.at)}`)), el("span", {}, visible(one.what)), el("span", { class: "soft" }, `by ${by[one.by] ?? visible(one.by)}`))));

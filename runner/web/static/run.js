@@ -132,7 +132,7 @@ class Overview {
   draw(now, live, info, figures) {
     if (figures && figures !== this.figures) {
       this.figures = figures;
-      this.charts.draw(figures);
+      this.charts.draw(figures, now.isLive);
     }
     this.ledger.draw(now.time);
   }
@@ -174,7 +174,7 @@ class Head {
     write(this.reason, now.state === "gone" ? "The process of this run has ended without a word. What was saved is kept: run the same command again to continue." : now.reason ? `${now.state === "stopping" ? "Stopping" : "Stopped"}: ${visible(now.reason)}` : "");
     this.#why(now);
     this.#tiles(now, live);
-    this.controls.draw(now, run?.causes);
+    this.controls.draw(now);
   }
 
   #about(run, info) {
