@@ -13,7 +13,7 @@ const MOST = 120;
 // what a card shows is the end of a text; JSON longer than this is shown as such an end, too
 const TAIL = 800;
 const JSON_MOST = 20000;
-const OVER_MS = 1200;
+const OVER_MS = 800;
 
 /** The answers of a run. live(): its session, or undefined. */
 export class Answers {

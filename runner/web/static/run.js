@@ -124,15 +124,15 @@ export class Run {
 class Overview {
   constructor(run) {
     this.answers = new Answers(run, () => lives.get(run));
-    this.charts = new Charts();
     this.ledger = new Ledger();
-    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node, this.ledger.node);
+    this.charts = new Charts(this.ledger.node);
+    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node);
   }
 
   draw(now, live, info, figures) {
     if (figures && figures !== this.figures) {
       this.figures = figures;
-      this.charts.draw(figures, now.isLive);
+      this.charts.draw(figures, now.isLive ? live : null);
     }
     this.ledger.draw(now.time);
   }
