@@ -108,10 +108,10 @@ def test_without_shared_workers_one_tab_has_the_stream_and_another_takes_over(br
 
 def test_hostile_answers_ids_and_names_run_nothing_and_every_view_can_be_used_by_all(browser: Any, tmp_path: Path) -> None:
     nasty = (*HOSTILE, "w" * 30_000, "\u202e" * 50 + "\u0301" * 500, "style='position:fixed;inset:0'", '{"a": "<img src=x onerror=window.hurt=1>"}')
-    rows = [{"id": f"{text[:200]}{row}", "prompt": f"{text} {text}", text[:40]: text[:99]} for row, text in enumerate(nasty * 2)]
+    rows = [{"id": f"{text[:200]}{row}", "prompt": f"{text} {'<b> ' * 300}", text[:40]: text[:99]} for row, text in enumerate(nasty * 2)]
     folder = tmp_path / "<img src=x onerror=window.hurt=1>"
     folder.mkdir()
-    with running(folder, rows, "--concurrency", "4", "--name", "<b onclick=window.hurt=1>x", speed={"echo": True, "chunk_s": 0.3}), Served(folder) as web:
+    with running(folder, rows, "--concurrency", "4", "--model", HOSTILE[1], speed={"echo": True, "chunk_s": 0.3}), Served(folder) as web:
         with closing(browser.new_context(viewport={"width": 360, "height": 800})) as context:
             tab = Tab(context, f"{web.url}#/runs/1")
             tab.wait(f"{OPEN}.length > 2")

@@ -1,7 +1,7 @@
 // What was steered: when, by whom, what. And what a person should know of the session.
 
 import { get, path } from "./api.js";
-import { el, place, time, visible } from "./dom.js";
+import { el, place, prose, time, visible } from "./dom.js";
 import { ago, by, clock } from "./format.js";
 
 export class History {

@@ -6,7 +6,7 @@ const SAMPLES = 3600;
 const KEPT_MS = 20000;
 
 /** Characters as the session counts them: an emoji is one, and two in a string here. */
-export function characters(text) {
+function characters(text) {
   let count = text.length;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);

@@ -4,7 +4,7 @@ import { get, path } from "./api.js";
 import { announce, changed, href, lives, onDraw, onFrame } from "./app.js";
 import { Answers } from "./answers.js";
 import { Charts } from "./charts.js";
-import { brief, el, mark, place, time, visible, write } from "./dom.js";
+import { brief, el, mark, place, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { facts } from "./facts.js";
 import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";

@@ -20,7 +20,7 @@ function told(reply, id) {
 const first = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Ask a question; resolves with true if the answer is yes. */
-export function confirm(title, text, yes, { bad = false } = {}) {
+function confirm(title, text, yes, { bad = false } = {}) {
   return new Promise((resolve) => {
     const dialog = el("dialog", { class: "ask", "aria-labelledby": "ask-title" },
       el("form", { method: "dialog" },
