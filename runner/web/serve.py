@@ -26,9 +26,9 @@ _NICE = 5
 _FILES = 4_096
 
 
-async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable[None]]) -> None:
+async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable[None]], hub: Hub | None = None) -> None:
     """Serve at a socket that listens, which is closed at the end. until: returns when it is time to end."""
-    hub = make_hub(store)
+    hub = make_hub(store) if hub is None else hub
     app = make_app(store, access(listening.token, listening.host, listening.port), hub)
     config = uvicorn.Config(
         app,
