@@ -136,8 +136,11 @@ class Card {
     const waiting = length ? (answer.text.length ? plural(length, "character") : "reasoning") : "waiting for the first token";
     write(this.foot, words[state] ?? waiting);
     this.typing.hidden = Boolean(closed);
+    const focused = [this.stop, this.retry].find((button) => button === document.activeElement);
     this.stop.hidden = Boolean(closed);
     this.retry.hidden = state !== "failed";
+    // who pressed a button that is gone now stays at the card
+    if (focused?.hidden) (this.retry.hidden ? this.id : this.retry).focus();
     for (const [button, word] of [[this.stop, "Stop"], [this.retry, "Retry"]]) mark(button, "aria-label", `${word} row ${brief(answer.id, 60)}`);
   }
 
