@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import chromium
-from live_pages import Served, Tab, running
+from live_pages import HANG_S, Served, Tab, running
 from processes import rows as stored
 from processes import until
 from reported import HOSTILE
@@ -131,7 +131,7 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         assert page.evaluate(f"{card}.querySelector('.answer-foot .soft').textContent") == "cancelled"
         assert page.evaluate("document.activeElement.textContent") == "Retry"
         tab.wait("document.querySelectorAll('.toast').length > 0")
-        until(lambda: stored(tmp_path / "runner.db", "SELECT error_code FROM items WHERE key = ?", row) == [("cancelled",)], "the books")
+        until(lambda: stored(tmp_path / "runner.db", "SELECT error_code FROM items WHERE key = ?", row) == [("cancelled_by_user",)], "the books", HANG_S)
         # Retry sends it again
         page.click(f'[aria-label="Retry row {row}"]')
         tab.wait(f"{STATE} === 'running' && [...document.querySelectorAll('.toast p')].some((one) => one.textContent.includes('1'))")

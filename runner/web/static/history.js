@@ -22,7 +22,7 @@ export class History {
       const all = [...found].reverse();
       this.empty.hidden = all.length > 0;
       place(this.empty, ["Nobody has paused, changed or stopped anything in this run."]);
-      place(this.list, all.map((one) => el("li", {}, el("span", { class: "when" }, time(one.at, clock(one.at)), el("span", { class: "soft" }, ` ${ago(one.at)}`)), el("span", {}, visible(one.what)), el("span", { class: "soft" }, `by ${by[one.by] ?? visible(one.by)}`))));
+      place(this.list, all.map((one) => el("li", {}, el("span", { class: "when" }, time(one.at, clock(one.at)), el("span", { class: "soft" }, ` ${ago(one.at)}`)), el("span", {}, prose(one.what)), el("span", { class: "soft" }, `by ${by[one.by] ?? visible(one.by)}`))));
     } catch (error) {
       place(this.empty, [error.message]);
     }

@@ -13,11 +13,9 @@ export async function steer(run, what, body = {}, id = undefined) {
 }
 
 function told(reply, id) {
-  const row = id === undefined ? null : reply?.rows?.[id];
-  return reply?.done || (row ? `Row ${brief(id, 60)}: ${row}.` : "Done.");
+  const row = id === undefined ? null : reply.rows[id];
+  return reply.done || (row ? `Row ${brief(id, 60)}: ${row}.` : "Done.");
 }
-
-const first = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Ask a question; resolves with true if the answer is yes. */
 function confirm(title, text, yes, { bad = false } = {}) {
@@ -36,12 +34,12 @@ function confirm(title, text, yes, { bad = false } = {}) {
 export async function retry(run, what, words) {
   const told = await post(path(run, "/retry"), what);
   if (!told.rows) {
-    say(`${first(told.sentence)}.`, { bad: true });
+    say(`${told.sentence}.`, { bad: true });
     return;
   }
   if (!(await confirm(`Send ${words} again?`, `It ${told.sentence}.`, "Send again"))) return;
   const reply = await post(path(run, "/retry"), { ...what, confirm: true });
-  say(`${first(reply.done)}.`);
+  say(`${reply.done}.`);
 }
 
 const LIMITS = [
