@@ -58,7 +58,6 @@ function limitsDialog(run, now) {
   const dialog = el("dialog", { class: "ask", "aria-labelledby": "set-title" }, el("form", {
     method: "dialog",
     onsubmit: async (event) => {
-      if (event.submitter?.value === "") return;
       event.preventDefault();
       const values = [...new FormData(event.target)].filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]);
       if (!values.length) { dialog.close(); return; }
@@ -71,7 +70,7 @@ function limitsDialog(run, now) {
       }
     },
   }, el("h2", { id: "set-title" }, "Limits"), el("p", { class: "soft" }, "They hold until this session ends. What is left empty stays as it is."), fields, problem,
-  el("div", { class: "actions end" }, el("button", { value: "", formnovalidate: true }, "Cancel"), el("button", { value: "yes", class: "main" }, "Set"))));
+  el("div", { class: "actions end" }, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), el("button", { class: "main" }, "Set"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
