@@ -11,8 +11,7 @@ from runner.cli.options import count, db_option, json_option, need_web, run_argu
 @click.option("--port", type=count(0, 65535), help="Port to listen on; 0 picks a free one.  [default: 8377, or one of the next]")
 @click.option("--host", metavar="NAME", default="127.0.0.1", show_default=True, help="Name or address to listen at.")
 @json_option
-@click.option("--tied", "tied", type=int, nargs=2, hidden=True)
-def web(run_id: int | str | None, db: str, port: int | None, host: str, as_json: bool, tied: tuple[int, int] | None) -> None:
+def web(run_id: int | str | None, db: str, port: int | None, host: str, as_json: bool) -> None:
     """Serve a page that shows the runs of the store, running or finished, and steers those that are running.
 
     RUN is the number, the name or the prompt file of the run that it opens with; the default is the list of all runs. The
@@ -22,4 +21,4 @@ def web(run_id: int | str | None, db: str, port: int | None, host: str, as_json:
     # no other command needs a server
     from runner.cli import serving
 
-    serving.serve_tied(db, tied) if tied else serving.serve(run_id, db, port, host, as_json=as_json)
+    serving.serve(run_id, db, port, host, as_json=as_json)

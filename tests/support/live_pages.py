@@ -94,4 +94,3 @@ class Tab:
             }"""
         )
         return found
-

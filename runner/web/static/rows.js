@@ -16,6 +16,7 @@ export class Rows {
   #asked = null;
   #timer = null;
   #news = 0;
+  #lines = new Map();
 
   constructor(run) {
     this.run = run;
@@ -124,7 +125,13 @@ export class Rows {
   }
 
   #show(rows, empty) {
-    place(this.body, rows.map((row) => this.#line(row)));
+    // a line that says the same stays, and with it the focus
+    const before = this.#lines;
+    this.#lines = new Map(rows.map((row) => {
+      const key = JSON.stringify([location.hash, row]);
+      return [key, before.get(key) ?? this.#line(row)];
+    }));
+    place(this.body, [...this.#lines.values()]);
     this.table.hidden = !rows.length;
     this.empty.hidden = rows.length > 0;
     write(this.empty, empty);
