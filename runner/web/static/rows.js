@@ -16,6 +16,7 @@ export class Rows {
   #asked = null;
   #timer = null;
   #news = 0;
+  #waits = null;
   #lines = new Map();
 
   constructor(run) {
@@ -48,6 +49,11 @@ export class Rows {
       el("div", { class: "title" }, this.count, this.news), this.table, this.empty, el("div", { class: "actions pages" }, this.prev, this.next));
     this.stop = onFrame((kind, at, data) => {
       if (at !== run || kind !== "rows") return;
+      // where there is nothing to be read, nothing is pushed away
+      if (!this.#lines.size) {
+        this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
+        return;
+      }
       this.#news += data.rows.length;
       this.news.hidden = false;
       write(this.news, `${plural(this.#news, "more row")} saved: show`);
@@ -98,7 +104,6 @@ export class Rows {
   }
 
   async #load() {
-    clearTimeout(this.#timer);
     this.#asked?.abort();
     const asked = new AbortController();
     this.#asked = asked;
@@ -119,7 +124,7 @@ export class Rows {
     }
     const filtered = FILTERS.some((name) => query.get(name));
     if (this.found.index && !this.found.index.complete) {
-      this.#timer = setTimeout(() => this.#load(), AGAIN_MS);
+      this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
       this.#show(this.found.rows, "Searching…");
     } else this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
   }
@@ -161,5 +166,6 @@ export class Rows {
     this.stop();
     this.#asked?.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#waits);
   }
 }
