@@ -176,7 +176,7 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         tab.wait("document.querySelector('dialog[open] article') !== null")
         assert f"row={first}" in page.url
         prompt = next(one["prompt"] for one in rows if one["id"] == first)
-        assert prompt in page.inner_text("dialog .long >> nth=0")
+        assert prompt in (page.text_content("dialog .long >> nth=0") or "")
         page.keyboard.press("Escape")
         tab.wait("document.querySelector('dialog[open]') === null && !location.hash.includes('row=')")
         # Stop asks first
