@@ -58,7 +58,7 @@ export class Charts {
   /** more: a card that stands beside the charts. */
   constructor(more) {
     this.charts = KINDS.map((kind) => new Chart(kind));
-    this.empty = el("p", { class: "empty" }, "Nothing has been sent yet.");
+    this.empty = el("p", { class: "empty", hidden: true }, "Nothing has been sent yet.");
     this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node), more);
     this.node = el("section", { "aria-labelledby": "charts-title" }, el("h2", { id: "charts-title" }, "Over time"), this.empty, this.grid);
     this.sizes = new ResizeObserver(() => this.charts.forEach((chart) => chart.fit()));

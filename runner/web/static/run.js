@@ -31,7 +31,10 @@ export class Run {
     this.tabs = VIEWS.map(([view, word]) => el("a", { href: href(run, view) }, word));
     this.problem = el("p", { class: "problem", hidden: true });
     this.view = el("div", { class: "view" });
-    this.node = el("div", {}, this.head.node, this.problem, el("nav", { class: "tabs", "aria-label": "Parts of this run" }, this.tabs), this.view);
+    this.loading = el("p", { class: "empty" }, "Loading…");
+    // nothing is shown, and no button can be pressed, before something is known of the run
+    this.known = el("div", { hidden: true }, this.head.node, el("nav", { class: "tabs", "aria-label": "Parts of this run" }, this.tabs), this.view);
+    this.node = el("div", {}, this.problem, this.loading, this.known);
     this.stops = [onDraw(() => this.draw()), onFrame((kind, at, data) => { if (at === run) this.#hear(kind, data); })];
     this.#keep("info", async () => { this.info = await get(path(run)); });
     this.#keep("figures", async () => { this.figures = await get(path(run, "/figures")); });
@@ -104,7 +107,9 @@ export class Run {
     this.problem.hidden = !this.error || Boolean(this.info);
     write(this.problem, this.error ?? "");
     this.now = facts(this.info?.run ?? null, this.info?.books ?? null, live);
+    this.loading.hidden = Boolean(this.info || this.error || this.now.isLive);
     if (!this.info && !this.now.isLive) return;
+    this.known.hidden = false;
     this.now.time ??= this.info?.time ?? null;
     this.head.draw(this.now, this.info, live);
     this.#views.get(this.shown)?.draw?.(this.now, live, this.info, this.figures);
