@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from anyio.from_thread import start_blocking_portal
-from processes import HANG_S, Started, free_port, runner
+from processes import Started, free_port, runner
 
 from runner.simulator import Behaviour, Simulator
 
+HANG_S = 60.0
+"""Seconds after which a page counts as hanging."""
 SLOW = {"echo": True, "first_token_s": 0.05, "chunk_s": 0.05}
 """A simulator whose answers are the prompts, a word each twentieth of a second."""
 
@@ -78,7 +80,7 @@ class Tab:
         """Wait until an expression of the page is true, and return its value. The policy of the page lets no other way do it."""
         until_s = time.monotonic() + HANG_S
         while not (found := self.page.evaluate(condition)):
-            assert time.monotonic() < until_s, f"{condition}\n{self.said}\n{self.page.inner_text('main')[:2000]}"
+            assert time.monotonic() < until_s, f"{condition}\n{self.said}\n{self.page.inner_text('main')[-1500:]}"
             self.page.wait_for_timeout(50)
         return found
 

@@ -6,12 +6,18 @@ import { brief, el, mark, place, visible, write } from "./dom.js";
 import { digits, duration, money, number, plural } from "./format.js";
 
 const PAGE = 50;
+// a search is asked again after so long while not all rows have been looked at
+const AGAIN_MS = 1500;
 const FILTERS = ["q", "status", "code", "finish", "field", "value"];
+
+const indexed = ({ rows }) => `(searched so far: ${plural(rows, "row")})`;
 
 export class Rows {
   #asked = null;
   #timer = null;
   #news = 0;
+  #waits = null;
+  #lines = new Map();
 
   constructor(run) {
     this.run = run;
@@ -43,6 +49,11 @@ export class Rows {
       el("div", { class: "title" }, this.count, this.news), this.table, this.empty, el("div", { class: "actions pages" }, this.prev, this.next));
     this.stop = onFrame((kind, at, data) => {
       if (at !== run || kind !== "rows") return;
+      // where there is nothing to be read, nothing is pushed away
+      if (!this.#lines.size) {
+        this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
+        return;
+      }
       this.#news += data.rows.length;
       this.news.hidden = false;
       write(this.news, `${plural(this.#news, "more row")} saved: show`);
@@ -112,17 +123,27 @@ export class Rows {
       if (this.#asked === asked) mark(this.table, "aria-busy", null);
     }
     const filtered = FILTERS.some((name) => query.get(name));
-    this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
+    if (this.found.index && !this.found.index.complete) {
+      this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
+      this.#show(this.found.rows, "Searching…");
+    } else this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
   }
 
   #show(rows, empty) {
-    place(this.body, rows.map((row) => this.#line(row)));
+    // a line that says the same stays, and with it the focus
+    const before = this.#lines;
+    this.#lines = new Map(rows.map((row) => {
+      const key = JSON.stringify([location.hash, row]);
+      return [key, before.get(key) ?? this.#line(row)];
+    }));
+    place(this.body, [...this.#lines.values()]);
     this.table.hidden = !rows.length;
     this.empty.hidden = rows.length > 0;
     write(this.empty, empty);
     mark(this.next, "disabled", !this.found?.next);
-    const all = this.found?.count ?? this.found?.total;
-    write(this.count, rows.length ? (all === undefined || all === null ? `${plural(rows.length, "row")}${this.found.next ? " on this page" : ""}` : plural(all, "row")) : "");
+    const index = this.found?.index;
+    const words = rows.length ? `${plural(rows.length, "row")}${this.found.next || this.after ? " on this page" : ""}` : "";
+    write(this.count, index && !index.complete ? `${words} ${indexed(index)}`.trim() : words);
     const names = [...new Set(rows.flatMap((row) => Object.keys(row.fields ?? {})))];
     place(this.lists.names, names.slice(0, 100).map((value) => el("option", { value })));
   }
@@ -145,5 +166,6 @@ export class Rows {
     this.stop();
     this.#asked?.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#waits);
   }
 }

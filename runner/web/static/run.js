@@ -4,7 +4,7 @@ import { get, path } from "./api.js";
 import { announce, changed, href, lives, onDraw, onFrame } from "./app.js";
 import { Answers } from "./answers.js";
 import { Charts } from "./charts.js";
-import { brief, el, mark, place, time, visible, write } from "./dom.js";
+import { brief, el, mark, place, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { facts } from "./facts.js";
 import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";
@@ -31,7 +31,10 @@ export class Run {
     this.tabs = VIEWS.map(([view, word]) => el("a", { href: href(run, view) }, word));
     this.problem = el("p", { class: "problem", hidden: true });
     this.view = el("div", { class: "view" });
-    this.node = el("div", {}, this.head.node, this.problem, el("nav", { class: "tabs", "aria-label": "Parts of this run" }, this.tabs), this.view);
+    this.loading = el("p", { class: "empty" }, "Loading…");
+    // nothing is shown, and no button can be pressed, before something is known of the run
+    this.known = el("div", { hidden: true }, this.head.node, el("nav", { class: "tabs", "aria-label": "Parts of this run" }, this.tabs), this.view);
+    this.node = el("div", {}, this.problem, this.loading, this.known);
     this.stops = [onDraw(() => this.draw()), onFrame((kind, at, data) => { if (at === run) this.#hear(kind, data); })];
     this.#keep("info", async () => { this.info = await get(path(run)); });
     this.#keep("figures", async () => { this.figures = await get(path(run, "/figures")); });
@@ -104,7 +107,9 @@ export class Run {
     this.problem.hidden = !this.error || Boolean(this.info);
     write(this.problem, this.error ?? "");
     this.now = facts(this.info?.run ?? null, this.info?.books ?? null, live);
+    this.loading.hidden = Boolean(this.info || this.error || this.now.isLive);
     if (!this.info && !this.now.isLive) return;
+    this.known.hidden = false;
     this.now.time ??= this.info?.time ?? null;
     this.head.draw(this.now, this.info, live);
     this.#views.get(this.shown)?.draw?.(this.now, live, this.info, this.figures);
@@ -124,15 +129,15 @@ export class Run {
 class Overview {
   constructor(run) {
     this.answers = new Answers(run, () => lives.get(run));
-    this.charts = new Charts();
     this.ledger = new Ledger();
-    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node, this.ledger.node);
+    this.charts = new Charts(this.ledger.node);
+    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node);
   }
 
   draw(now, live, info, figures) {
     if (figures && figures !== this.figures) {
       this.figures = figures;
-      this.charts.draw(figures);
+      this.charts.draw(figures, now.isLive ? live : null);
     }
     this.ledger.draw(now.time);
   }
@@ -174,7 +179,7 @@ class Head {
     write(this.reason, now.state === "gone" ? "The process of this run has ended without a word. What was saved is kept: run the same command again to continue." : now.reason ? `${now.state === "stopping" ? "Stopping" : "Stopped"}: ${visible(now.reason)}` : "");
     this.#why(now);
     this.#tiles(now, live);
-    this.controls.draw(now, run?.causes);
+    this.controls.draw(now);
   }
 
   #about(run, info) {
