@@ -97,7 +97,8 @@ class Admitting:
     async def admitted(self, task: Task, wait_s: float | None, emit: Emit) -> Permit | None:
         """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first.
 
-        Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
+        If the item alone is cancelled, nothing of what it had got stays with it. Raises AttemptError if there is a budget, and
+        nobody knows what the request can use of it.
         """
         permit: Permit | None = None
         number = task.lane.counted(task.standing) + 1
@@ -114,21 +115,30 @@ class Admitting:
                     await _written(task.reserved, emit)
                 else:
                     await self._covered(task, emit)
+        except BaseException:
+            if permit is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._undone(task, permit, emit)
+            raise
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
         if permit is not None and self._stop.requested:
-            self._sender.leave(task)
-            task.lane.release(permit, unused=True)
-            if task.share is not None:
-                task.share.end()
-            if task.reserved is not None and self.purse is not None:
-                self.purse.budget.settle(task.reserved.amounts, Amounts())
-                await _voided(task.reserved, emit)
+            await self._undone(task, permit, emit)
             return None
         if permit is not None:
             permit.sent_at = self._clock()
         return permit
+
+    async def _undone(self, task: Task, permit: Permit, emit: Emit) -> None:
+        """Give back all that a request has got which does not go out."""
+        self._sender.leave(task)
+        task.lane.release(permit, unused=True)
+        if task.share is not None:
+            task.share.end()
+        if task.reserved is not None and self.purse is not None:
+            self.purse.budget.settle(task.reserved.amounts, Amounts())
+            await _voided(task.reserved, emit)
 
     async def _covered(self, task: Task, emit: Emit) -> None:
         """Wait until the store has what the request may use, among others. It is the one that goes out then."""
