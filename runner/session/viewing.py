@@ -104,9 +104,7 @@ class Views(Asks):
 
     _heard_by = ViewedAttempts
 
-    def __init__(
-        self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, *, pot: Pot | None
-    ) -> None:
+    def __init__(self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, *, pot: Pot | None) -> None:
         super().__init__(job, endpoint, store, stop, audience, accept_changes=False)
         self._views: dict[str, View] = {}
         self._pot = pot
@@ -202,10 +200,11 @@ def settings_of(job: Job, *, plain: bool, most: float | None) -> Job:
     job = structs.replace(
         job,
         # what is for the rows of an input, for a run as a whole, or for several processes
-        **dict.fromkeys(("where", "sample", "input_format", "deadline", "answers", "engine", "listen", "workers"), None),
+        **dict.fromkeys(("where", "sample", "input_format", "deadline", "answers", "engine", "listen"), None),
         **dict.fromkeys(("max_cost", "max_cost_session", "max_tokens_total", "images", "files", "serve_limits"), None),
         dedupe=False,
         reuse=False,
+        workers=0,
         # nobody waits two minutes to learn that the server refuses a prompt
         patience_s=0,
     )

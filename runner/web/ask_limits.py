@@ -19,9 +19,7 @@ _MOST_CLIENTS = 1_000
 class Window:
     """A sliding window: of each client, the times at which it asked."""
 
-    def __init__(
-        self, requests: int = REQUESTS, window_s: float = WINDOW_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, requests: int = REQUESTS, window_s: float = WINDOW_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._requests, self._window_s, self._clock = requests, window_s, clock
         self._asked: OrderedDict[str, deque[float]] = OrderedDict()
 

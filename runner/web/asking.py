@@ -239,5 +239,3 @@ class Asker:
         except RunnerError:
             # what it failed with was told to those who had asked
             pass
-
-
