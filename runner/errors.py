@@ -5,6 +5,7 @@ RunnerError                     one clear sentence for a person; carries the exi
 |   `-- NotReadyError     (2)   nothing is wrong, but the model or the API key is still missing
 |-- StoreError            (4)   the store cannot be opened, read or written
 |   `-- RunLockedError    (4)   another process owns the run
+|-- NotRunningError       (6)   no session works on the run, or none that can be reached
 |-- RunStoppedError       (3)   an error makes further requests pointless; the run can be resumed. (5) its budget is reached
 `-- AttemptError                one attempt failed; never leaves the engine
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
@@ -21,7 +22,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from runner.remedies import ADVICE
+from runner.remedies import ADVICE, ROW_WITHOUT_MODEL
 
 Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 """retry: send this item again later. fail: record the failure and continue with other items. stop: stop the whole run."""
@@ -82,6 +83,12 @@ class StoreError(RunnerError):
 
 class RunLockedError(StoreError):
     """Another process is working on this run."""
+
+
+class NotRunningError(RunnerError):
+    """No session works on a run that was to be watched or steered, or none that can be reached."""
+
+    exit_code = 6
 
 
 class RunStoppedError(RunnerError):
@@ -243,17 +250,11 @@ class ProviderError(AttemptError):
 _FINISH = "The setting finish counts this as a failure; change that, or what makes the answers so, then run `runner retry`."
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
 
-_ROW_WITHOUT_MODEL = (
-    "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "
-    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`. "
-    "If base_url is wrong, name another: `runner retry --base-url URL`."
-)
-
 
 def advice(code: str, *, failed: bool = False) -> str:
     """Return what a person can do about an error code. failed: of rows that failed, while the run went on."""
     if failed and code == "not_found":
-        return _ROW_WITHOUT_MODEL
+        return ROW_WITHOUT_MODEL
     return ADVICE.get(code, _FINISH if code.startswith("finish_") else _OTHER)
 
 

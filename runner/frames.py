@@ -84,6 +84,16 @@ class Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were sent and that the system has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def read(self, *, on: bool) -> None:
+        """Go on reading, or read nothing for now, so that the other side has to wait."""
+        if self._transport is not None and not self.ended and self._transport.is_reading() != on:
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
+
     def certificate(self) -> bytes | None:
         """Return the certificate of the other side, in DER; None if there is none."""
         spoken = self._transport.get_extra_info("ssl_object") if self._transport is not None else None

@@ -51,3 +51,10 @@ ADVICE = {
     "unsupported_parameter": "To go on without it: `runner resume --no-strict-params`.",
 }
 """One sentence of advice for every error code. No other module words advice."""
+
+ROW_WITHOUT_MODEL = (
+    "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "
+    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`. "
+    "If base_url is wrong, name another: `runner retry --base-url URL`."
+)
+"""What to do about a model that is not found, for rows that failed while the run went on."""

@@ -4,6 +4,8 @@ A stop ends every wait that costs nothing (for a slot, for a retry) at once, and
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +28,8 @@ class Stop:
         self.error: RunStoppedError | None = None
         self.grace_s = 0.0
         self.raised: BaseException | None = None
+        # asks for the stop as a person does, with the reason; whoever counts how often they ask replaces it
+        self.ask: Callable[[str], None] = partial(self.request, grace_s=0.0)
         self._event = anyio.Event()
         self._waits: set[Interruptible] = set()
 

@@ -287,3 +287,11 @@ class Foreseen(Working):
             return former.spent_on_newer(self._store.path, self._store.run_id)
         # without it, the sentence says more
         return 0
+
+    async def _rest_settled(self, now: RunCounts) -> bool:
+        """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
+        plan = self._plan
+        enough = now.done + now.failed + now.broken >= plan.scanned.rows * plan.answers
+        if not self._in_part or self._stop.requested or not enough:
+            return False
+        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store, plan.answers)

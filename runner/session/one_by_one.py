@@ -26,6 +26,7 @@ from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience, with_reason
 from runner.session.blocking import LoopThread
+from runner.session.controlled import Controlled
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import Told
 from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
@@ -153,29 +154,31 @@ class Session:
         run_id, changes = run.id, run.changes
         audience = Audience(self._observe, interruption(stop), lambda event: self.asks.hear(event))
         complete = audience.complete = lambda sentence: naming.in_full(sentence, run_id, path, asked=True)
-        async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability, changes=changes)) as store:
-            asks = self._asks_in(job, endpoint, store, stop, audience)
-            failure: RunnerError | None = None
-            try:
-                await asks.begin(notes)
-                told = Told(stop, asks.note, asks.late.book, path)
-                async with wiring.open_provider(job, endpoint, told) as (provider, client):
-                    self._asks = asks
-                    ready.set()
-                    await asks.run(provider, client)
-                summary = await asks.end()
-                if stop.error is not None:
-                    failure = RunStoppedError(complete(str(stop.error)), code=stop.error.code)
-            except RunnerError as error:
-                failure = error
-                raise
-            except anyio.get_cancelled_exc_class():
-                await asks.cancelled()
-                raise
-            finally:
-                asks.end_with(failure)
-        summary = with_reason(summary, complete)
-        audience.tell(Finished(summary=summary))
+        async with Controlled() as controlled:
+            async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability, changes=changes)) as store:
+                asks = self._asks_in(job, endpoint, store, stop, audience)
+                failure: RunnerError | None = None
+                try:
+                    await controlled.begin(asks, store)
+                    await asks.begin(notes)
+                    told = Told(stop, asks.note, asks.late.book, path)
+                    async with wiring.open_provider(job, endpoint, told) as (provider, client):
+                        self._asks = asks
+                        ready.set()
+                        await asks.run(provider, client)
+                    summary = await asks.end()
+                    if stop.error is not None:
+                        failure = RunStoppedError(complete(str(stop.error)), code=stop.error.code)
+                except RunnerError as error:
+                    failure = error
+                    raise
+                except anyio.get_cancelled_exc_class():
+                    await asks.cancelled()
+                    raise
+                finally:
+                    asks.end_with(failure)
+            summary = with_reason(summary, complete)
+            audience.tell(Finished(summary=summary))
         return summary
 
     def _asks_in(self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience) -> Asks:

@@ -21,6 +21,7 @@ from runner.session.again import Again
 from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
+from runner.session.controlled import Controlled
 from runner.session.expecting import Confirm
 from runner.session.foreseen import Foreseen, owned
 from runner.session.options import SessionOptions, Told
@@ -57,20 +58,13 @@ async def execute(
         return nothing_left.summary(job, plan.run, plan.money)
     again = Again(plan.job, plan.options, store_path, plan.run.id)
     audience.complete = again.told
-    async with await in_thread(lambda: owned(plan)) as store:
-        session = _Session(plan, store, stop, audience, backlog, again)
-        await session.ask(confirm)
-        try:
-            await session.begin()
-            told = Told(stop, session.note, session.late.book, store.path)  # what workers need
-            async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
-                await session.run(provider, client)
-            summary = await session.end()
-        except anyio.get_cancelled_exc_class():
-            await session.cancelled()
-            raise
-    summary = with_reason(summary, again.told)
-    audience.tell(Finished(summary=summary))
+    async with Controlled() as controlled:
+        async with await in_thread(lambda: owned(plan)) as store:
+            session = _Session(plan, store, stop, audience, backlog, again)
+            await session.ask(confirm)
+            summary = await session.whole(controlled)
+        summary = with_reason(summary, again.told)
+        audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise RunStoppedError(again.told(str(stop.error)), code=stop.error.code)
     return summary
@@ -96,6 +90,20 @@ class _Session(Foreseen):
         self._restored_failed = 0
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
+
+    async def whole(self, controlled: Controlled) -> Summary:
+        """Do all that the session does, once it may send, and return its summary."""
+        plan = self._plan
+        try:
+            await controlled.begin(self, self._store)
+            await self.begin()
+            told = Told(self._stop, self.note, self.late.book, self._store.path)  # what workers need
+            async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
+                await self.run(provider, client)
+            return await self.end()
+        except anyio.get_cancelled_exc_class():
+            await self.cancelled()
+            raise
 
     async def begin(self) -> None:
         """Write what the session changes about its run, and send the event Started."""
@@ -288,11 +296,3 @@ class _Session(Foreseen):
             settled = self._restored + stats.done + stats.failed - stats.broken + now.broken
             left = max(left, self._look.left if plan.options.retry_failed else plan.wanted - settled)
         return max(1 if self._in_part and stop_reason is None else 0, left)
-
-    async def _rest_settled(self, now: RunCounts) -> bool:
-        """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
-        plan = self._plan
-        enough = now.done + now.failed + now.broken >= plan.scanned.rows * plan.answers
-        if not self._in_part or self._stop.requested or not enough:
-            return False
-        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store, plan.answers)

@@ -34,6 +34,9 @@ BY_PROGRAM = "stopped by the program"
 STOPPED_BY = "stopped by "
 """Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
 
+BY_COMMAND = "stopped by `runner stop`"
+"""Stop reason when somebody ended the session at its socket."""
+
 T = TypeVar("T")
 
 
@@ -129,6 +132,7 @@ class StopHandle:
     async def run(self, execute: Callable[[Stop], Awaitable[T]]) -> T:
         """Execute a session that this handle can stop. Raises KeyboardInterrupt if a third signal has cancelled it."""
         stop, loop, scope = Stop(), asyncio.get_running_loop(), anyio.CancelScope()
+        stop.ask = self.request
 
         def act() -> None:
             if self._reasons:

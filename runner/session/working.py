@@ -11,6 +11,7 @@ from anyio import to_thread
 from runner.admission import Reservation
 from runner.config.endpoint import Endpoint
 from runner.config.job import Job
+from runner.control.feeds import FeedLike, NoFeed
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.collective import Collective
@@ -40,6 +41,7 @@ from runner.session.late import LateUsages
 from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
+from runner.session.steering import Steering
 from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
@@ -71,6 +73,8 @@ class Working:
         self._attempts: Attempts[Any] | None = None
         self._purse: Purse | None = None  # the budget; None if the job has none
         self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
+        self.steering = Steering(stop)
+        self.feed: FeedLike = NoFeed()
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store

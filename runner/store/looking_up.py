@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import sqlalchemy as sa
 from msgspec import structs
 
 from runner.errors import BAD_ROW
@@ -9,6 +10,7 @@ from runner.settled import Settled
 from runner.store.connection import Connection
 from runner.store.retry_tables import IS_PENDING
 from runner.store.retrying import number_pending
+from runner.store.sessions import of_clock
 
 # {}: whether a retry is to ask the row again
 SETTLED = (
@@ -52,6 +54,10 @@ class RowLookup:
     async def pending(self) -> int:
         """Return how many rows an interrupted retry is still to ask again."""
         return int((await self._reader.fetch(number_pending(self.run_id)))[0][0])
+
+    async def session_number(self) -> int:
+        """Return the number that a session of the run has which begins now."""
+        return 1 + int((await self._reader.fetch(sa.select(sa.func.count()).where(of_clock(self.run_id))))[0][0])
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
         """Return the number of the last failed attempt for each key that has one. ``settled`` omits those of done rows."""
