@@ -22,10 +22,10 @@ from runner.text import encodable_tree
 
 Data = dict[str, Any]
 
-_PASSING = frozenset(
-    ("bad_http", "closed", "connect", "cut", "dns", "malformed_stream", "no_capacity", "overloaded", "rate_limited")
-    + ("server_error", "timeout_attempt", "timeout_connect", "timeout_first_byte", "timeout_silence", "truncated")
-)
+_PASSING = frozenset({
+    *("bad_http", "closed", "connect", "cut", "dns", "malformed_stream", "no_capacity", "overloaded", "rate_limited"),
+    *("server_error", "timeout_attempt", "timeout_connect", "timeout_first_byte", "timeout_silence", "truncated"),
+})  # fmt: skip
 """Codes of errors that may be over the next time."""
 _OWN = {
     "cancelled": "Nothing to do; ask again if you want the answer.",

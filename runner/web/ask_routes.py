@@ -1,16 +1,14 @@
-"""``POST /api/stream`` asks one prompt and streams what comes of it; ``DELETE /api/stream/ID`` ends it.
-
-Whoever serves these routes lets in only those who may ask: they check no token themselves.
-"""
+"""``POST /api/stream`` asks one prompt and streams what comes of it; ``DELETE /api/stream/ID`` ends it."""
 
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import msgspec
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -18,9 +16,9 @@ from runner.errors import RunLockedError, RunnerError, StoreError
 from runner.web.ask_events import encoded
 from runner.web.ask_limits import OPEN, OPEN_IN_ALL, Window
 from runner.web.asking import Asked, Asker, Stream
+from runner.web.replies import ApiError, reply
+from runner.web.uvicorn_internals import abort
 
-MOST_BYTES = 4 << 20
-"""Bytes of a request, at most."""
 HEARTBEAT_S = 15
 """Seconds between two heartbeats of a stream, which are comments."""
 SEND_S = 60.0
@@ -37,38 +35,35 @@ class AskRoutes:
     def __init__(
         self, asker: Asker, window: Window | None = None, *, heartbeat_s: float = HEARTBEAT_S, send_s: float = SEND_S
     ) -> None:
-        self._asker, self._window = asker, window or Window()
+        self.asker, self._window = asker, window or Window()
         self._heartbeat_s, self._send_s = heartbeat_s, send_s
         # how many streams each client has open
         self._open: Counter[str] = Counter()
 
     @property
     def routes(self) -> list[Route]:
-        """The routes, for an application."""
+        """The routes, for an application that lets in only those who may ask."""
         return [
             Route("/api/stream", self._ask, methods=["POST"]),
             Route("/api/stream/{id}", self._cancel, methods=["DELETE"]),
         ]
 
     async def _ask(self, request: Request) -> Response:
-        try:
-            asked = await _read(request)
-        except _RefusedError as refused:
-            return _error(*refused.args)
+        asked = _asked(await request.body())
         client = request.client.host if request.client is not None else ""
         if self._open[client] >= OPEN or self._open.total() >= OPEN_IN_ALL:
-            return _later(BUSY_S, f"{self._open[client]} of your streams are open, and {OPEN} may be; end one of them")
+            raise _later(BUSY_S, f"{self._open[client]} of your streams are open, and {OPEN} may be; end one of them")
         if wait_s := self._window.ask(client):
-            return _later(wait_s, f"too many prompts in a short time; ask again in {wait_s} s")
+            raise _later(wait_s, f"too many prompts in a short time; ask again in {wait_s} s")
         self._open[client] += 1
         try:
-            stream = await self._asker.open(asked)
+            stream = await self.asker.open(asked)
         except BaseException as error:
             self._left(client)
-            if not isinstance(error, RunnerError):
-                raise
-            return _refused(error)
-        return _Events(self._told(stream, client), ping=self._heartbeat_s, send_timeout=self._send_s, sep="\n")
+            if isinstance(error, RunnerError):
+                raise _refused(error) from error
+            raise
+        return _Events(self._told(stream, client), self._heartbeat_s, self._send_s)
 
     async def _told(self, stream: Stream, client: str) -> AsyncGenerator[dict[str, str], None]:
         number, events = 0, stream.events()
@@ -86,57 +81,45 @@ class AskRoutes:
             del self._open[client]
 
     async def _cancel(self, request: Request) -> Response:
-        stream = self._asker.streams.get(request.path_params["id"])
+        stream = self.asker.streams.get(request.path_params["id"])
         if stream is None:
-            return _error(404, "not_found", "there is no such open stream; it may have ended by itself")
+            raise ApiError(404, "no_stream", "there is no such open stream; it may have ended by itself")
         stream.cancel("cancelled by the one who asked")
-        return JSONResponse({"id": stream.id, "cancelled": True})
+        return reply({"id": stream.id, "cancelled": True})
 
 
 class _Events(EventSourceResponse):
-    """A stream of events, whose end is none of the server's errors where its reader takes nothing any more."""
+    """The answer that is a stream. A client that does not read is dropped, and its request at the provider with it."""
+
+    def __init__(self, told: AsyncGenerator[dict[str, str], None], heartbeat_s: float, send_s: float) -> None:
+        # the streams end with those who ask
+        AppStatus.enable_automatic_graceful_drain = False
+        super().__init__(told, ping=heartbeat_s, send_timeout=send_s, sep="\n")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        try:
+        """Send the events until the last one, or until the client has left."""
+        with suppress(SendTimeoutError):
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            logger.info("a stream was ended: its reader took nothing for %g s", self.send_timeout or 0)
+            return
+        logger.info("a stream was ended: its client took nothing for %g s", self.send_timeout or 0)
+        abort(scope["client"])
 
 
-class _RefusedError(Exception):
-    """A request that is none: status, code and sentence."""
-
-
-async def _read(request: Request) -> Asked:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise _RefusedError(415, "usage", "send JSON, with the header Content-Type: application/json")
-    body = bytearray()
+def _asked(body: bytes) -> Asked:
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                raise _RefusedError(413, "usage", f"the request is larger than {MOST_BYTES >> 20} MiB")
-    except ClientDisconnect:
-        raise _RefusedError(400, "usage", "the request has broken off") from None
-    try:
-        asked = msgspec.json.decode(bytes(body), type=Asked)
+        asked = msgspec.json.decode(body or b"{}", type=Asked)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _RefusedError(400, "usage", f"this is no prompt: {error}") from None
+        raise ApiError(400, "usage", f"this is no prompt: {error}") from error
     if asked.given != 1:
-        raise _RefusedError(400, "usage", "send one of prompt, messages and row")
+        raise ApiError(400, "usage", "send one of prompt, messages and row")
     return asked
 
 
-def _refused(error: RunnerError) -> Response:
+def _refused(error: RunnerError) -> ApiError:
     if isinstance(error, RunLockedError):
-        return _error(409, "locked", str(error))
-    return _error(500, "store", str(error)) if isinstance(error, StoreError) else _error(400, "usage", str(error))
+        return ApiError(409, "locked", str(error))
+    return ApiError(503, "store", str(error)) if isinstance(error, StoreError) else ApiError(400, "usage", str(error))
 
 
-def _later(wait_s: int, sentence: str) -> Response:
-    return _error(429, "too_many", sentence, {"Retry-After": str(wait_s)})
-
-
-def _error(status: int, code: str, sentence: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": sentence, "code": code}, status_code=status, headers=headers)
+def _later(wait_s: int, sentence: str) -> ApiError:
+    return ApiError(429, "too_many", sentence, {"Retry-After": str(wait_s)})

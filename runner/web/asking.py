@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -234,8 +235,6 @@ class Asker:
     async def _close(self, held: _Held) -> None:
         if held.idle is not None:
             held.idle.cancel()
-        try:
+        # what it failed with was told to those who had asked
+        with suppress(RunnerError):
             await held.prompts.__aexit__(None, None, None)
-        except RunnerError:
-            # what it failed with was told to those who had asked
-            pass

@@ -2,20 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from httpx_sse import aconnect_sse
 from processes import HANG_S
-from starlette.applications import Starlette
-from starlette.routing import BaseRoute
 
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
+from runner.web.listening import listen
+from runner.web.serve import serve
 
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -23,8 +22,8 @@ Events = list[tuple[str, dict[str, Any]]]
 class Desk:
     """A server, and a client of it."""
 
-    def __init__(self, asker: Asker, port: int, client: httpx.AsyncClient) -> None:
-        self.asker, self.port, self.client = asker, port, client
+    def __init__(self, asker: Asker, port: int, client: httpx.AsyncClient, url: str) -> None:
+        self.asker, self.port, self.client, self.url = asker, port, client, url
 
     async def ask(self, seen: Callable[[str, dict[str, Any]], Any] = lambda *_: None, **body: Any) -> Events:
         """Ask, and return all events. seen: called with each; True ends the reading."""
@@ -43,29 +42,28 @@ class Desk:
 
 @asynccontextmanager
 async def serving(
-    store: Path, *, routes: Sequence[BaseRoute] = (), sndbuf: int | None = None, how: dict[str, Any] | None = None, **asker: Any
+    store: Path, *, sndbuf: int | None = None, how: dict[str, Any] | None = None, **asker: Any
 ) -> AsyncIterator[Desk]:
-    """Serve the routes. how: arguments of ``AskRoutes``; further ones are those of ``Asker``. sndbuf: bytes that the system keeps."""
-    listener = socket.socket()
+    """Serve a store as ``runner web`` does, to a client with the token.
+
+    how: arguments of ``AskRoutes``; further ones are those of ``Asker``. sndbuf: bytes that the system keeps of an answer.
+    """
+    found = listen("127.0.0.1", 0)
     if sndbuf is not None:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
-    listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    asks = Asker(store, **asker)
-    app = Starlette(routes=[*AskRoutes(asks, **(how or {})).routes, *routes])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+        found.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+    asks, end = Asker(store, **asker), asyncio.Event()
+
+    async def until() -> None:
+        await end.wait()
+
+    task = asyncio.create_task(serve(store, found, until, AskRoutes(asks, **(how or {}))))
+    headers = {"Authorization": f"Bearer {found.token}"}
     try:
-        async with asyncio.timeout(HANG_S):
-            while not server.started:  # noqa: ASYNC110 - it sets no event
-                await asyncio.sleep(0.01)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=HANG_S) as client:
-                yield Desk(asks, port, client)
-            await asks.aclose()
+        async with httpx.AsyncClient(base_url=found.origin, timeout=HANG_S, headers=headers) as client:
+            yield Desk(asks, found.port, client, found.url)
     finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await task
+        end.set()
+        await task
 
 
 def text_of(events: Events, kind: str = "text") -> str:
