@@ -22,6 +22,7 @@ from runner.engine.clock import Clock
 from runner.engine.collective import Collective
 from runner.engine.exchanging import send
 from runner.engine.judge import UNREACHED_S, Judge
+from runner.engine.open_attempts import OpenAttempts
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.patience import refused_wait, why_no_further
 from runner.engine.repair import answer_of, repaired
@@ -77,6 +78,7 @@ class Attempts(Generic[E]):
         # what attempts hold that have not been saved yet, by key and number
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
         self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
+        self.open = OpenAttempts()
 
     def saved(self, entry: Entry) -> None:
         """Release the permit of an attempt that has been saved."""
@@ -186,6 +188,7 @@ class Attempts(Generic[E]):
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
         attempt, way = attempt_of(task, started_at), task.way
+        self.open.begin(item, attempt, decoder)
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files, way.provider)
@@ -210,6 +213,7 @@ class Attempts(Generic[E]):
     ) -> Attempt:
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
+        self.open.end(task.item.key, attempt, answer)
         return bounded(attempt, task, decoder, kept=isinstance(result, AttemptError) and result.kept and not result.early)
 
     def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
