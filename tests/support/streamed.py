@@ -2,12 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from httpx_sse import aconnect_sse
 from processes import HANG_S
 
@@ -16,7 +17,8 @@ from runner.web.asking import Asker
 from runner.web.listening import listen
 from runner.web.serve import serve
 
-Events = list[tuple[str, dict[str, Any]]]
+Events: TypeAlias = list[tuple[str, dict[str, Any]]]
+T = TypeVar("T")
 
 
 class Desk:
@@ -81,3 +83,10 @@ async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(HANG_S):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.01)
+
+
+@contextmanager
+def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Have something run in an event loop of a thread of its own, for a test that blocks."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(context) as found:
+        yield found

@@ -6,22 +6,20 @@ const NEAR = 32;
 // and not word by word.
 export function StreamingMessage({ status, text, tokens, estimated, waiting, error, done, stop, retry }) {
   const box = useRef(null);
-  const follows = useRef(true);
+  const height = useRef(0);
   const open = status === "waiting" || status === "streaming";
 
   useLayoutEffect(() => {
-    if (follows.current) box.current.scrollTop = box.current.scrollHeight;
-  }, [text]);
-
-  const scrolled = () => {
     const { scrollHeight, scrollTop, clientHeight } = box.current;
-    follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
-  };
+    // it was at its end before this text came
+    if (height.current - scrollTop - clientHeight < NEAR) box.current.scrollTop = scrollHeight;
+    height.current = scrollHeight;
+  }, [text]);
 
   if (status === "idle") return h("div", { ref: box });
   const cost = done?.cost == null ? "" : `, $${done.cost.toPrecision(2)}`;
   return h("section", { className: "message", "aria-label": "Answer" },
-    h("div", { className: "text", ref: box, onScroll: scrolled, tabIndex: 0, role: "group", "aria-label": "Text of the answer" },
+    h("div", { className: "text", ref: box, tabIndex: 0, role: "group", "aria-label": "Text of the answer" },
       h("p", { "aria-live": "polite", "aria-busy": open }, text),
       open && h("span", { className: "typing", role: "img", "aria-label": "The model is writing" }, h("i"), h("i"), h("i"))),
     error && h("p", { className: "error", role: "alert" }, `${error.error}. ${error.todo}`),
