@@ -275,7 +275,7 @@ def test_the_example_of_the_guide(tmp_path: Path, browser: Any) -> None:
         prompt.fill("short")
         page.get_by_role("button", name="Ask").click()
         page.get_by_text("Short <i>answer</i> \U0001f600 here").wait_for()
-        assert "3 tokens, $" in page.get_by_role("status").inner_text()
+        page.get_by_role("status").get_by_text("3 tokens, $").wait_for()
         before = len(server.requests)
         page.get_by_role("button", name="Retry").click()
         page.get_by_text("3 tokens").wait_for()
