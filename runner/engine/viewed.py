@@ -1,22 +1,21 @@
 """Attempts at prompts whose answers somebody watches as they come, each on its own: a person before a page, or a program.
 
-They differ from those of a run: one can be ended while the others go on. An error that would stop a run ends only its own prompt.
-Nothing begins anew behind the first piece of an answer that was shown. And whoever does not read holds up the server's sending.
+They differ from those of a run. An error that would stop a run ends only its own prompt. Nothing begins anew behind the first
+piece of an answer that was shown. And whoever does not read holds up the server's sending.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import anyio
 from msgspec import structs
 
-from runner.admission import Reservation
+from runner.engine.giving_up import CANCELLED
 from runner.engine.listening import HeardAttempts, TellingDecoder
 from runner.engine.outcomes import failed
 from runner.engine.task import Task
 from runner.errors import AttemptError, Verdict
 from runner.interfaces import Decoder, Emit, Exchange
-from runner.model import Attempt, Item, Outcome
+from runner.model import Item, Outcome
 
 E = TypeVar("E", bound=Exchange)
 
@@ -26,26 +25,26 @@ class Viewer:
 
     def __init__(self) -> None:
         self.told = 0
-        # why nothing more is wanted: an error code and a sentence
-        self.given_up: tuple[str, str] | None = None
-        self._scope: anyio.CancelScope | None = None
+        self._given_up: tuple[str, str] | None = None
+        self._end: Callable[[], None] | None = None
 
     async def room(self) -> None:
         """Wait until there is room for more of the answer."""
 
     def give_up(self, code: str, words: str) -> None:
-        """End the request, if it is open, and send none any more. The first call decides."""
-        if self.given_up is None:
-            self.given_up = code, words
-            if self._scope is not None:
-                self._scope.cancel()
+        """End the request, if it is open, and send none any more. The first call decides. What it cost is booked."""
+        if self._given_up is None:
+            self._given_up = code, words
+            if self._end is not None:
+                self._end()
 
-    def follow(self, scope: anyio.CancelScope) -> anyio.CancelScope:
-        """Have the work in a scope cancelled when nothing more is wanted, and return the scope."""
-        self._scope = scope
-        if self.given_up is not None:
-            scope.cancel()
-        return scope
+    def why(self) -> tuple[str, str] | None:
+        """Return why nothing more is wanted, an error code and a sentence; None while more is wanted."""
+        return self._given_up
+
+    def follow(self, end: Callable[[], None]) -> None:
+        """Call a function when nothing more is wanted."""
+        self._end = end
 
 
 class ViewedAttempts(HeardAttempts[E]):
@@ -59,22 +58,24 @@ class ViewedAttempts(HeardAttempts[E]):
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome, or its viewer gives it up: then it has failed, and its attempts are booked."""
-        viewer = self._viewers.get(item.key) or Viewer()
-        number = item.attempts_before
+        viewer = self._viewers.get(item.key)
+        if viewer is None:
+            return await super().handle(item, emit)
+        if (why := viewer.why()) is not None:
+            return failed(item, item.attempts_before, None, *why)
+        viewer.follow(lambda: self._give_up(item.key))
+        outcome = await super().handle(item, emit)
+        if outcome is None or outcome.error_code != CANCELLED or (why := viewer.why()) is None:
+            return outcome
+        (code, words), attempt = why, outcome.attempt
+        attempt = structs.replace(attempt, error=words) if attempt is not None else None
+        return structs.replace(outcome, error_code=code, error=words, attempt=attempt)
 
-        async def booked(entry: Attempt | Reservation) -> None:
-            nonlocal number
-            if isinstance(entry, Attempt):
-                number = entry.number
-                if entry.error_code == "cancelled" and viewer.given_up is not None:
-                    entry = structs.replace(entry, error=viewer.given_up[1])
-            await emit(entry)
-
-        with viewer.follow(anyio.CancelScope()):
-            return await super().handle(item, booked)
-        assert viewer.given_up is not None
-        code, words = viewer.given_up
-        return failed(item, number, None, code, words)
+    def _give_up(self, key: str) -> None:
+        if self.rows.at_work(key):
+            self.rows.give_up(key)
+        else:
+            self.rows.give_up_ahead(key)
 
     def _telling(self, task: Task) -> Decoder:
         decoder, viewer = super()._telling(task), self._viewers.get(task.item.key)

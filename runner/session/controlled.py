@@ -35,7 +35,7 @@ class Controlled:
         from runner.sharing.folder import NoFolderError
 
         try:
-            number = await store.session_number()
+            number = session.steering.session = await store.session_number()
             listening = listen(store.path, store.run_id)
         except (OSError, NoFolderError, StoreError) as error:
             # nobody may ever want to steer it

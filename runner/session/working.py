@@ -17,6 +17,7 @@ from runner.engine.collective import Collective
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
+from runner.engine.more import More, nothing
 from runner.engine.stop import Stop
 from runner.engine.warming import Warming
 from runner.entries import attempts_of
@@ -72,7 +73,8 @@ class Working:
         self._attempts: Attempts[Any] | None = None
         self._purse: Purse | None = None  # the budget; None if the job has none
         self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
-        self.steering = Steering(stop)
+        self._beside = More(self._lanes.last)
+        self.steering = Steering(self._lanes, stop, store, self.note)
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
@@ -103,15 +105,16 @@ class Working:
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
-                    await self._round(attempts)
-                    while self._has_more() and not self._stop.requested:
-                        await self._round(attempts)
+                    await self._round(attempts, self._items())
+                    while (self._has_more() or self._beside.waiting) and not self._stop.requested:
+                        await self._round(attempts, self._items() if self._has_more() else nothing())
                     if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
                         await self._give()
                 except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            self.steering.over = True
             if sharing is not None:
                 sharing.end()
             self._noting.end()
@@ -178,9 +181,9 @@ class Working:
         """Return False while no further row comes until the program gives one."""
         return True
 
-    async def _round(self, attempts: Attempts[Any]) -> None:
+    async def _round(self, attempts: Attempts[Any], items: Items) -> None:
         """Do what is to be done, and save it."""
-        items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
+        items, workers, save = items, self._workers(), self._save
         handle: Handle = attempts.handle
         ledger = self._lanes.ledger
         ledger.more()
@@ -192,7 +195,7 @@ class Working:
             items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop, ledger.resting("reader"))
         if self._purse is not None:
             items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
-        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
+        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, more=self._beside)
 
     def _begun(self, provider: Provider, client: Client[Any], doubt: Callable[[], None]) -> Attempts[Any]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
@@ -209,6 +212,7 @@ class Working:
             ways = self._fleet.ways(client, self.note, answered=answered, book=self._prices[0])
             attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
+        attempts.obey(self._lanes.halt)
         self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))

@@ -28,7 +28,7 @@ _PASSING = frozenset({
 })  # fmt: skip
 """Codes of errors that may be over the next time."""
 _OWN = {
-    "cancelled": "Nothing to do; ask again if you want the answer.",
+    "cancelled_by_user": "Nothing to do; ask again if you want the answer.",
     "budget": "Ask for less (max_tokens bounds what an answer can cost), or start `runner web` with a higher --max-cost-ask.",
     "auth": "Put a valid key into the environment of `runner web`, and start it again.",
     "billing": "Add credit or raise the spending limit at the provider, then ask again.",

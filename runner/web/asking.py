@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from runner.config.job import Job
+from runner.engine.giving_up import CANCELLED
 from runner.engine.limits.budget import Pot
 from runner.errors import RunLockedError, RunnerError
 from runner.model import Result
@@ -81,7 +82,7 @@ class Stream:
 
     def cancel(self, words: str) -> None:
         """End the request at the provider. What it cost is on the books. words: why."""
-        self._view.give_up("cancelled", words)
+        self._view.give_up(CANCELLED, words)
 
     async def events(self) -> AsyncGenerator[tuple[str, Data], None]:
         """Yield the events: their name and data. Whoever stops reading them ends the request."""

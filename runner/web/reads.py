@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 from msgspec import Struct
+from starlette.requests import Request
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Reads:
         async with self._locks.setdefault(key, anyio.Lock()):
             known = self._kept.get(key)
             if known is None or not self._holds(known):
-                state, began = self._state(), time.monotonic()
+                state, began = state_of(self.store), time.monotonic()
                 value = await self.now(read)
                 took = time.monotonic() - began
                 if len(self._kept) >= _MOST_KEPT:
@@ -60,11 +61,12 @@ class Reads:
             return found
 
     def _holds(self, known: _Kept) -> bool:
-        return time.monotonic() - known.at < max(_AGAIN_S, _PATIENCE * known.took_s) or known.state == self._state()
+        return time.monotonic() - known.at < max(_AGAIN_S, _PATIENCE * known.took_s) or known.state == state_of(self.store)
 
-    def _state(self) -> Hashable:
-        """Return something that changes whenever the store does."""
-        return tuple(_mark(path) for path in (self.store, self.store.with_name(f"{self.store.name}-wal")))
+
+def state_of(store: Path) -> Hashable:
+    """Return something that changes whenever a store does."""
+    return tuple(_mark(path) for path in (store, store.with_name(f"{store.name}-wal")))
 
 
 def _mark(path: Path) -> Hashable:
@@ -73,3 +75,9 @@ def _mark(path: Path) -> Hashable:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def reads_of(request: Request) -> Reads:
+    """Return what reads the store."""
+    found: Reads = request.app.state.reads
+    return found

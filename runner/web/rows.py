@@ -9,7 +9,9 @@ import msgspec
 from runner.model import Json, Result
 from runner.origin import files_in
 from runner.session.opening import asked_in
+from runner.store.row_index import RowIndex, State
 from runner.store.row_pages import MOST_ROWS, Place, RowPages
+from runner.store.row_search import Wanted, search
 from runner.store.runs import known_run
 from runner.web.replies import ApiError
 
@@ -30,16 +32,13 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = PAGE
     chars: int = CUT
     order: str = "input"
-    statuses: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-    finishes: tuple[str, ...] = ()
-    fields: tuple[tuple[str, str], ...] = ()
-    words: str = ""
+    wanted: Wanted = Wanted()
 
     @property
     def needs_index(self) -> bool:
         """True if the store itself finds such rows only by reading all of them."""
-        return bool(self.codes or self.finishes or self.fields or self.words)
+        wanted = self.wanted
+        return bool(wanted.codes or wanted.finishes or wanted.fields or wanted.words.strip())
 
 
 def query_of(given: Sequence[tuple[str, str]]) -> Query:
@@ -65,11 +64,13 @@ def query_of(given: Sequence[tuple[str, str]]) -> Query:
         limit=_number("limit", one("limit", str(PAGE)), 1, MOST_ROWS),
         chars=_number("chars", one("chars", str(CUT)), 0, 100_000),
         order=order,
-        statuses=statuses,
-        codes=tuple(values.get("code", ())),
-        finishes=tuple(values.get("finish", ())),
-        fields=tuple((name.removeprefix(_FIELD), value) for name, value in given if name.startswith(_FIELD)),
-        words=" ".join(values.get("q", ())),
+        wanted=Wanted(
+            statuses=statuses,
+            codes=values.get("code", ()),
+            finishes=values.get("finish", ()),
+            fields=[(name.removeprefix(_FIELD), value) for name, value in given if name.startswith(_FIELD)],
+            words=" ".join(values.get("q", ())),
+        ),
     )
 
 
@@ -88,17 +89,30 @@ def _place(text: str) -> Place | None:
     return Place(*map(int, parts))
 
 
-def page_of(store: Path, run: int, given: Sequence[tuple[str, str]], index: Any) -> dict[str, Any]:
+def page_of(store: Path, run: int, given: Sequence[tuple[str, str]], index: RowIndex) -> dict[str, Any]:
     """Return a page of the rows of a run. index: finds rows by what they hold. Raises ApiError, RunnerError."""
-    del index
     query, settings = query_of(given), known_run(store, run).settings
-    pages = RowPages(store, run, files_in(settings), asked_in(settings))
-    page = pages.page(query.after, query.limit, statuses=query.statuses, backwards=query.order == "-input")
-    last = page.rows[-1][0] if page.rows and page.more else None
+    pages, backwards = RowPages(store, run, files_in(settings), asked_in(settings)), query.order == "-input"
+    state: State | None = None
+    if query.needs_index or (query.wanted.statuses and index.is_complete(run)):
+        found = search(index, run, query.wanted, query.after, query.limit, backwards=backwards)
+        rows = [one for one in pages.of(found.ids) if _still_is(one[1], query.wanted)]
+        last, state = found.next, found.state
+    else:
+        page = pages.page(query.after, query.limit, statuses=query.wanted.statuses, backwards=backwards)
+        rows, last = page.rows, page.rows[-1][0] if page.rows and page.more else None
     return {
-        "rows": [told(row, query.chars) for _, row in page.rows],
+        "rows": [told(row, query.chars) for _, row in rows],
         "next": ".".join(map(str, last)) if last is not None else None,
+        # how far the index is by which rows were found; null: it was not needed
+        "index": state,
     }
+
+
+def _still_is(row: Result, wanted: Wanted) -> bool:
+    """Return False for a row that has changed since the index has seen it."""
+    pairs = ((wanted.statuses, row.status), (wanted.codes, row.error_code), (wanted.finishes, row.finish_reason))
+    return all(not values or value in values for values, value in pairs)
 
 
 def told(row: Result, chars: int) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_a_request_is_ended_with_its_stream(tmp_path: Path, how: str) -> None:
                 await until(lambda: not desk.asker.streams)
                 if how != "leave":
                     name, data = found[-1]
-                    assert (name, data["code"], data["retry"]) == ("error", "cancelled", False)
+                    assert (name, data["code"], data["retry"]) == ("error", "cancelled_by_user", False)
                     gone = await desk.client.delete(f"/api/stream/{data['id']}")
                     assert (gone.status_code, gone.json()["code"]) == (404, "no_stream")
                 # the session goes on
@@ -113,7 +113,7 @@ def test_a_request_is_ended_with_its_stream(tmp_path: Path, how: str) -> None:
             endings = [line.ending for line in simulator.invoice(lines=True).lines]
             assert endings.count("abandoned") == (how != "before")
             failed = [one for one in runner.results(2, db=store) if one.status == "failed"]
-            assert [one.error_code for one in failed] == ["cancelled"]
+            assert [one.error_code for one in failed] == ["cancelled_by_user"]
             assert "cancelled" in failed[0].error if how != "leave" else "gone" in failed[0].error
             # what the provider has made until then is not told: the books say the most that it can be
             assert float(simulator.invoice().amount) <= spent(store) + 1e-9
@@ -191,7 +191,7 @@ def test_who_does_not_read_holds_up_the_provider(tmp_path: Path, reads: bool) ->
             if reads:
                 assert one.text == word * parts + "end"
             else:
-                assert (one.error_code, "gone" in (one.error or "")) == ("cancelled", True)
+                assert (one.error_code, "gone" in (one.error or "")) == ("cancelled_by_user", True)
 
     asyncio.run(work())
 

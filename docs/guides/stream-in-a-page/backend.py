@@ -17,14 +17,16 @@ RUNNER = os.environ.get("RUNNER_URL", "http://127.0.0.1:8377")
 
 @asynccontextmanager
 async def opened(app: Starlette) -> AsyncIterator[None]:
+    """Have a client for as long as the backend runs."""
     headers = {"Authorization": f"Bearer {os.environ['RUNNER_TOKEN']}"}
     # an answer may be silent for long: runner has its own limits, and sends heartbeats
-    async with httpx.AsyncClient(base_url=RUNNER, headers=headers, timeout=None) as client:
+    async with httpx.AsyncClient(base_url=RUNNER, headers=headers, timeout=httpx.Timeout(30, read=None)) as client:
         app.state.client = client
         yield
 
 
 async def passed_on(request: Request) -> Response:
+    """Answer as runner does."""
     # check here who your user is, and what they may ask
     client: httpx.AsyncClient = request.app.state.client
     headers = {"Content-Type": "application/json"}

@@ -55,7 +55,7 @@ export class Ask {
     }
     const { status, error } = this.#state;
     if (status === "done") announce("The answer is whole.");
-    else if (error?.code === "cancelled") announce("Stopped.");
+    else if (error?.code === "cancelled_by_user") announce("Stopped.");
   }
 
   #take(state) {
@@ -84,7 +84,7 @@ export class Ask {
     this.stop.hidden = !open;
     this.retry.hidden = open;
     if (held) (open ? this.stop : this.retry).focus();
-    const stopped = error?.code === "cancelled";
+    const stopped = error?.code === "cancelled_by_user";
     this.problem.hidden = !error || stopped;
     if (error && !stopped) this.problem.replaceChildren(...prose(`${error.error}. ${error.todo ?? ""}`));
     const end = done ?? error;

@@ -91,7 +91,7 @@ class Answer {
     this.#options = { url: "/api/stream", waits: WAITS_S, headers: {}, retryShown: false, ...options };
   }
 
-  /** Ends the answer, and the request at the provider. The last event is then an error with the code "cancelled". */
+  /** Ends the answer, and the request at the provider. The last event is then an error with the code "cancelled_by_user". */
   cancel() {
     if (this.#abort.signal.aborted) return;
     this.#abort.abort();
@@ -121,10 +121,10 @@ class Answer {
         }
         if (over) return;
         // a server that says so is not asked again behind what was shown
-        const again = wait !== undefined && (shown ? this.#options.retryShown && last.code !== "cancelled" : last.retry);
+        const again = wait !== undefined && (shown ? this.#options.retryShown && last.code !== "cancelled_by_user" : last.retry);
         if (!again || this.#abort.signal.aborted) {
           over = true;
-          yield this.#abort.signal.aborted && last.code !== "cancelled" ? cancelled() : last;
+          yield this.#abort.signal.aborted && last.code !== "cancelled_by_user" ? cancelled() : last;
           return;
         }
         const waits = Math.max(wait, last.retry_after_s ?? 0);
@@ -233,7 +233,7 @@ function broken(error) {
 }
 
 function cancelled() {
-  return { type: "error", code: "cancelled", error: "cancelled", todo: "Ask again if you want the answer.", retry: false };
+  return { type: "error", code: "cancelled_by_user", error: "cancelled_by_user", todo: "Ask again if you want the answer.", retry: false };
 }
 
 function length(text) {
