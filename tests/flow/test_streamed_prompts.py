@@ -54,6 +54,9 @@ def test_one_shape_for_every_provider(tmp_path: Path, provider: str, streams: bo
                 by_messages = await desk.ask(messages=messages, params={"temperature": 0.5})
                 by_row = await desk.ask(row={"text": "me"}, run=1)
                 again = await desk.ask(prompt="tell")
+                # both sessions, as a run would, have the limits of the endpoint together
+                lanes = [held.prompts.views._lanes.of("m") for held in desk.asker._sessions.values()]
+                await until(lambda: [lane.runs for lane in lanes] == [2, 2])
             for found in (by_prompt, by_messages, by_row, again):
                 assert found[0][0] == "metadata"
                 assert (found[0][1]["model"], found[0][1]["run"]) == ("m", 1)

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias, TypeVar
 import httpx
 from anyio.from_thread import start_blocking_portal
 from httpx_sse import aconnect_sse
+from jsonschema import validate
 from processes import HANG_S
 
+from runner.web.ask_openapi import SCHEMAS
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.listening import listen
@@ -35,6 +37,7 @@ class Desk:
             assert source.response.headers["x-accel-buffering"] == "no"
             async for event in source.aiter_sse():
                 data = event.json()
+                validate(data, SCHEMAS[f"Ask{event.event.capitalize()}"])
                 assert event.id == f"{data.get('id', event.id.rpartition('-')[0])}-{len(found) + 1}"
                 found.append((event.event, data))
                 if seen(event.event, data):
