@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -59,8 +58,3 @@ def serve_tied(db: str, numbers: tuple[int, int]) -> None:
     found, tie = beside.inherited(numbers)
     server.lower()
     blocking(lambda: server.serve(Path(db).resolve(), found, lambda: server.gone(tie.fileno())))
-
-
-def told(url: str) -> dict[str, Any]:
-    """Return what a run prints of its page as a line of JSON."""
-    return {"event": "web", "url": url}

@@ -4,10 +4,7 @@ import math
 
 import click
 
-from runner.cli.options import count, db_option, json_option, run_argument
-from runner.errors import UsageError
-
-MISSING = "the page needs the extra web: `pip install 'prompt-runner[web]'`"
+from runner.cli.options import count, db_option, json_option, need_web, run_argument
 
 
 def dollars(value: str) -> float | None:
@@ -54,7 +51,7 @@ def web(
     RUN is the number, the name or the prompt file of the run that it opens with; the default is the list of all runs. The
     printed address holds a secret: whoever has it can read the store and steer its runs. Ctrl-C ends the server, and no run.
     """
-    need()
+    need_web()
     # no other command needs a server
     from runner.cli import serving
 
@@ -62,11 +59,3 @@ def web(
         serving.serve_tied(db, tied)
     else:
         serving.serve(run_id, db, port, host, (job_file, max_cost_ask), as_json=as_json)
-
-
-def need() -> None:
-    """Raise UsageError if the libraries of the page are not there. Imports none of them."""
-    from importlib.util import find_spec
-
-    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "sse_starlette")):
-        raise UsageError(MISSING)

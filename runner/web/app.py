@@ -20,6 +20,7 @@ from runner.web.guard import Guard
 from runner.web.hub import Hub
 from runner.web.indexing import Indexing
 from runner.web.metrics import metrics
+from runner.web.openapi import openapi
 from runner.web.reads import Reads
 from runner.web.replies import ApiError, of_runner, refused
 from runner.web.running import running
@@ -81,6 +82,7 @@ def _routes() -> list[Route]:
         Route(f"{of_run}/set", steering.limits, methods=["POST"]),
         Route(f"{of_run}/retry", steering.retry, methods=["POST"]),
         Route("/metrics", metrics),
+        Route("/openapi.json", openapi),
     ]
 
 

@@ -61,7 +61,7 @@ async def serving(
     async def until() -> None:
         await end.wait()
 
-    task = asyncio.create_task(serve(store, found, until, AskRoutes(asks, **(how or {}))))
+    task = asyncio.create_task(serve(store, found, until, asks=AskRoutes(asks, **(how or {}))))
     headers = {"Authorization": f"Bearer {found.token}"}
     try:
         async with httpx.AsyncClient(base_url=found.origin, timeout=HANG_S, headers=headers) as client:

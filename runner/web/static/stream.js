@@ -17,9 +17,12 @@ function byWorker(take) {
     worker.addEventListener("error", () => take({ link: { state: "lost" } }));
     worker.port.addEventListener("message", ({ data }) => take(data));
     worker.port.start();
-    const lock = `${NAME}-${crypto.randomUUID?.() ?? Math.random()}`;
-    if (navigator.locks) navigator.locks.request(lock, () => new Promise((free) => { release = free; }));
-    worker.port.postMessage({ lock });
+    const lock = `${NAME}-${Math.random()}`;
+    // the worker asks for it as well, and gets it when this tab is gone; so it hears of it when this tab has it, and not before
+    navigator.locks?.request(lock, () => new Promise((free) => {
+      release = free;
+      worker.port.postMessage({ lock });
+    }));
     return worker.port;
   };
   let release = null;
