@@ -61,8 +61,7 @@ class Working:
         self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
         self._tell, self._hear, self._backlog, self.feed = audience.tell, audience.listener, backlog, audience.feed
         self.feed.run, self._stats, self._books = store.run_id, SessionStats(), Books()
-        # what is looked up once: the prices, and what earlier sessions have cost
-        self._prices: tuple[PriceBook | None] | None = None
+        self._prices: tuple[PriceBook | None] | None = None  # looked up once, as is what earlier sessions have cost
         self._money: Money | None = None
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)  # what the run held when the session began
         self._limits, self._limits_note = wiring.limits(job)

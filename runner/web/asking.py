@@ -192,6 +192,7 @@ class Asker:
             if held is not None:
                 await self._close(self._sessions.pop(target))
             held = self._sessions[target] = await self._opened(target)
+            self._count(held, 0)
             return held
 
     async def _opened(self, target: _Target) -> _Held:

@@ -116,7 +116,8 @@ class AnswerReader:
     # -- events
 
     async def _events(self, begun: bytes, head: Head, sse: SSEDecoder) -> None:
-        decoder, watch, read = self._decoder, self._watch, self._chunks.read
+        decoder, watch = self._decoder, self._watch
+        read = self._chunks.read if self._room is None else self._read_with_room
         started, stage, chars = False, Stage.OPEN, 0
         pieces: Iterable[bytes] = chain((begun,), self._pieces)
         try:
@@ -136,8 +137,6 @@ class AnswerReader:
                 if decoder.ended and stage is Stage.OPEN:
                     break
                 if stage is Stage.OPEN:
-                    if self._room is not None:
-                        await self._held_up(self._room)
                     chunk = await read()
                 elif self._chunks.at_end:
                     break
@@ -157,14 +156,16 @@ class AnswerReader:
             return
         self._judge_end(head, sse.stray or lost)
 
-    async def _held_up(self, room: Callable[[], Awaitable[None]]) -> None:
-        """Read nothing until there is room for more. The server is not silent meanwhile: it waits for us."""
+    async def _read_with_room(self) -> bytes:
+        """Read once there is room for more. The server is not silent meanwhile: it waits for us."""
+        assert self._room is not None
         ready = False
         while not ready:
             with anyio.move_on_after(HELD_S):
-                await room()
+                await self._room()
                 ready = True
             self._watch.beat()
+        return await self._chunks.read()
 
     def _reached(self, stage: Stage, *, more: bool) -> Stage:
         """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""

@@ -12,6 +12,8 @@
 export const WAITS_S = [1, 2, 4];
 const LONGEST_LINE = 8 << 20;
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
+// codes of answers that broke off
+const BREAKS = new Set(["network", "cut", "truncated", "overloaded", "server_error", "timeout_silence"]);
 
 /** Turns the bytes of a stream of server-sent events into events, however they are split. */
 export class EventDecoder {
@@ -121,7 +123,7 @@ class Answer {
         }
         if (over) return;
         // a server that says so is not asked again behind what was shown
-        const again = wait !== undefined && (shown ? this.#options.retryShown && last.code !== "cancelled_by_user" : last.retry);
+        const again = wait !== undefined && (shown ? this.#options.retryShown && BREAKS.has(last.code) : last.retry);
         if (!again || this.#abort.signal.aborted) {
           over = true;
           yield this.#abort.signal.aborted && last.code !== "cancelled_by_user" ? cancelled() : last;
