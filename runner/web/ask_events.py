@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from runner.engine.limits.estimate import BYTES_PER_TOKEN
-from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError, advice
+from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
 from runner.model import Result
+from runner.remedies import OF_A_PROMPT, OTHERWISE
 from runner.row_events import RowEvent, RowStarted, Token
 from runner.session.naming import without_a_run
 from runner.text import encodable_tree
@@ -27,20 +28,6 @@ _PASSING = frozenset({
     *("server_error", "timeout_attempt", "timeout_connect", "timeout_first_byte", "timeout_silence", "truncated"),
 })  # fmt: skip
 """Codes of errors that may be over the next time."""
-_OWN = {
-    "cancelled_by_user": "Nothing to do; ask again if you want the answer.",
-    "budget": "Ask for less (max_tokens bounds what an answer can cost), or start `runner web` with a higher --max-cost-ask.",
-    "auth": "Put a valid key into the environment of `runner web`, and start it again.",
-    "billing": "Add credit or raise the spending limit at the provider, then ask again.",
-    "not_found": "Correct the model of the prompt, or the model or base_url of the job.",
-    "invalid_output": "Say in the prompt what is wanted, or raise max_tokens if the answer ends at the limit of its length.",
-    "timeout_attempt": "Ask again; a job's attempt_s is how long a prompt may take.",
-    "usage": "Correct what the sentence names, then ask again.",
-    "store": "See that the disk has room and that the store can be written, then ask again.",
-    "unbounded": "Set max_tokens: a budget needs a limit of every answer.",
-    "unpriced": "State the price of that model in [prices] of the job file, or start `runner web` with --max-cost-ask none.",
-}
-"""What to do about a single prompt, where that is another thing than for the rows of a run."""
 
 
 def encoded(data: Data) -> str:
@@ -86,14 +73,15 @@ def failed(error: RunnerError, own: str) -> tuple[str, Data]:
     """Return the last event of a prompt that has no outcome. own: the id of its stream."""
     code = error.code if isinstance(error, RunStoppedError) else "usage" if isinstance(error, UsageError) else "internal"
     code = "store" if isinstance(error, StoreError) else code
-    words = without_a_run(str(error)).partition(". ")[0] if code in _OWN else without_a_run(str(error))
+    # the advice behind the sentence is about a run
+    words = without_a_run(str(error).partition(". ")[0])
     if code == "budget":
         words = "what prompts may cost is used up, or this one could cost more than what is left"
     return "error", {**_error(code, words, shown=False), "usage": None, "cost": None, "id": own, "attempts": 0}
 
 
 def _error(code: str, words: str, *, shown: bool) -> Data:
-    todo = _OWN.get(code) or without_a_run(advice(code, failed=True))
+    todo = OF_A_PROMPT.get(code, OTHERWISE)
     return {"code": code, "error": words, "todo": todo, "retry": code in _PASSING and not shown}
 
 

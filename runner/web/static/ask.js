@@ -27,8 +27,8 @@ export class Ask {
     this.problem = el("p", { class: "problem", role: "alert", hidden: true });
     this.count = el("span", { class: "soft" });
     this.why = el("span", { class: "soft" });
-    this.card = el("section", { class: "card ask-answer", "aria-label": "Answer", hidden: true }, this.thinking, this.box, this.problem,
-      el("p", { class: "ask-foot" }, this.stop, this.retry, this.count, this.why));
+    this.card = el("section", { class: "card ask-answer", "aria-label": "Answer", hidden: true },
+      el("p", { class: "ask-foot" }, this.stop, this.retry, this.count, this.why), this.problem, this.thinking, this.box);
     this.node = el("div", { class: "stack" },
       el("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); this.#ask(this.prompt.value); } },
         el("label", { for: "ask-prompt" }, "Ask one prompt with the settings of this run"), this.prompt,
@@ -79,6 +79,7 @@ export class Ask {
     mark(this.text, "aria-busy", open ? "true" : "false");
     this.thinking.hidden = !reasoning;
     this.typing.hidden = !open;
+    this.box.hidden = !open && !text;
     // the button with the focus stays, under another name, so that a keyboard does not lose its place
     const held = document.activeElement === this.stop || document.activeElement === this.retry;
     this.stop.hidden = !open;
