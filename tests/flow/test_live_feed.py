@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import json_schemas
+import jsonschema_rs
 import pytest
 from asking import PROGRAM_LOOP
 from following import Follower
@@ -20,6 +23,7 @@ from runner.control.client import Connection, connect
 from runner.control.messages import Ask, Feed, Watch, decode, encode
 from runner.control.place import socket_of
 from runner.errors import NotRunningError
+from runner.session.feed_frames import KINDS
 
 pytestmark = pytest.mark.anyio
 ROWS = 14
@@ -73,6 +77,8 @@ def assert_told(folder: Path, follower: Follower, *, all_: bool = True) -> None:
         result = stored[row, number]
         assert said == [result.text, result.reasoning or ""]
     assert (follower.open, follower.frames[-1].kind) == ({}, "finished")
+    for frame in {frame.kind: frame for frame in follower.frames}.values():
+        fits(frame.kind, json.loads(frame.data))
     if all_:
         assert len(good) == len(stored)
         codes = rows(folder / "r.db", "SELECT error_code, count(*) FROM attempts GROUP BY 1")
@@ -82,6 +88,20 @@ def assert_told(folder: Path, follower: Follower, *, all_: bool = True) -> None:
             which: one.status for which, one in stored.items()
         }
         assert (follower.last["done"], follower.last["left"]) == (len(stored), 0)
+
+
+def fits(kind: str, data: Any) -> None:
+    jsonschema_rs.validator_for(json.loads(json_schemas.text("live"))).validate({kind: data})
+
+
+def test_every_kind_has_an_example_that_fits_its_schema() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "live-events.md").read_text(encoding="utf-8")
+    examples = dict(re.findall(r"^(\w+) (\{.*\})$", page, re.MULTILINE))
+    assert {*examples, "progress", "finished"} == {*KINDS}
+    for kind, text in examples.items():
+        fits(kind, json.loads(text))
+    with pytest.raises(jsonschema_rs.ValidationError):
+        fits("note", {"note": "x", "more": 1})
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -192,3 +212,22 @@ async def test_what_is_told_of_money_and_of_secrets(tmp_path: Path, monkeypatch:
     costs = [row["cost"] for row in whole.rows.values()]
     assert costs == [pytest.approx(19e-6)] * 2
     assert json.loads(whole.frames[-1].data)["cost"] == pytest.approx(sum(costs))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_what_workers_decode_is_told_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    key = "OPENAI_API_KEY" if dialect == "openai" else "ANTHROPIC_API_KEY"
+    monkeypatch.setenv(key, "secret-1234567890")
+    whole, gate, half = Follower(), asyncio.Event(), 3 if dialect == "openai" else 5
+    parts = events(dialect, "it is ", "secret-12345", "67890! ", "secret-12", "34567890.")
+    given = {"provider": dialect, "max_tokens": 9, "workers": 2}
+    async with RawServer(stream(*parts[:half], gate, *parts[half:])) as server:
+        async with begun(tmp_path, 4, base_url=server.base_url, **given):
+            watching = asyncio.ensure_future(follow(tmp_path, whole))
+            # the answers are open, and what has come of them is there, but for the end that may be a secret
+            await until(lambda: len(whole.open) == 4 and {said[0] for said in whole.open.values()} == {"it is [redacted]! "})
+            gate.set()
+            await watching
+    assert_told(tmp_path, whole)
+    assert set(map(tuple, whole.ended.values())) == {("it is [redacted]! [redacted].", "")}
+    assert whole.restarts == 0
