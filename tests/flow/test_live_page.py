@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import chromium
-from live_pages import Served, Tab, running
+from live_pages import HANG_S, Served, Tab, running
 from processes import rows as stored
+from processes import until
 from reported import HOSTILE
 
 from runner.web.app import static_files
@@ -106,21 +107,86 @@ def test_without_shared_workers_one_tab_has_the_stream_and_another_takes_over(br
         assert [said for tab in rest for said in tab.said] == []
 
 
+def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
+    rows = long_rows(30, words=400)
+    with (
+        running(tmp_path, rows, "--concurrency", "4") as run,
+        Served(tmp_path) as web,
+        closing(browser.new_context(timezone_id="Asia/Tokyo")) as context,
+    ):
+        tab = Tab(context, web.url)
+        page = tab.page
+        # from the list of runs, by keyboard alone
+        tab.wait("document.querySelector('tbody .state')?.textContent === 'running'")
+        page.focus("tbody th a")
+        page.keyboard.press("Enter")
+        row = tab.wait(f"(window.card = {OPEN}[0])?.querySelector('.id').textContent")
+        card = "window.card"
+        length = page.evaluate(f"{card}.querySelector('.answer-foot .soft').textContent")
+        tab.wait(f"{card}.querySelector('.answer-foot .soft').textContent !== {length!r}")
+        # Stop gives the row up, and it is not given to another one while it has the focus
+        page.focus(f'[aria-label="Stop row {row}"]')
+        page.keyboard.press("Enter")
+        tab.wait(f"{card}.dataset.state === 'failed'")
+        assert page.evaluate(f"{card}.querySelector('.answer-foot .soft').textContent") == "cancelled"
+        assert page.evaluate("document.activeElement.textContent") == "Retry"
+        tab.wait("document.querySelectorAll('.toast').length > 0")
+        until(lambda: stored(tmp_path / "runner.db", "SELECT error_code FROM items WHERE key = ?", row) == [("cancelled_by_user",)], "the books", HANG_S)
+        # Retry sends it again
+        page.click(f'[aria-label="Retry row {row}"]')
+        tab.wait(f"{STATE} === 'running' && [...document.querySelectorAll('.toast p')].some((one) => one.textContent.includes('1'))")
+        # Pause and Continue
+        page.click("button:text-is('Pause')")
+        tab.wait(f"{STATE} === 'paused'")
+        assert "Paused" in page.inner_text(".why")
+        page.click("button:text-is('Continue')")
+        tab.wait(f"{STATE} === 'running'")
+        # a limit, in a dialog with the keyboard
+        page.click("button:text-is('Limits…')")
+        page.keyboard.type("2")
+        page.keyboard.press("Enter")
+        tab.wait("document.querySelector('dialog.ask') === null")
+        tab.wait("[...document.querySelectorAll('.tile')].some((one) => one.textContent.startsWith('In flight') && one.textContent.includes('of 2'))")
+        # what was done is told, as it is stored
+        page.click("nav >> text=History")
+        tab.wait("document.querySelectorAll('.history li').length >= 5")
+        said = page.inner_text(".history")
+        assert "by this page" in said
+        at = page.get_attribute(".history time", "datetime")
+        shown = page.inner_text(".history time >> nth=0")
+        assert at is not None
+        assert int(shown[-8:-6]) == (int(at[11:13]) + 9) % 24
+        # a row whole has an address of its own, and Escape leads back
+        page.click("nav >> text=Rows")
+        tab.wait("document.querySelectorAll('.rows tbody tr').length > 0")
+        page.select_option("#status", "done")
+        page.fill("#q", "castle")
+        tab.wait("location.hash.includes('q=castle') && document.querySelectorAll('.rows tbody tr').length > 0")
+        first = page.inner_text(".rows tbody th a >> nth=0")
+        page.click(".rows tbody th a >> nth=0")
+        tab.wait("document.querySelector('dialog[open] article') !== null")
+        assert f"row={first}" in page.url
+        prompt = next(one["prompt"] for one in rows if one["id"] == first)
+        assert prompt in page.inner_text("dialog .long >> nth=0")
+        page.keyboard.press("Escape")
+        tab.wait("document.querySelector('dialog[open]') === null && !location.hash.includes('row=')")
+        # Stop asks first
+        page.click("button:text-is('Stop…')")
+        page.click("dialog >> text=Stop the run")
+        assert run.ended().code == 130
+        tab.wait(f"{STATE} === 'interrupted'")
+        page.click("nav >> text=Overview")
+        tab.wait("document.querySelectorAll('.curve').length > 3")
+        assert "no request is open" in page.inner_text("main").lower() or page.is_hidden("#answers-title")
+        assert tab.said == []
+
+
 def test_hostile_answers_ids_and_names_run_nothing_and_every_view_can_be_used_by_all(browser: Any, tmp_path: Path) -> None:
-    nasty = (
-        *HOSTILE,
-        "w" * 30_000,
-        "\u202e" * 50 + "\u0301" * 500,
-        "style='position:fixed;inset:0'",
-        '{"a": "<img src=x onerror=window.hurt=1>"}',
-    )
-    rows = [{"id": f"{text[:200]}{row}", "prompt": f"{text} {text}", text[:40]: text[:99]} for row, text in enumerate(nasty * 2)]
+    nasty = (*HOSTILE, "w" * 30_000, "\u202e" * 50 + "\u0301" * 500, "style='position:fixed;inset:0'", '{"a": "<img src=x onerror=window.hurt=1>"}')
+    rows = [{"id": f"{text[:200]}{row}", "prompt": f"{text} {'<b> ' * 300}", text[:40]: text[:99]} for row, text in enumerate(nasty * 2)]
     folder = tmp_path / "<img src=x onerror=window.hurt=1>"
     folder.mkdir()
-    with (
-        running(folder, rows, "--concurrency", "4", "--name", "<b onclick=window.hurt=1>x", speed={"echo": True, "chunk_s": 0.3}),
-        Served(folder) as web,
-    ):
+    with running(folder, rows, "--concurrency", "4", "--model", HOSTILE[1], speed={"echo": True, "chunk_s": 0.3}), Served(folder) as web:
         with closing(browser.new_context(viewport={"width": 360, "height": 800})) as context:
             tab = Tab(context, f"{web.url}#/runs/1")
             tab.wait(f"{OPEN}.length > 2")
@@ -148,12 +214,7 @@ def test_hostile_answers_ids_and_names_run_nothing_and_every_view_can_be_used_by
 
 def assert_harmless(tab: Tab) -> None:
     assert tab.page.evaluate("window.hurt") is None
-    assert (
-        tab.page.evaluate(
-            "document.querySelectorAll('img, iframe, object, embed, base, b b, [onclick], [onerror], [style*=fixed]').length"
-        )
-        == 0
-    )
+    assert tab.page.evaluate("document.querySelectorAll('img, iframe, object, embed, base, b b, [onclick], [onerror], [style*=fixed]').length") == 0
     assert "\u202e" not in tab.page.content()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
 
@@ -162,5 +223,3 @@ def assert_accessible(tab: Tab) -> None:
     found = Axe().run(tab.page).response["violations"]
     assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
 
-
-__all__ = ["stored"]

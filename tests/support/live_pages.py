@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from anyio.from_thread import start_blocking_portal
-from processes import HANG_S, Started, free_port, runner
+from processes import Started, free_port, runner
 
 from runner.simulator import Behaviour, Simulator
 
+HANG_S = 60.0
+"""Seconds after which a page counts as hanging."""
 SLOW = {"echo": True, "first_token_s": 0.05, "chunk_s": 0.05}
 """A simulator whose answers are the prompts, a word each twentieth of a second."""
 

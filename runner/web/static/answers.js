@@ -13,7 +13,7 @@ const MOST = 120;
 // what a card shows is the end of a text; JSON longer than this is shown as such an end, too
 const TAIL = 800;
 const JSON_MOST = 20000;
-const OVER_MS = 1200;
+const OVER_MS = 800;
 
 /** The answers of a run. live(): its session, or undefined. */
 export class Answers {
@@ -136,8 +136,11 @@ class Card {
     const waiting = length ? (answer.text.length ? plural(length, "character") : "reasoning") : "waiting for the first token";
     write(this.foot, words[state] ?? waiting);
     this.typing.hidden = Boolean(closed);
+    const focused = [this.stop, this.retry].find((button) => button === document.activeElement);
     this.stop.hidden = Boolean(closed);
     this.retry.hidden = state !== "failed";
+    // who pressed a button that is gone now stays at the card
+    if (focused?.hidden) (this.retry.hidden ? this.id : this.retry).focus();
     for (const [button, word] of [[this.stop, "Stop"], [this.retry, "Retry"]]) mark(button, "aria-label", `${word} row ${brief(answer.id, 60)}`);
   }
 

@@ -1,6 +1,6 @@
 // Requests to the server of this page.
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;

@@ -1,6 +1,6 @@
 // What all parts of the page share: the running sessions, the address, what is said, and when things are drawn.
 
-import { el, mark, write } from "./dom.js";
+import { el, mark, prose, write } from "./dom.js";
 import { Live } from "./live.js";
 
 /** Sessions that run, by run. */
@@ -73,11 +73,12 @@ const polite = document.getElementById("polite");
 
 /** Say what came of something. It is read out, and stays for a while. */
 export function say(text, { bad = false } = {}) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
   const close = el("button", { type: "button", class: "plain", "aria-label": "Close this message", onclick: () => toast.remove() }, "×");
-  const toast = el("div", { class: `toast${bad ? " bad" : ""}` }, el("p", {}, text), close);
+  const toast = el("div", { class: `toast${bad ? " bad" : ""}` }, el("p", {}, prose(first)), close);
   toasts.append(toast);
   while (toasts.children.length > 4) toasts.firstChild.remove();
-  announce(text);
+  announce(first.replaceAll("`", ""));
   setTimeout(() => toast.remove(), bad ? 20000 : 7000);
 }
 

@@ -21,18 +21,33 @@ const KINDS = [
   { name: "money", title: "Money spent", unit: "dollars", style: "area", series: [["spent", "accent"]] },
 ];
 
-/** The figures of the server as series: {x: [...], throughput: [[...], [...]], ...}; null is a gap. */
-export function seriesOf(figures) {
-  const slices = figures?.slices ?? [];
-  const minute = figures?.width ? 60 / figures.width : 1;
+// The store counts requests that have ended. While some are open, their time is as the session has told it.
+function inFlight(slices, width, live) {
+  const known = slices.map((one) => one.in_flight);
+  const oldest = Math.min(...[...(live?.answers.values() ?? [])].filter((one) => !one.closed).map((one) => one.since));
+  if (!live || oldest === Infinity) return known;
+  return slices.map(({ begin }, at) => {
+    if (begin + width <= oldest) return known[at];
+    const told = live.samples.filter(([when]) => when >= begin && when < begin + width);
+    return told.length ? told.reduce((sum, [, number]) => sum + number, 0) / told.length : null;
+  });
+}
+
+// The figures of the server as series: {x: [...], throughput: [[...], [...]], ...}; null is a gap.
+function seriesOf(figures, live) {
+  const { width } = figures;
+  const last = figures.slices.at(-1);
+  // a slice that is not over has less in it than the others, and would look like a fall
+  const slices = live && figures.slices.length > 2 && last.begin + width > Date.now() / 1000 ? figures.slices.slice(0, -1) : figures.slices;
+  const minute = 60 / width;
   const of = (name, factor = 1) => slices.map((one) => (one[name] === null || one[name] === undefined ? null : one[name] * factor));
   let sum = 0;
   const spent = slices.map((one) => (one.cost === null || one.cost === undefined ? null : (sum += one.cost)));
   return {
     x: slices.map((one) => one.begin),
-    firsts: (figures?.periods ?? []).map((one) => one.first ?? one[2]).filter((first) => first > 0),
+    firsts: figures.periods.map(([, , first]) => first).filter((first) => first > 0),
     throughput: [of("answers", minute), of("failed", minute)],
-    flight: [of("in_flight"), of("limit")],
+    flight: [inFlight(slices, width, live), of("limit")],
     first: [of("first_token_p50_s"), of("first_token_p95_s")],
     refused: [of("refused", minute)],
     money: [sum > 0 || slices.some((one) => one.cost > 0) ? spent : spent.map(() => null)],
@@ -40,17 +55,19 @@ export function seriesOf(figures) {
 }
 
 export class Charts {
-  constructor() {
+  /** more: a card that stands beside the charts. */
+  constructor(more) {
     this.charts = KINDS.map((kind) => new Chart(kind));
     this.empty = el("p", { class: "empty" }, "Nothing has been sent yet.");
-    this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node));
+    this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node), more);
     this.node = el("section", { "aria-labelledby": "charts-title" }, el("h2", { id: "charts-title" }, "Over time"), this.empty, this.grid);
     this.sizes = new ResizeObserver(() => this.charts.forEach((chart) => chart.fit()));
     this.sizes.observe(this.grid);
   }
 
-  draw(figures) {
-    const series = seriesOf(figures);
+  /** figures: those of the server. live: the session, if the run goes on. */
+  draw(figures, live) {
+    const series = seriesOf(figures, live);
     const some = series.x.length > 0;
     this.empty.hidden = some;
     this.grid.hidden = !some;

@@ -1,10 +1,15 @@
 // What failed, by cause, what to do about it, and "send these again".
 
 import { get, path } from "./api.js";
-import { attempt, href, rowHref } from "./app.js";
+import { attempt, href, rowHref, say } from "./app.js";
 import { brief, el, place, prose, visible } from "./dom.js";
-import { percent, plural } from "./format.js";
+import { number, percent, plural } from "./format.js";
 import { retry, steer } from "./steer.js";
+
+function shareOf({ share, share_of_failed: failed }) {
+  if (failed !== null) return `${percent(failed, 1)} of the failed rows`;
+  return share === null ? "" : `${percent(share, 1)} of the answers and failures`;
+}
 
 export class Errors {
   constructor(run) {
@@ -21,7 +26,7 @@ export class Errors {
       place(this.list, [el("p", { class: "problem" }, error.message)]);
       return;
     }
-    const causes = this.found.errors ?? this.found.causes ?? this.found;
+    const causes = this.found;
     const key = JSON.stringify(causes.map((one) => [one.code, one.status, one.count]));
     // what is the same stays: somebody may be reading it, or have a button in focus
     if (key === this.key) return;
@@ -29,28 +34,37 @@ export class Errors {
     place(this.list, causes.length ? causes.map((one) => this.#cause(one)) : [el("p", { class: "empty" }, "No row has failed.")]);
   }
 
-  draw(now) {
+  draw(now, live, info) {
     this.now = now;
+    this.info = info;
+  }
+
+  // Causes go by the names that `runner retry --class` takes; not each is a code or a finish reason of rows.
+  #filter(code, failed) {
+    if (failed) return { status: "failed", code: code in (this.info?.run.causes ?? {}) ? code : "" };
+    return { status: "done", finish: code in (this.info?.books.finish_reasons ?? {}) ? code : "" };
   }
 
   #cause(cause) {
-    const code = cause.code ?? cause.name ?? "answers";
+    const { code } = cause;
     const failed = cause.status !== "done";
     const words = plural(cause.count, "row");
     const again = el("button", { type: "button", class: "small", onclick: () => attempt(() => this.#again(cause, code, words), again) }, "Retry these…");
     const id = cause.example_id;
     return el("article", { class: "card cause" },
       el("div", { class: "title" }, el("h3", {}, el("code", {}, visible(code)), " ", el("span", { class: failed ? "failed" : "soft" }, words)),
-        el("span", { class: "soft" }, cause.share !== undefined && cause.share !== null ? `${percent(cause.share, 1)} of rows` : "")),
+        el("span", { class: "soft" }, shareOf(cause))),
       el("p", {}, prose(cause.advice ?? "")),
       cause.example ? el("p", { class: "example" }, id !== null && id !== undefined ? [el("a", { href: rowHref(this.run, id) }, brief(id, 60)), ": "] : null, brief(cause.example, 500)) : null,
       cause.command ? el("p", {}, el("span", { class: "soft" }, "In a terminal: "), el("code", {}, visible(cause.command))) : null,
-      el("div", { class: "actions" }, el("a", { class: "button small", href: href(this.run, "rows", failed ? { status: "failed", code } : { status: "done" }) }, "Show rows"), cause.command === null ? null : again));
+      el("div", { class: "actions" }, el("a", { class: "button small", href: href(this.run, "rows", this.#filter(code, failed)) }, "Show rows"), cause.command === null ? null : again));
   }
 
   async #again(cause, code, words) {
     if (!this.now?.isLive) return retry(this.run, { class: code }, words);
-    return steer(this.run, "requeue", { ids: cause.ids.map(String) });
+    const reply = await steer(this.run, "requeue", { ids: cause.ids.map(String) });
+    if (cause.ids.length < cause.count) say(`These are the first ${number(cause.ids.length)} of ${number(cause.count)}. Press it again for the next ones.`);
+    return reply;
   }
 }
 

@@ -23,7 +23,7 @@ export class Ledger {
     this.body = el("tbody");
     this.advice = el("p", {});
     this.node = el("section", { class: "card", "aria-labelledby": "time-title" },
-      el("h2", { id: "time-title" }, "Where the time goes"),
+      el("h3", { id: "time-title" }, "Where the time goes"),
       el("p", { class: "soft" }, "Seconds of all slots: a second of 64 slots is 64 seconds."),
       el("div", { class: "bar tall", "aria-hidden": "true" }, this.bars),
       el("table", {}, el("caption", { class: "unseen" }, "Where the time goes"), el("thead", { class: "unseen" }, el("tr", {}, ["What slots did", "Seconds", "Share"].map((name) => el("th", { scope: "col" }, name)))), this.body),

@@ -1,10 +1,12 @@
 // What is known of a running session: the frames of its feed, added up. The same in the worker and in each tab.
 
 const NOTES = 50;
+// half an hour
+const SAMPLES = 3600;
 const KEPT_MS = 20000;
 
 /** Characters as the session counts them: an emoji is one, and two in a string here. */
-export function characters(text) {
+function characters(text) {
   let count = text.length;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
@@ -74,6 +76,8 @@ export class Live {
     this.stopping = null;
     this.finished = null;
     this.gone = false;
+    // requests in flight, each half second: [at, number]
+    this.samples = [];
     // seconds by which the clock of the session is ahead of the one here
     this.skew = 0;
   }
@@ -87,9 +91,9 @@ export class Live {
   }
 
   _state(data) {
-    const kept = data.session === this.session ? { notes: this.notes } : {};
+    const kept = data.session === this.session ? { notes: this.notes, samples: this.samples } : {};
     this.reset();
-    Object.assign(this, kept, { known: true, session: data.session ?? null });
+    Object.assign(this, { samples: data.samples ?? [] }, kept, { known: true, session: data.session ?? null });
     if (data.progress) this._progress(data.progress);
     this.paused = Boolean(data.paused ?? this.paused);
     for (const note of data.notes ?? []) this._note({ note });
@@ -104,9 +108,13 @@ export class Live {
 
   _progress(data) {
     this.progress = data;
-    const at = data.at ?? data.pace?.at;
-    if (at) this.skew = at - Date.now() / 1000;
-    if (data.paused !== undefined) this.paused = Boolean(data.paused);
+    const at = data.pace?.at;
+    this.paused = Boolean(data.paused);
+    if (!at) return;
+    this.skew = at - Date.now() / 1000;
+    if (at === this.samples.at(-1)?.[0]) return;
+    this.samples.push([at, data.in_flight]);
+    if (this.samples.length > SAMPLES) this.samples.shift();
   }
 
   #opened(one) {
@@ -188,7 +196,7 @@ export class Live {
     const answers = [...this.answers.values()].filter((one) => !one.closed);
     return {
       run: this.run, session: this.session, progress: this.progress, paused: this.paused, notes: this.notes,
-      stopping: this.stopping, finished: this.finished,
+      stopping: this.stopping, finished: this.finished, samples: this.samples,
       answers: answers.map((one) => ({
         ...one, closed: undefined, text: one.text.text, text_at: one.text.from, reasoning: one.reasoning.text, reasoning_at: one.reasoning.from,
       })),

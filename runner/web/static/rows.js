@@ -6,7 +6,11 @@ import { brief, el, mark, place, visible, write } from "./dom.js";
 import { digits, duration, money, number, plural } from "./format.js";
 
 const PAGE = 50;
+// a search is asked again after so long while not all rows have been looked at
+const AGAIN_MS = 1500;
 const FILTERS = ["q", "status", "code", "finish", "field", "value"];
+
+const indexed = ({ rows }) => `(searched so far: ${plural(rows, "row")})`;
 
 export class Rows {
   #asked = null;
@@ -93,6 +97,7 @@ export class Rows {
   }
 
   async #load() {
+    clearTimeout(this.#timer);
     this.#asked?.abort();
     const asked = new AbortController();
     this.#asked = asked;
@@ -112,7 +117,10 @@ export class Rows {
       if (this.#asked === asked) mark(this.table, "aria-busy", null);
     }
     const filtered = FILTERS.some((name) => query.get(name));
-    this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
+    if (this.found.index && !this.found.index.complete) {
+      this.#timer = setTimeout(() => this.#load(), AGAIN_MS);
+      this.#show(this.found.rows, "Searching…");
+    } else this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
   }
 
   #show(rows, empty) {
@@ -121,8 +129,9 @@ export class Rows {
     this.empty.hidden = rows.length > 0;
     write(this.empty, empty);
     mark(this.next, "disabled", !this.found?.next);
-    const all = this.found?.count ?? this.found?.total;
-    write(this.count, rows.length ? (all === undefined || all === null ? `${plural(rows.length, "row")}${this.found.next ? " on this page" : ""}` : plural(all, "row")) : "");
+    const index = this.found?.index;
+    const words = rows.length ? `${plural(rows.length, "row")}${this.found.next || this.after ? " on this page" : ""}` : "";
+    write(this.count, index && !index.complete ? `${words} ${indexed(index)}`.trim() : words);
     const names = [...new Set(rows.flatMap((row) => Object.keys(row.fields ?? {})))];
     place(this.lists.names, names.slice(0, 100).map((value) => el("option", { value })));
   }

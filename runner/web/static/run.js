@@ -5,7 +5,7 @@ import { announce, changed, href, lives, onDraw, onFrame } from "./app.js";
 import { Answers } from "./answers.js";
 import { Ask } from "./ask.js";
 import { Charts } from "./charts.js";
-import { brief, el, mark, place, time, visible, write } from "./dom.js";
+import { brief, el, mark, place, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { facts } from "./facts.js";
 import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";
@@ -126,15 +126,15 @@ export class Run {
 class Overview {
   constructor(run) {
     this.answers = new Answers(run, () => lives.get(run));
-    this.charts = new Charts();
     this.ledger = new Ledger();
-    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node, this.ledger.node);
+    this.charts = new Charts(this.ledger.node);
+    this.node = el("div", { class: "stack" }, this.answers.node, this.charts.node);
   }
 
   draw(now, live, info, figures) {
     if (figures && figures !== this.figures) {
       this.figures = figures;
-      this.charts.draw(figures);
+      this.charts.draw(figures, now.isLive ? live : null);
     }
     this.ledger.draw(now.time);
   }
@@ -176,7 +176,7 @@ class Head {
     write(this.reason, now.state === "gone" ? "The process of this run has ended without a word. What was saved is kept: run the same command again to continue." : now.reason ? `${now.state === "stopping" ? "Stopping" : "Stopped"}: ${visible(now.reason)}` : "");
     this.#why(now);
     this.#tiles(now, live);
-    this.controls.draw(now, run?.causes);
+    this.controls.draw(now);
   }
 
   #about(run, info) {

@@ -38,8 +38,7 @@ export class Runs {
 
   async #load() {
     try {
-      const found = await get("/api/runs");
-      this.runs = found.runs ?? found;
+      this.runs = await get("/api/runs");
       this.error = null;
     } catch (error) {
       this.error = error.message;
@@ -85,7 +84,7 @@ class Line {
   }
 
   draw(run) {
-    const now = facts(run, { cost: run.cost ?? null }, lives.get(run.id));
+    const now = facts(run, null, lives.get(run.id));
     write(this.name, `${run.id}${run.name ? ` · ${brief(run.name, 60)}` : ""}`);
     write(this.file, brief(base(run.input), 80));
     mark(this.file, "title", visible(run.input));

@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { attempt, say } from "./app.js";
 import { brief, el, mark, place } from "./dom.js";
-import { money, plural } from "./format.js";
+import { plural } from "./format.js";
 
 /** Ask a running session for something, and say what it answered. id: the row that it is about. */
 export async function steer(run, what, body = {}, id = undefined) {
@@ -13,12 +13,12 @@ export async function steer(run, what, body = {}, id = undefined) {
 }
 
 function told(reply, id) {
-  const row = id === undefined ? null : reply?.rows?.[id];
-  return reply?.done || (row ? `Row ${brief(id, 60)}: ${row}.` : "Done.");
+  const row = id === undefined ? null : reply.rows[id];
+  return reply.done || (row ? `Row ${brief(id, 60)}: ${row}.` : "Done.");
 }
 
 /** Ask a question; resolves with true if the answer is yes. */
-export function confirm(title, text, yes, { bad = false } = {}) {
+function confirm(title, text, yes, { bad = false } = {}) {
   return new Promise((resolve) => {
     const dialog = el("dialog", { class: "ask", "aria-labelledby": "ask-title" },
       el("form", { method: "dialog" },
@@ -33,11 +33,13 @@ export function confirm(title, text, yes, { bad = false } = {}) {
 /** Send rows of a run again that is not running, after saying what that may cost. what: {ids} or {class}. */
 export async function retry(run, what, words) {
   const told = await post(path(run, "/retry"), what);
-  const cost = told.cost ?? told.estimate?.cost ?? null;
-  const text = told.sentence ?? told.done ?? `This sends ${words} again${cost === null ? "; what that costs is not known" : `, for about ${money(cost.mid ?? cost)}`}.`;
-  if (!(await confirm(`Send ${words} again?`, text, "Send again"))) return;
+  if (!told.rows) {
+    say(`${told.sentence}.`, { bad: true });
+    return;
+  }
+  if (!(await confirm(`Send ${words} again?`, `It ${told.sentence}.`, "Send again"))) return;
   const reply = await post(path(run, "/retry"), { ...what, confirm: true });
-  say(reply.done ?? "Started.");
+  say(`${reply.done}.`);
 }
 
 const LIMITS = [
@@ -56,7 +58,6 @@ function limitsDialog(run, now) {
   const dialog = el("dialog", { class: "ask", "aria-labelledby": "set-title" }, el("form", {
     method: "dialog",
     onsubmit: async (event) => {
-      if (event.submitter?.value === "") return;
       event.preventDefault();
       const values = [...new FormData(event.target)].filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]);
       if (!values.length) { dialog.close(); return; }
@@ -69,7 +70,7 @@ function limitsDialog(run, now) {
       }
     },
   }, el("h2", { id: "set-title" }, "Limits"), el("p", { class: "soft" }, "They hold until this session ends. What is left empty stays as it is."), fields, problem,
-  el("div", { class: "actions end" }, el("button", { value: "", formnovalidate: true }, "Cancel"), el("button", { value: "yes", class: "main" }, "Set"))));
+  el("div", { class: "actions end" }, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), el("button", { class: "main" }, "Set"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
@@ -86,7 +87,7 @@ export class Controls {
     this.pause = button("Pause", () => steer(run, this.now.state === "paused" ? "continue" : "pause"), "main");
     this.limits = button("Limits…", async () => limitsDialog(run, this.set()));
     this.stop = button("Stop…", () => this.#stop());
-    this.again = button("Retry failed…", () => retry(run, { class: Object.keys(this.causes ?? {}).join(",") }, plural(this.now.failed, "failed row")));
+    this.again = button("Retry failed…", () => retry(run, {}, plural(this.now.failed, "failed row")));
     this.node = el("div", { class: "actions", role: "group", "aria-label": "Steer this run" }, this.pause, this.limits, this.stop, this.again);
   }
 
@@ -101,10 +102,9 @@ export class Controls {
     if (await confirm("Stop this run?", text, "Stop the run", { bad: true })) await steer(this.run, "stop");
   }
 
-  /** now: the facts of the run. causes: the failed rows by error code. */
-  draw(now, causes) {
+  /** now: the facts of the run. */
+  draw(now) {
     this.now = now;
-    this.causes = causes;
     const buttons = now.isLive ? [this.pause, this.limits, this.stop] : now.failed > 0 ? [this.again] : [];
     place(this.node, buttons);
     const word = now.state === "paused" ? "Continue" : "Pause";
