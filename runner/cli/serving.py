@@ -1,4 +1,4 @@
-"""Serves the page: for ``runner web``, and for a run that shows itself."""
+"""Serves the page, for ``runner web``."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from runner.session.signals import STOP_SIGNALS, on_signals
 from runner.session.stopping import StopHandle
 from runner.store import database
 from runner.text import json_text
-from runner.web import beside, listening
+from runner.web import listening
 from runner.web import serve as server
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
@@ -51,10 +51,3 @@ def serve(
 
     with on_signals(STOP_SIGNALS, handle.signalled):
         blocking(lambda: handle.run(until))
-
-
-def serve_tied(db: str, numbers: tuple[int, int]) -> None:
-    """Serve the page of a run that has started this process, until it is gone."""
-    found, tie = beside.inherited(numbers)
-    server.lower()
-    blocking(lambda: server.serve(Path(db).resolve(), found, lambda: server.gone(tie.fileno())))

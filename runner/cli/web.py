@@ -35,7 +35,6 @@ def dollars(value: str) -> float | None:
     help="Dollars that asked prompts may cost in all while the server runs; none: whatever they cost.",
 )
 @json_option
-@click.option("--tied", "tied", type=int, nargs=2, hidden=True)
 def web(
     run_id: int | str | None,
     db: str,
@@ -44,7 +43,6 @@ def web(
     job_file: str | None,
     max_cost_ask: float | None,
     as_json: bool,
-    tied: tuple[int, int] | None,
 ) -> None:
     """Serve a page that shows the runs of the store, running or finished, and steers those that are running.
 
@@ -55,7 +53,4 @@ def web(
     # no other command needs a server
     from runner.cli import serving
 
-    if tied:
-        serving.serve_tied(db, tied)
-    else:
-        serving.serve(run_id, db, port, host, (job_file, max_cost_ask), as_json=as_json)
+    serving.serve(run_id, db, port, host, (job_file, max_cost_ask), as_json=as_json)

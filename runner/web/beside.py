@@ -56,7 +56,7 @@ class Beside:
         numbers = end.fileno(), other.fileno()
         with other:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this, and our own program
-                (sys.executable, "-P", "-m", "runner", "web", "--db", str(self._store), "--tied", *map(str, numbers)),
+                (sys.executable, "-P", "-m", "runner.web.tied", *map(str, numbers), str(self._store)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
