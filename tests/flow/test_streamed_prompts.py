@@ -11,6 +11,7 @@ from raw_server import FIN, RawServer, Received, Reply, delta, events, openai_an
 from streamed import serving, text_of, until
 
 import runner
+from runner.config.job import load_job
 from runner.session.viewing import ROOM_CHARS
 from runner.simulator import Behaviour, Simulator
 from runner.store.reader import StoreReader
@@ -295,5 +296,40 @@ def test_an_answer_with_a_schema(tmp_path: Path) -> None:
                 name, data = (await desk.ask(prompt="never"))[-1]
                 assert (name, data["code"], data["retry"]) == ("error", "invalid_output", False)
         assert count(store, "attempts") == 1 + 1 + 2 + 2
+
+    asyncio.run(work())
+
+
+def test_the_settings_of_a_job_file_and_sessions_that_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.web.asking.IDLE_S", 0.05)
+    monkeypatch.setenv("WRONG_KEY", "sk-wrong")
+    monkeypatch.setenv("RIGHT_KEY", "sk-right")
+
+    async def work() -> None:
+        store = tmp_path / "r.db"
+        async with Simulator(Behaviour(first_token_s=0, chunk_s=0, key="sk-right")) as simulator:
+            (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n')
+            job = load_job(
+                str(tmp_path / "a.jsonl"),
+                {"model": "m", "base_url": simulator.base_url("openai"), "api_key_env": "WRONG_KEY", "row_settings": False},
+            )
+            await begun(store, simulator.base_url("openai"), api_key_env="RIGHT_KEY")
+            async with serving(store, job=job) as desk:
+                for _ in range(2):
+                    found = await desk.ask(prompt="x")
+                    assert (found[0][1]["run"], found[-1][1]["code"], found[-1][1]["cost"]) == (None, "auth", 0)
+                    await until(lambda: not desk.asker._sessions)
+                monkeypatch.setenv("WRONG_KEY", "sk-right")
+                done = (await desk.ask(prompt="x"))[-1][1]
+                # no price is known of a model on this machine
+                assert (done["finish_reason"], done["cost"]) == ("stop", None)
+                assert (await desk.ask(prompt="x", run=1))[-1][1]["cost"] > 0
+                own = await desk.client.post("/api/stream", json={"prompt": "x", "params": {"temperature": 1}})
+                assert (own.status_code, "row_settings" in own.json()["error"]) == (400, True)
+                monkeypatch.delenv("WRONG_KEY")
+                await until(lambda: not desk.asker._sessions)
+                missing = await desk.client.post("/api/stream", json={"prompt": "x"})
+                assert (missing.status_code, "WRONG_KEY" in missing.json()["error"]) == (400, True)
+            assert [(run.done, run.failed, run.active) for run in runner.runs(db=store)[1:]] == [(1, 2, False), (1, 0, False)]
 
     asyncio.run(work())
