@@ -80,7 +80,7 @@ class Tab:
         """Wait until an expression of the page is true, and return its value. The policy of the page lets no other way do it."""
         until_s = time.monotonic() + HANG_S
         while not (found := self.page.evaluate(condition)):
-            assert time.monotonic() < until_s, f"{condition}\n{self.said}\n{self.page.inner_text('main')[:2000]}"
+            assert time.monotonic() < until_s, f"{condition}\n{self.said}\n{self.page.inner_text('main')[-1500:]}"
             self.page.wait_for_timeout(50)
         return found
 

@@ -16,6 +16,8 @@ export class Rows {
   #asked = null;
   #timer = null;
   #news = 0;
+  #waits = null;
+  #lines = new Map();
 
   constructor(run) {
     this.run = run;
@@ -47,6 +49,11 @@ export class Rows {
       el("div", { class: "title" }, this.count, this.news), this.table, this.empty, el("div", { class: "actions pages" }, this.prev, this.next));
     this.stop = onFrame((kind, at, data) => {
       if (at !== run || kind !== "rows") return;
+      // where there is nothing to be read, nothing is pushed away
+      if (!this.#lines.size) {
+        this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
+        return;
+      }
       this.#news += data.rows.length;
       this.news.hidden = false;
       write(this.news, `${plural(this.#news, "more row")} saved: show`);
@@ -97,7 +104,6 @@ export class Rows {
   }
 
   async #load() {
-    clearTimeout(this.#timer);
     this.#asked?.abort();
     const asked = new AbortController();
     this.#asked = asked;
@@ -118,13 +124,19 @@ export class Rows {
     }
     const filtered = FILTERS.some((name) => query.get(name));
     if (this.found.index && !this.found.index.complete) {
-      this.#timer = setTimeout(() => this.#load(), AGAIN_MS);
+      this.#waits ??= setTimeout(() => { this.#waits = null; this.#load(); }, AGAIN_MS);
       this.#show(this.found.rows, "Searching…");
     } else this.#show(this.found.rows, filtered ? "No row is like that." : this.after ? "There are no more rows." : "No row has an outcome yet.");
   }
 
   #show(rows, empty) {
-    place(this.body, rows.map((row) => this.#line(row)));
+    // a line that says the same stays, and with it the focus
+    const before = this.#lines;
+    this.#lines = new Map(rows.map((row) => {
+      const key = JSON.stringify([location.hash, row]);
+      return [key, before.get(key) ?? this.#line(row)];
+    }));
+    place(this.body, [...this.#lines.values()]);
     this.table.hidden = !rows.length;
     this.empty.hidden = rows.length > 0;
     write(this.empty, empty);
@@ -154,5 +166,6 @@ export class Rows {
     this.stop();
     this.#asked?.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#waits);
   }
 }
