@@ -102,15 +102,15 @@ _STREAM = {
     "description": "Server-sent events: metadata, token, done, error; docs/reference/stream-api.md tells more.",
     "content": {"text/event-stream": {"schema": _TEXT}},
 }
-_ID = {"name": "id", "in": "path", "required": True, "schema": _TEXT, "description": "Id of an open stream."}
+_ID = {"name": "id", "in": "path", "required": True, "schema": _TEXT, "description": "Id of a stream."}
 _BUSY = {
     "description": f"More than {REQUESTS} prompts in {WINDOW_S:g} s, {OPEN} open streams, or {OPEN_IN_ALL} of all clients.",
     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until the client may ask."}},
     "content": {"application/json": {"schema": _object("Why.", error=_TEXT, code=_TEXT)}},
 }
 _CANCELLED = {
-    "description": "Its request at the provider ends, and what it cost is on the books.",
-    "content": {"application/json": {"schema": _object("The stream.", id=_TEXT, cancelled={"const": True})}},
+    "description": "Its request at the provider ends, and what it cost is booked. `cancelled`: false if it had ended before.",
+    "content": {"application/json": {"schema": _object("The stream.", id=_TEXT, cancelled=_FLAG)}},
 }
 
 PATHS: Json = {
@@ -131,7 +131,7 @@ PATHS: Json = {
     },
     "/api/stream/{id}": {
         "delete": {
-            "summary": "End an open stream.",
+            "summary": "End a stream.",
             "parameters": [_ID],
             "responses": {"200": _CANCELLED, **{str(code): _ERROR for code in (401, 403, 404)}},
         }

@@ -81,11 +81,13 @@ class AskRoutes:
             del self._open[client]
 
     async def _cancel(self, request: Request) -> Response:
-        stream = self.asker.streams.get(request.path_params["id"])
-        if stream is None:
-            raise ApiError(404, "no_stream", "there is no such open stream; it may have ended by itself")
-        stream.cancel("cancelled by the one who asked")
-        return reply({"id": stream.id, "cancelled": True})
+        own = request.path_params["id"]
+        stream = self.asker.streams.get(own)
+        if stream is not None:
+            stream.cancel("cancelled by the one who asked")
+        elif own not in self.asker.ended:
+            raise ApiError(404, "no_stream", "there is no such stream")
+        return reply({"id": own, "cancelled": stream is not None})
 
 
 class _Events(EventSourceResponse):

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ LOOK_S = 0.5
 """Seconds after which it is looked why a request waits, while nothing comes of its answer."""
 COUNT_S = 0.25
 """Seconds between two counts of the tokens that have come."""
+_REMEMBERED = 1_000
 _PROCESSES = 8
 """Processes that may ask prompts with the settings of the same run at once."""
 
@@ -133,6 +135,8 @@ class Asker:
         self._sessions: dict[_Target, _Held] = {}
         self._opening = asyncio.Lock()
         self.streams: dict[str, Stream] = {}
+        # ids of those that have ended, the last ones
+        self.ended: deque[str] = deque(maxlen=_REMEMBERED)
 
     @property
     def spent(self) -> float | None:
@@ -157,6 +161,7 @@ class Asker:
 
         def ended(_: asyncio.Task[Result]) -> None:
             del self.streams[own]
+            self.ended.append(own)
             self._count(held, -1)
             if not stream.asking.cancelled():
                 # whoever asked may have gone before it was told

@@ -111,7 +111,9 @@ def test_a_request_is_ended_with_its_stream(tmp_path: Path, how: str) -> None:
                     name, data = found[-1]
                     assert (name, data["code"], data["retry"]) == ("error", "cancelled_by_user", False)
                     gone = await desk.client.delete(f"/api/stream/{data['id']}")
-                    assert (gone.status_code, gone.json()["code"]) == (404, "no_stream")
+                    assert gone.json() == {"id": data["id"], "cancelled": False}
+                    never = await desk.client.delete("/api/stream/ask-0")
+                    assert (never.status_code, never.json()["code"]) == (404, "no_stream")
                 # the session goes on
                 assert (await desk.ask(prompt="next"))[-1][0] == "done"
             endings = [line.ending for line in simulator.invoice(lines=True).lines]
