@@ -25,6 +25,9 @@ STORED = "input_files"
 _RUN = re.compile(r"run:(\d{1,18})", re.ASCII)
 _CALLED = re.compile(r"run:([^\s:/\\]+)")
 _SHOWN = 3
+OF_PAGE = "page"
+"""How the names of sessions begin whose prompts were asked on the live page."""
+_OF_PAGE = re.compile(rf"-asked-in-{OF_PAGE}-(?:job|run-(?P<run>\d+))(?:-rows)?(?:-\d+)?\.session$")
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -119,6 +122,18 @@ def folder_of(origin: str | Path) -> Path:
     names = [Path(name).absolute() for name in names_of(origin)]
     fixed = [next((folder for folder in reversed(name.parents) if is_pattern(folder)), name).parent for name in names]
     return Path(os.path.commonpath(fixed))
+
+
+def is_of_page(origin: str | Path) -> bool:
+    """Return True for what stands for the input of prompts that were asked on the live page, one by one."""
+    return _OF_PAGE.search(str(origin)) is not None
+
+
+def page_words(origin: str | Path) -> str:
+    """Return what such an input is called in messages."""
+    found = _OF_PAGE.search(str(origin))
+    run = found["run"] if found is not None else None
+    return f"prompts asked on the live page with the settings of {'the job file' if run is None else f'run {run}'}"
 
 
 def run_of(origin: str | Path) -> int | None:

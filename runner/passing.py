@@ -1,6 +1,6 @@
 """A decoder that passes everything on to another one, for those that look at an answer while it comes; and what of it is new."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from runner.interfaces import Decoder
@@ -15,7 +15,10 @@ class PassingDecoder:
 
     pieces: returns the pieces so far. arguments: returns those of the arguments of the first call of a tool; None if that was not
     called. Both are None where the other decoder has no such function, as that of a plug-in may.
+    room: waits until whoever is told has room for more; None: nobody holds up the reading.
     """
+
+    room: Callable[[], Awaitable[None]] | None = None
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder

@@ -59,3 +59,40 @@ ROW_WITHOUT_MODEL = (
     "If base_url is wrong, name another: `runner retry --base-url URL`."
 )
 """What to do about a model that is not found, for rows that failed while the run went on."""
+
+_AGAIN = "Ask again in a moment; if it comes again, look at the server, and at the proxy or gateway between you and the model."
+_ADDRESS = "Correct base_url of the job, or see that its server is running and can be reached."
+_SLOW = "Ask again; if it comes again, the server is too slow for the timeouts of the job."
+
+OF_A_PROMPT = {
+    **dict.fromkeys(("bad_http", "closed", "cut", "malformed_stream", "overloaded", "rate_limited", "server_error"), _AGAIN),
+    **dict.fromkeys(("gave_up", "no_capacity", "truncated", "no_reason", "refused"), _AGAIN),
+    **dict.fromkeys(("address", "connect", "dns", "not_an_api", "redirect", "timeout_connect", "tls", "wrong_dialect"), _ADDRESS),
+    **dict.fromkeys(("timeout_attempt", "timeout_first_byte", "timeout_silence"), _SLOW),
+    "attachment": "Put the file into the prompt as a data: URL.",
+    "auth": "Put a valid key into the environment of `runner web`, and start it again.",
+    "bad_request": "Correct the prompt or its params: the sentence says what the provider does not accept.",
+    "bad_row": "Correct the fields of the row.",
+    "billing": "Add credit or raise the spending limit at the provider, then ask again.",
+    "budget": "Ask for less (max_tokens bounds what an answer can cost), or start `runner web` with a higher --max-cost-ask.",
+    "cancelled": "Ask again: the session was stopped while this prompt was open.",
+    "cancelled_by_user": "Nothing to do; ask again if you want the answer.",
+    "content_policy": "The provider refuses the prompt; change it.",
+    "context_length": ADVICE["context_length"],
+    "internal": ADVICE["internal"],
+    "invalid_output": "Say in the prompt what is wanted, or raise max_tokens if the answer ends at the limit of its length.",
+    "not_found": "Correct the model of the prompt, or the model or base_url of the job.",
+    "proxy": ADVICE["proxy"],
+    "size_cap": ADVICE["size_cap"],
+    "stopped_by_rule": "The setting stop_when finds its text; change that or the prompt.",
+    "store": "See that the disk has room and that the store can be written, then ask again.",
+    "too_large": ADVICE["too_large"],
+    "unbounded": "Set max_tokens: what prompts may cost is bounded, and that needs a limit of every answer.",
+    "unpriced": "State the price of that model in [prices] of the job file, or start `runner web` with --max-cost-ask none.",
+    "unsupported_parameter": "Leave out the parameter that the sentence names.",
+    "unsupported_tier": "Leave out the tier in the job.",
+    "usage": "Correct what the sentence names, then ask again.",
+}
+"""What to do about one prompt that somebody has asked by itself: there is no run to resume, and there are no rows to retry."""
+OTHERWISE = "Ask again; if it comes again, look up the provider's message."
+"""The same for any other code."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from runner.cli import chosen
+from runner.cli.trusting import asked
+from runner.config.job import load_job
 from runner.engine.stop import Stop
 from runner.session.blocking import blocking
 from runner.session.signals import STOP_SIGNALS, on_signals
@@ -14,12 +16,20 @@ from runner.store import database
 from runner.text import json_text
 from runner.web import listening
 from runner.web import serve as server
+from runner.web.ask_routes import AskRoutes
+from runner.web.asking import Asker
 from runner.web.token_file import token_of
 
 
-def serve(run_id: int | str | None, db: str, port: int | None, host: str, *, as_json: bool) -> None:
-    """Serve the page of a store until a signal comes. Raises UsageError, StoreError."""
-    store = Path(db).resolve()
+def serve(
+    run_id: int | str | None, db: str, port: int | None, host: str, asks: tuple[str | None, float | None], *, as_json: bool
+) -> None:
+    """Serve the page of a store until a signal comes. Raises UsageError, StoreError.
+
+    asks: the job file whose settings prompts have that are asked, None: those of runs; and the dollars that they may cost.
+    """
+    store, (job_file, most) = Path(db).resolve(), asks
+    job = asked(load_job(job_file, {}), trusted=False) if job_file is not None else None
     database.prepare(store, create=False)
     number = chosen.run_number(run_id, db)
     found = listening.listen(host, port, token_of(store))
@@ -37,7 +47,7 @@ def serve(run_id: int | str | None, db: str, port: int | None, host: str, *, as_
     handle = StopHandle()
 
     async def until(stop: Stop) -> None:
-        await server.serve(store, found, stop.wait)
+        await server.serve(store, found, stop.wait, asks=AskRoutes(Asker(store, job=job, most=most)))
 
     with on_signals(STOP_SIGNALS, handle.signalled):
         blocking(lambda: handle.run(until))

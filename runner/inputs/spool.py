@@ -96,6 +96,8 @@ def display_name(path: Path) -> str:
         return f"the input ({origin.shown(path)})"
     if (number := origin.run_of(path)) is not None:
         return f"run {number}"
+    if origin.is_of_page(path.name):
+        return origin.page_words(path.name)
     if (session := _ASKED.search(path.name)) is not None:
         return f"the session {session['name']!r} of a program"
     found = _COPY.search(path.name)

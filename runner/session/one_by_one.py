@@ -156,7 +156,7 @@ class Session:
         complete = audience.complete = lambda sentence: naming.in_full(sentence, run_id, path, asked=True)
         async with Controlled() as controlled:
             async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability, changes=changes)) as store:
-                asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
+                asks = self._asks_in(job, endpoint, store, stop, audience)
                 failure: RunnerError | None = None
                 try:
                     await controlled.begin(asks, store)
@@ -181,18 +181,35 @@ class Session:
             audience.tell(Finished(summary=summary))
         return summary
 
+    def _asks_in(self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience) -> Asks:
+        return Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
+
+    def _job(self) -> Job:
+        """Return what the session is to do, from what it was given. Raises UsageError."""
+        return job_without_rows([], self._settings, trust=self._trust)
+
+    def _continues(self, run: runs.KnownRun, job: Job) -> bool:
+        """Return True if the session goes on with a run."""
+        same = run.input == str(job.input) or run.relative == job.input.name
+        return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())
+
+    def _with_budget(self, job: Job, found: runs.KnownRun | None) -> Job:
+        """Return a job with its budget, and that of the run that it continues. Raises UsageError for one that cannot hold."""
+        job = budgeting.inherited(job, found.settings) if found is not None else job
+        budgeting.refuse(job)
+        return job
+
     def _opened(self, store: Path) -> "_Opened":
         """Return what the session works with; its run is created if there is none. Raises UsageError."""
-        job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
+        job = with_base_url(self._job(), os.environ)
         raising.refuse_asking(job)
         # the files that asks name are relative to the current folder
         job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
         endpoint = find_endpoint(job, os.environ)
         database.prepare(store, create=True)
         answer = job.answer_settings()
-        found = next((run for run in runs.known_runs(store) if _continues(run, job)), None) if not self._new else None
-        job = budgeting.inherited(job, found.settings) if found is not None else job
-        budgeting.refuse(job)
+        found = next((run for run in runs.known_runs(store) if self._continues(run, job)), None) if not self._new else None
+        job = self._with_budget(job, found)
         place = place_of(job.settings())
         if found is not None and not is_same_place(found.base_url, place) and runs.has_answers(store, found.id):
             raise UsageError(
@@ -234,8 +251,3 @@ class BlockingSession:
     def stream(self, prompt: Prompt, *, id: str | int | None = None) -> BlockingAnswer:  # noqa: A002 - as above
         """Ask, and yield the pieces of the answer as they come, in a ``for``; from any thread. See ``Session.stream``."""
         return BlockingAnswer(self._session.stream(prompt, id=id), self._loop)
-
-
-def _continues(run: runs.KnownRun, job: Job) -> bool:
-    same = run.input == str(job.input) or run.relative == job.input.name
-    return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())

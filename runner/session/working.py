@@ -45,6 +45,7 @@ class Working(Counting):
     _warming: Warming | None = None  # holds back rows of a shared prefix, among the items; None: nothing does
     _used_seeds: Sequence[int] = ()  # that no answer is asked for with, in rising order
     _listens: Callable[[Item], bool] | None = None  # which rows are told of to a listener; None: all
+    _heard_by: type[HeardAttempts[Any]] = HeardAttempts  # makes the attempts of a session that has a listener
 
     def _items(self) -> Items:
         """Return what is to be done."""
@@ -158,7 +159,7 @@ class Working(Counting):
 
     def _begun(self, provider: Provider, client: Client[Any], doubt: Callable[[], None]) -> Attempts[Any]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
-        attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
+        attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else self._heard_by)(
             wiring.informed(job, endpoint, provider, self.note, doubt, answered=answered),
             client,
             self._lanes,

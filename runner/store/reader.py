@@ -124,12 +124,18 @@ class StoreReader:
         return beside if Path(beside) != Path(absolute) and origin.exists(beside) else absolute
 
     def run(self, run_id: int | None = None, *, counted: bool = True) -> Run:
-        """Return a run, by default the newest. counted: as for ``runs``. Raises UsageError if it does not exist."""
+        """Return a run, by default the newest that is not made of prompts asked on the live page. counted: as for ``runs``.
+
+        Raises UsageError if it does not exist.
+        """
         every = self.runs(counted=counted)
         if not every:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
-        for run in every[-1:] if run_id is None else every:
-            if run_id in (None, run.id):
+        if run_id is None:
+            # whoever asks a prompt beside a run means the run all the same
+            run_id = next((run.id for run in reversed(every) if not origin.is_of_page(run.input)), every[-1].id)
+        for run in every:
+            if run_id == run.id:
                 return msgspec.structs.replace(run, stop_code=self._stop_code(run))
         raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
 

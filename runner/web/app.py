@@ -15,6 +15,7 @@ from runner.errors import RunnerError
 from runner.text import clean, redact
 from runner.web import routes, steering
 from runner.web.access import Access
+from runner.web.ask_routes import AskRoutes
 from runner.web.guard import Guard
 from runner.web.hub import Hub
 from runner.web.indexing import Indexing
@@ -50,10 +51,10 @@ def make_hub(store: Path) -> Hub:
     return hub
 
 
-def make_app(store: Path, access: Access, hub: Hub) -> ASGIApp:
-    """Return the application for one store."""
+def make_app(store: Path, access: Access, hub: Hub, asks: AskRoutes) -> ASGIApp:
+    """Return the application for one store. asks: what asks prompts."""
     app = Starlette(
-        routes=_routes(),
+        routes=[*_routes(), *asks.routes],
         exception_handlers={ApiError: _refused, RunnerError: _refused, HTTPException: _refused, Exception: _failed},
     )
     app.router.redirect_slashes = False

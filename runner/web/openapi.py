@@ -15,6 +15,7 @@ from runner.store.steered import Steered
 from runner.store.story import Story
 from runner.store.totals import Totals
 from runner.version import __version__
+from runner.web import ask_openapi
 from runner.web.replies import reply
 from runner.web.schemas import ROW, closed_told, kept
 
@@ -153,7 +154,8 @@ def _paths() -> Json:
             retry=True,
         ),
     }
-    return {path: {"get": told} for path, told in get.items()} | {f"{of}/{what}": {"post": told} for what, told in post.items()}
+    reads = {path: {"get": told} for path, told in get.items()}
+    return reads | {f"{of}/{what}": {"post": told} for what, told in post.items()} | ask_openapi.PATHS
 
 
 def document() -> Json:
@@ -176,7 +178,7 @@ def document() -> Json:
         "security": [{"token": []}, {"cookie": []}],
         "paths": _paths(),
         "components": {
-            "schemas": {**found, **told},
+            "schemas": {**found, **told, **ask_openapi.SCHEMAS},
             "responses": {"Error": _answer("One sentence, and a word for a program.", error)},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The token in the printed address."},

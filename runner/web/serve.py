@@ -11,6 +11,8 @@ import uvicorn
 
 from runner.web.access import access
 from runner.web.app import make_app, make_hub
+from runner.web.ask_routes import AskRoutes
+from runner.web.asking import Asker
 from runner.web.hub import Hub
 from runner.web.listening import Listening
 from runner.web.uvicorn_internals import LimitedProtocol, Server
@@ -26,10 +28,19 @@ _NICE = 5
 _FILES = 4_096
 
 
-async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable[None]], hub: Hub | None = None) -> None:
-    """Serve at a socket that listens, which is closed at the end. until: returns when it is time to end."""
-    hub = make_hub(store) if hub is None else hub
-    app = make_app(store, access(listening.token, listening.host, listening.port), hub)
+async def serve(
+    store: Path,
+    listening: Listening,
+    until: Callable[[], Awaitable[None]],
+    hub: Hub | None = None,
+    asks: AskRoutes | None = None,
+) -> None:
+    """Serve at a socket that listens, which is closed at the end.
+
+    until: returns when it is time to end. asks: what asks prompts; None: with the settings of the store's runs.
+    """
+    hub, asks = make_hub(store) if hub is None else hub, asks or AskRoutes(Asker(store))
+    app = make_app(store, access(listening.token, listening.host, listening.port), hub, asks)
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,
@@ -45,19 +56,21 @@ async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable
         h11_max_incomplete_event_size=MOST_HEAD,
     )
     server = Server(config)
-    ending = asyncio.create_task(_end(server, hub, until))
+    ending = asyncio.create_task(_end(server, hub, asks.asker, until))
     try:
         await server.serve(sockets=[listening.end])
     finally:
         ending.cancel()
         with suppress(asyncio.CancelledError):
             await ending
+        await asks.asker.aclose()
         await hub.aclose()
 
 
-async def _end(server: Server, hub: Hub, until: Callable[[], Awaitable[None]]) -> None:
+async def _end(server: Server, hub: Hub, asker: Asker, until: Callable[[], Awaitable[None]]) -> None:
     await until()
     # streams are answers that do not end by themselves
+    asker.end()
     await hub.aclose()
     server.should_exit = True
 

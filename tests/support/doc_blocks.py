@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 Kind = Literal["shell", "session", "python", "file", "shown", "unknown"]
 
 SHELL = {"sh", "bash", "shell"}
-SHOWN = {"text", "json", "jsonl", "toml", "yaml", "sql", "csv", "html", "diff", "ini", "md", "markdown", "pyi"}
+SHOWN = {"text", "json", "jsonl", "toml", "yaml", "sql", "csv", "html", "diff", "ini", "md", "markdown", "pyi", "js"}
 PROGRAMS = {
     *("runner", "python", "python3", "pip", "pipx", "uv", "uvx", "export", "source", "cd", "mkdir", "cp", "mv", "rm", "umask"),
     *("kill", "cat", "head", "tail", "wc", "sort", "grep", "sed", "awk", "jq", "ls", "echo", "printf", "sqlite3", "datasette"),

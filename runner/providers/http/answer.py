@@ -5,7 +5,7 @@ the end mark, or the end of the body behind a finish reason, ends the reading. `
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 
@@ -27,6 +27,9 @@ from runner.providers.sse import SSEDecoder
 
 END_S = 0.5
 """Seconds after the end mark in which the body must end, so that the connection can be reused."""
+
+HELD_S = 0.5
+"""Seconds after which the timeout of silence begins anew, at the latest, while nothing is read since there is no room."""
 
 _LIMITS_S = {Stage.COUNTED: TAIL_S, Stage.ENDED: END_S}
 """Seconds for what may follow a stage. Behind a finish reason alone, text may follow, so the ordinary timeouts hold."""
@@ -53,6 +56,7 @@ class AnswerReader:
         "_most_chars",
         "_most_json",
         "_pieces",
+        "_room",
         "_until",
         "_watch",
     )
@@ -70,6 +74,8 @@ class AnswerReader:
     ) -> None:
         self._chunks, self._body, self._decoder = chunks, body, decoder
         self._exchange, self._watch = exchange, watch
+        # waits until whoever reads along has room for more; None: nobody holds up the reading
+        self._room: Callable[[], Awaitable[None]] | None = getattr(decoder, "room", None)
         self._most_json, self._most_chars = most_json, most_chars
         # what the last read has brought and what is not decoded yet
         self._pieces: Iterator[bytes] = iter(())
@@ -110,7 +116,8 @@ class AnswerReader:
     # -- events
 
     async def _events(self, begun: bytes, head: Head, sse: SSEDecoder) -> None:
-        decoder, watch, read = self._decoder, self._watch, self._chunks.read
+        decoder, watch = self._decoder, self._watch
+        read = self._chunks.read if self._room is None else self._read_with_room
         started, stage, chars = False, Stage.OPEN, 0
         pieces: Iterable[bytes] = chain((begun,), self._pieces)
         try:
@@ -148,6 +155,17 @@ class AnswerReader:
             self._exchange.tail_lost = not decoder.ended
             return
         self._judge_end(head, sse.stray or lost)
+
+    async def _read_with_room(self) -> bytes:
+        """Read once there is room for more. The server is not silent meanwhile: it waits for us."""
+        assert self._room is not None
+        ready = False
+        while not ready:
+            with anyio.move_on_after(HELD_S):
+                await self._room()
+                ready = True
+            self._watch.beat()
+        return await self._chunks.read()
 
     def _reached(self, stage: Stage, *, more: bool) -> Stage:
         """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""

@@ -3,6 +3,7 @@
 import { get, path } from "./api.js";
 import { announce, changed, href, lives, onDraw, onFrame } from "./app.js";
 import { Answers } from "./answers.js";
+import { Ask } from "./ask.js";
 import { Charts } from "./charts.js";
 import { brief, el, mark, place, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
@@ -18,7 +19,7 @@ import { Controls } from "./steer.js";
 const AGAIN_MS = 4000;
 // frames behind which the store knows more than the session
 const ENDS = ["finished", "gone", "ended"];
-const VIEWS = [["overview", "Overview"], ["rows", "Rows"], ["errors", "Errors"], ["history", "History"]];
+const VIEWS = [["overview", "Overview"], ["rows", "Rows"], ["errors", "Errors"], ["history", "History"], ["ask", "Ask"]];
 
 export class Run {
   #timers = new Map();
@@ -94,6 +95,7 @@ export class Run {
     if (view === "rows") return new Rows(this.run);
     if (view === "errors") return new Errors(this.run);
     if (view === "history") return new History(this.run);
+    if (view === "ask") return new Ask(this.run);
     return new Overview(this.run);
   }
 

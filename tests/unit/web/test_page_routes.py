@@ -18,6 +18,8 @@ from runner.cli.commands import cli
 from runner.control.messages import Cancel, Pause, Requeue, Set
 from runner.model import Usage
 from runner.web import app
+from runner.web.ask_routes import AskRoutes
+from runner.web.asking import Asker
 from runner.web.listening import PORT, listen, warning
 from runner.web.openapi import document
 from runner.web.rows import MOST_ROWS
@@ -70,7 +72,8 @@ def fits(answer: httpx.Response, path: str, method: str = "get") -> Any:
 
 
 def test_the_document_has_each_route_and_no_other() -> None:
-    routes = [one for one in app._routes() if isinstance(one, Route) and one.path != "/" and not one.path.startswith("/static")]
+    every = [*app._routes(), *AskRoutes(Asker(Path("none.db"))).routes]
+    routes = [one for one in every if isinstance(one, Route) and one.path != "/" and not one.path.startswith("/static")]
     has = {
         (one.path.replace(":int}", "}").replace(":path}", "}"), method.lower()) for one in routes for method in one.methods or ()
     }
