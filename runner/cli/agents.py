@@ -1,0 +1,71 @@
+"""Starts the server of ``runner mcp``, and ends it: its runs go on."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+
+import anyio
+import click
+
+from runner.errors import UsageError
+from runner.session.naming import store_option, store_path
+from runner.session.signals import exit_code
+from runner.text import plural
+
+try:
+    import mcp.server.mcpserver  # noqa: F401 - asked for first, to say what is missing
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ImportError:
+    raise UsageError("runner mcp needs one package more: pip install 'prompt-runner[mcp]'") from None
+
+from runner.integrations import mcp_guard, mcp_http
+from runner.integrations.mcp_cap import Cap
+from runner.integrations.mcp_files import Root
+from runner.integrations.mcp_server import server
+from runner.integrations.mcp_tools import Tools
+
+
+def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str], port: int | None) -> None:
+    """Serve until the client leaves or a signal comes. port: of HTTP; None: standard input and output. Raises UsageError."""
+    files, store = Root(root), store_path(db)
+    if not files.contains(store):
+        raise UsageError(f"the store {store} is outside of --root {files.path}; name one in it with --db")
+    human = mcp_guard.Human(capped=max_cost is not None, trusted=mcp_guard.trusted(files, trusted))
+    cap = Cap(store, max_cost)
+    tools = Tools(files, store, cap, human)
+    state = cap.state()
+    allowed = (
+        "only the simulator, as --max-cost is not given" if state.cap is None else f"${state.left:g} of ${state.cap:g} is left"
+    )
+    say(f"runner mcp: files in {files.path}, store {store}; {allowed}")
+    made = server(tools)
+    if port is not None:
+        mcp_http.serve(made, port)
+    else:
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, lambda number, frame: _leave(tools, db, number, frame))
+        anyio.run(made.run_stdio_async)
+    _farewell(tools, db)
+
+
+def _leave(tools: Tools, db: str, number: int, _: FrameType | None) -> None:
+    """End at once: a thread waits for standard input, and would be waited for. Nothing is lost, as runs are processes of their own."""
+    _farewell(tools, db)
+    os._exit(exit_code(number))
+
+
+def _farewell(tools: Tools, db: str) -> None:
+    if running := tools.launcher.running():
+        option = store_option(db)
+        say(f"{plural(running, 'run')} goes on: `runner status --watch{option}` shows it, `runner stop{option}` ends it")
+
+
+def say(line: str) -> None:
+    """Print a line on standard error; standard output belongs to the protocol."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+    sys.stderr.flush()
