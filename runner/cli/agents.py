@@ -53,7 +53,7 @@ def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str],
 
 
 def _leave(tools: Tools, db: str, number: int, _: FrameType | None) -> None:
-    """End at once: a thread waits for standard input, and would be waited for. Nothing is lost, as runs are processes of their own."""
+    """End at once: a thread that waits for standard input would be waited for. Runs are processes of their own."""
     _farewell(tools, db)
     os._exit(exit_code(number))
 

@@ -1,4 +1,4 @@
-"""What all that an agent starts may cost: one cap over all its sessions, kept beside the store, so that a new server goes on with it.
+"""What all that agents start may cost: one cap over all sessions, kept beside the store, so that a new server goes on with it.
 
 Each session is given a part of the cap before it begins, and may not spend more (``max_cost_session``). What it has not used
 comes back when it has ended. A session that was killed is found by the lock that its process held; what it has used is then read
@@ -154,7 +154,7 @@ class Cap:
         return _changed(kept, grant_id, used=used if grant.share is not None else 0)
 
     def _spent(self, run: int, unknown: int) -> int:
-        """Return what a run has cost at most, in picodollars. unknown: what is returned if that has no limit, or the run is gone."""
+        """Return what a run has cost at most, in picodollars. unknown: returned if that has no limit, or the run is gone."""
         if not self.store.exists():
             return unknown
         with StoreReader(self.store) as reader:

@@ -18,7 +18,7 @@ from runner.config.job_file import find_files, read_toml
 from runner.errors import UsageError
 from runner.inputs.compression import unpacked
 from runner.inputs.patterns import matches
-from runner.text import clean, plural
+from runner.text import clean
 
 T = TypeVar("T")
 
@@ -152,11 +152,11 @@ class Root:
         try:
             self._refuse_taken(held, last, name, overwrite=overwrite)
             work = f".{last}-{secrets.token_hex(8)}"
-            os.mkdir(work, 0o700, dir_fd=held)  # noqa: PTH102 - by the folder's descriptor
+            os.mkdir(work, 0o700, dir_fd=held)
             try:
                 result = export(folder / work / last)
                 for one in (last, *(f"{last}{ending}" for ending in more)):
-                    os.replace(f"{work}/{one}", one, src_dir_fd=held, dst_dir_fd=held)  # noqa: PTH105
+                    os.replace(f"{work}/{one}", one, src_dir_fd=held, dst_dir_fd=held)
             finally:
                 shutil.rmtree(work, ignore_errors=True, dir_fd=held)
         finally:
@@ -179,7 +179,7 @@ class Root:
 
     def _refuse_taken(self, folder: int, last: str, name: str, *, overwrite: bool) -> None:
         try:
-            there = os.stat(last, dir_fd=folder, follow_symlinks=False)  # noqa: PTH116
+            there = os.stat(last, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return
         if not stat.S_ISREG(there.st_mode):

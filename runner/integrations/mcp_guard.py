@@ -106,7 +106,7 @@ def checked(job: Job, root: Root, human: Human) -> Job:
         return job
     if not human.capped:
         raise UsageError(
-            "this server was started without --max-cost, so it may use nothing but the simulator, which costs nothing; the person "
+            "this server was started without --max-cost, so it may use nothing but the simulator, which is free; the person "
             "who started it allows money with `runner mcp --max-cost DOLLARS`"
         )
     if job.prices is not None and not _is_persons_price(job, human):
@@ -136,9 +136,9 @@ def _addressed(job: Job, human: Human) -> Job:
     if all(name == "provider" for name in named) and job.provider in _DIALECTS:
         return job
     started = [name for name in ("engine", "listen", "serve_limits", "join") if name in named]
-    if mine is not job and not started and not trust.code_grants(job) and endpoint.is_users(mine, os.environ):
-        if not endpoint.ungranted(job, os.environ):
-            return job
+    plain = mine is not job and not started and not trust.code_grants(job)
+    if plain and endpoint.is_users(mine, os.environ) and not endpoint.ungranted(job, os.environ):
+        return job
     raise UsageError(
         f"{_file(job)} says {' and '.join(named) or 'provider'}, and an agent may have written that: the person who started this "
         f"server allows it with `runner mcp --trust {_file(job)}`"

@@ -50,6 +50,7 @@ class Launcher:
         grant, lock = self._cap.reserve(wanted, free=free)
         order, log = ordered(grant, lock), self._cap.log_of(grant.id)
         try:
+            log.touch(mode=0o600)
             with log.open("ab") as errors:
                 process = subprocess.Popen(
                     # -P: nothing in the folder of the agent's files is imported

@@ -151,14 +151,16 @@ _RETURNED: Mapping[str, Schema] = {
 def _defined() -> Schema:
     """Return the schemas of the structs. Their defaults are left out, and all of their keys are there."""
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/$defs/{name}")
-    made = {}
-    for key, schema in found.items():
-        properties = {
-            name: {word: value for word, value in one.items() if word != "default"}
-            for name, one in schema.get("properties", {}).items()
-        }
-        made[key] = {"type": "object", "properties": properties} if properties else schema
-    return made
+    return {key: _bare(schema) for key, schema in found.items()}
+
+
+def _bare(schema: Schema) -> Schema:
+    """Return the schema of a struct without what an agent need not read: titles, defaults, and the docstrings of the code."""
+    if "properties" not in schema:
+        return schema
+    properties = schema["properties"].items()
+    bare = {name: {word: value for word, value in one.items() if word != "default"} for name, one in properties}
+    return {"type": "object", "properties": bare}
 
 
 def _named_in(schema: Any, defined: Schema) -> set[str]:

@@ -9,7 +9,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from runner.control.client import ask
-from runner.control.messages import Cancel, Continue, Pause, Requeue, Reply, Request, Set, Stop
+from runner.control.messages import Cancel, Continue, Pause, Reply, Request, Requeue, Set, Stop
 from runner.errors import UsageError
 from runner.integrations import mcp_told
 from runner.integrations.mcp_launch import notes_of
@@ -31,7 +31,8 @@ Ids = Annotated[list[str], Field(min_length=1, description="Ids of rows, as `res
 class Tell(Protocol):
     """Tells a client how far a call is."""
 
-    async def __call__(self, progress: float, total: float | None, message: str, /) -> None: ...
+    async def __call__(self, progress: float, total: float | None, message: str, /) -> None:
+        """Tell it."""
 
 
 class Steering:
@@ -63,7 +64,7 @@ class Steering:
         with StoreReader(self._tools.store) as reader:
             money = reader.money(found.id)
         return {
-            "run": mcp_told.plain(found),
+            "run": mcp_told.brief(found),
             "running": found.active,
             "notes": notes,
             "seen": len(notes),
@@ -111,8 +112,8 @@ class Steering:
         number = mcp_told.run_of(self._tools.store, run, counted=False).id
         if own and self._tools.is_running(number) and not self._tools.cap.open_on(number):
             raise UsageError(
-                f"a person has started the session that works on run {number}, and what it spends is not in the cap of this server; "
-                "such a session can be paused, continued and stopped, and rows of it cancelled, and nothing else"
+                f"a person has started the session that works on run {number}, and what it spends is not in the cap of this "
+                "server; such a session can be paused, continued and stopped, and rows of it cancelled, and nothing else"
             )
         reply: Reply = ask(self._tools.store, number, request, by="agent")
         if reply.error is not None:

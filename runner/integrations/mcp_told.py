@@ -9,12 +9,13 @@ from msgspec import structs
 
 from runner import api
 from runner.answer_shape import fields_in
+from runner.config.settings import SETTINGS
 from runner.errors import UsageError
 from runner.exports import answer_fields
 from runner.model import Result, Run
 from runner.origin import files_in
-from runner.session.called import number_of
 from runner.session import mending, only, spelling, whole_row
+from runner.session.called import number_of
 from runner.session.opening import asked_in
 from runner.store.reader import StoreReader
 from runner.store.result_rows import located
@@ -26,6 +27,7 @@ MOST_ROWS, MOST_BYTES = 1_000, 200_000
 """Of a page of results."""
 _LONGEST = 2_000
 """Characters of a text that is cut because the whole would be larger than a page."""
+_DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 _WHOLE = 2_000_000
 """Bytes of a row that is shown whole."""
 
@@ -33,6 +35,13 @@ _WHOLE = 2_000_000
 def plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     return encodable_tree(msgspec.to_builtins(value))
+
+
+def brief(run: Run) -> dict[str, Any]:
+    """Return a run as JSON, of its settings those alone that are not as by default: most calls need no others."""
+    told: dict[str, Any] = plain(run)
+    settings = {name: value for name, value in told["settings"].items() if value != _DEFAULTS.get(name)}
+    return {**told, "settings": settings}
 
 
 def run_of(store: Path, named: int | str | None, *, counted: bool = True) -> Run:
@@ -44,7 +53,7 @@ def run_of(store: Path, named: int | str | None, *, counted: bool = True) -> Run
 
 def runs(store: Path) -> dict[str, Any]:
     """Return all runs, as ``list --json``."""
-    return {"runs": plain(api.runs(db=store)) if store.exists() else []}
+    return {"runs": [brief(run) for run in api.runs(db=store)] if store.exists() else []}
 
 
 def status(store: Path, named: int | str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tools of an agent that start sessions, and those that read what came of them. Each returns an object, or raises RunnerError."""
+"""The tools of an agent that start sessions, and those that read what came of them. Each returns an object."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,8 +25,8 @@ _MARGIN = 1.25
 Input = Annotated[
     str | list[str],
     Field(
-        description="A file of rows (.jsonl, .csv, .txt, ...), a job file (.toml), a list of files, a pattern such as data/*.csv, "
-        "or run:12 for the answers of run 12. Relative names begin in the root folder."
+        description="A file of rows (.jsonl, .csv, .txt, ...), a job file (.toml), a list of files, a pattern such as "
+        "data/*.csv, or run:12 for the answers of run 12. Relative names begin in the root folder."
     ),
 ]
 Named = Annotated[int | str | None, Field(description="The number or the name of a run. Default: the newest run.")]
@@ -168,7 +168,7 @@ class Tools:
         }
 
     def _told_run(self, number: int) -> dict[str, Any]:
-        return {"run": mcp_told.plain(mcp_told.run_of(self.store, number)), "notes": notes_of(self.cap, number)}
+        return {"run": mcp_told.brief(mcp_told.run_of(self.store, number)), "notes": notes_of(self.cap, number)}
 
     def _next(self, number: int | None, *, running: bool) -> str:
         if number is None:
