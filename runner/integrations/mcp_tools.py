@@ -150,12 +150,13 @@ class Tools:
 
     def _started(self, launched: Launched) -> dict[str, Any]:
         """Tell what came of a start. Raises the error with which the session was refused."""
-        running, number = launched.alive, launched.run
+        number = launched.run
         if launched.error is not None and number is None:
             number = launched.error.get("locked")
             if number is None:
                 raise refused(launched)
-            running = True
+        # a session that has nothing to do has no lock, and is about to end
+        running = launched.alive if number is None else self.is_running(number)
         grant = next((one for one in self.cap.grants() if one.id == launched.grant), None)
         share = None if grant is None or grant.share is None else grant.share / PICO
         told = self._told_run(number) if number is not None else {"run": None}
