@@ -92,6 +92,13 @@ class Standing(Struct, eq=False):
     # another endpoint can take it now, so that nothing has to be waited for
     elsewhere: bool = False
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """Count so much less of the time for which it has waited for the server."""
+        if self.refused_since is not None:
+            self.refused_since = min(now, self.refused_since + seconds)
+        if self.flex_until is not None:
+            self.flex_until += seconds
+
     @property
     def waits(self) -> bool:
         """True if no attempt is being made."""

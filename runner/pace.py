@@ -29,6 +29,8 @@ class LaneState(Struct, frozen=True, kw_only=True):
     outage_s: float = 0.0
     # how many runs share its limits, this one included; 0: it shares them with none
     shared: int = 0
+    # a person has paused the session
+    halted: bool = False
 
 
 class WorkerCounts(Struct, frozen=True, kw_only=True):
@@ -63,6 +65,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     requests: int | None = None
     # None: the requests are made by this process itself
     workers: WorkerCounts | None = None
+    # since when a person has paused the session, in UTC seconds since the epoch; None: it is not paused
+    halted_at: float | None = None
 
     @property
     def blocked(self) -> dict[str, str]:

@@ -45,10 +45,11 @@ CAUSES: Mapping[str, str] = {
     "warming": "runner_s",
     "turn": "runner_s",
     "workers": "runner_s",
-    # no row is left that is not under way; whoever reads the results is slow; the program asks for nothing
+    # no row is left that is not under way; whoever reads the results is slow; the program asks for nothing; a person paused it
     "end": "idle_s",
     "reader": "idle_s",
     "program": "idle_s",
+    "halt": "idle_s",
 }
 """What a slot does or waits for, and the part in which that counts."""
 

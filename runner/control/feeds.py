@@ -23,6 +23,10 @@ class FeedLike(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Tell nobody anything any more: the session has ended."""
+        ...
+
 
 class NoFeed:
     """Nothing happens."""
@@ -32,3 +36,6 @@ class NoFeed:
     def subscribe(self, after: int | None, texts: bool, put: Callable[[Feed], bool]) -> Callable[[], None]:  # noqa: ARG002
         """Give nothing."""
         return lambda: None
+
+    def close(self) -> None:
+        """Do nothing."""

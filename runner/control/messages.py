@@ -103,8 +103,9 @@ class Reply(Struct, frozen=True, kw_only=True, tag="reply"):
 class Feed(Struct, frozen=True, kw_only=True, tag="feed"):
     """One thing that has happened.
 
-    number: rises by one with each frame of a session, from 1. data: JSON, an object, as browsers and programs get it; the session
-    makes it once, and nobody makes it anew.
+    number: rises with each frame of a session, from 1; the state has that of the last frame before it. Nobody can go on behind
+    one that has 0 (``skipped``). data: JSON, an object, as browsers and programs get it; the session makes it once, and nobody
+    makes it anew.
     """
 
     number: int

@@ -20,6 +20,7 @@ from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
 from runner.engine.collective import QUOTE_S, Collective
 from runner.engine.limits.budget import Budget
+from runner.engine.limits.halt import Halt
 from runner.engine.patience import fall_back
 from runner.engine.retry import phrase
 from runner.engine.sending import Sender, expected
@@ -85,6 +86,8 @@ class Admitting:
         self.purse: Purse | None = None
         # what is reserved where there is no budget; None: nothing is
         self.collective: Collective | None = None
+        # what a person has paused; None: nobody can
+        self.halt: Halt | None = None
         # called when a row cannot go out in this session any more, since too little of the budget is left for it
         self.passed: Callable[[Item], None] = lambda _: None
         # how many items wait for a retry, by the number of their next attempt
@@ -95,16 +98,18 @@ class Admitting:
         return phrase(self._retrying, attempts)
 
     async def admitted(self, task: Task, wait_s: float | None, emit: Emit) -> Permit | None:
-        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first.
+        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops, or the item is given up.
 
         Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
         """
+        if task.given_up:
+            return None
         permit: Permit | None = None
         number = task.lane.counted(task.standing) + 1
         if wait_s is not None:
             self._retrying[number] += 1
         try:
-            with self._stop.interrupts():
+            with self._stop.interrupts() as task.wait:
                 if wait_s and not task.standing.elsewhere:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
@@ -114,10 +119,14 @@ class Admitting:
                     await _written(task.reserved, emit)
                 else:
                     await self._covered(task, emit)
+                if self.halt is not None and self.halt.on:
+                    # it has waited for room in memory, or for the store
+                    await self.halt.over()
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
-        if permit is not None and self._stop.requested:
+        task.wait = None
+        if permit is not None and (self._stop.requested or task.given_up):
             self._sender.leave(task)
             task.lane.release(permit, unused=True)
             if task.share is not None:
@@ -194,11 +203,17 @@ class Admitting:
     async def _of_lane(self, task: Task) -> Permit:
         """Wait for a permit of the lane, of the standard tier if flex has had no capacity for the row for long enough."""
         most, until = task.item.request.params.max_tokens, task.standing.flex_until
-        if until is not None:
+        while until is not None:
             if (left_s := until - self._clock()) > 0:
                 with anyio.move_on_after(left_s):
                     return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
-            fall_back(task)
+            if self.halt is not None and self.halt.on:
+                # while nothing goes out, its time does not pass
+                await self.halt.over()
+            if (later := task.standing.flex_until) == until:
+                fall_back(task)
+                later = None
+            until = later
         return self._led(task, await task.lane.acquire(task.standing, expected(task), most))
 
     def _led(self, task: Task, permit: Permit) -> Permit:

@@ -13,7 +13,6 @@ import anyio
 from msgspec import structs
 
 from runner.admission import Permit, Reservation
-from runner.durations import format_span
 from runner.engine import unseeded
 from runner.engine.admitting import Admitting, Purse
 from runner.engine.answers import InformedProvider, judged, without_frames
@@ -21,37 +20,32 @@ from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.collective import Collective
 from runner.engine.exchanging import send
-from runner.engine.judge import UNREACHED_S, Judge
+from runner.engine.failing import Failing
+from runner.engine.giving_up import CANCELLED, WORDS, GivingUp, cut, given_up
+from runner.engine.judge import Judge
+from runner.engine.limits.halt import Halt
+from runner.engine.open_attempts import OpenAttempts
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
-from runner.engine.patience import refused_wait, why_no_further
+from runner.engine.patience import why_no_further
 from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
-from runner.engine.task import Share, Task, attempt_of, failure_of, repeats
+from runner.engine.task import Share, Task, attempt_of
 from runner.engine.way import Way
 from runner.errors import (
     AttachmentError,
     AttemptError,
-    AttemptTimeoutError,
-    ProviderError,
-    RunStoppedError,
-    TransportError,
-    Verdict,
-    advice,
 )
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
 from runner.model import Attempt, Completion, Entry, Item, Outcome
 from runner.money import FLEX
 from runner.text import Redactor
 
-FATAL_GRACE_S = 10.0
-"""Seconds that open requests get when an error stops the run: they are partly paid for, and most of them end within this time."""
-
 E = TypeVar("E", bound=Exchange)
 
 
-class Attempts(Generic[E]):
+class Attempts(Failing, Generic[E]):
     """Turns items into outcomes. The pipeline calls ``handle`` for each. redactor: removes secrets before anything is stored."""
 
     def __init__(
@@ -66,21 +60,28 @@ class Attempts(Generic[E]):
         redactor: Redactor | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._provider, self._client, self._lanes, self._sender = provider, client, lanes, Sender(provider)
-        self._policy, self._stop = policy, stop
+        clock = clock or Clock()
+        super().__init__(lanes, policy, stop, clock)
+        self._provider, self._client, self._sender = provider, client, Sender(provider)
         self._ways: Sequence[Way] = [Way(provider, judge)]
-        self._redactor, clock = redactor or Redactor(), clock or Clock()
-        self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
+        self._redactor, self._wall = redactor or Redactor(), clock.wall
         self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
         self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
         # what attempts hold that have not been saved yet, by key and number
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
         self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
+        self.open = OpenAttempts()
+        # the rows at work, which a person may give up
+        self.rows = GivingUp()
 
     def saved(self, entry: Entry) -> None:
-        """Release the permit of an attempt that has been saved."""
-        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        """Release the permit of an attempt that has been saved, and forget an item whose outcome has been."""
+        if isinstance(entry, Attempt):
+            attempt: Attempt | None = entry
+        else:
+            attempt = entry.attempt
+            self.rows.settled(entry.key)
         if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
             lane, permit, reserved, share = held
             lane.release(permit, attempt)
@@ -107,6 +108,10 @@ class Attempts(Generic[E]):
         self._ways, self._client = ways, client
         self._admitting.ways, self._provider, self._sender.provider = ways, ways[0].provider, ways[0].provider
 
+    def obey(self, halt: Halt) -> None:
+        """Send nothing while a person has paused the session."""
+        self._admitting.halt = halt
+
     def avoid(self, seeds: Sequence[int]) -> None:
         """Make up none of these seeds. seeds: in rising order."""
         self._sender.used_seeds = seeds
@@ -126,16 +131,23 @@ class Attempts(Generic[E]):
         except Exception as error:  # noqa: BLE001 - one unusual row must not end the run
             words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
+        if self.rows.is_given_up(item.key):
+            return failed(item, item.attempts_before, None, CANCELLED, WORDS)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before, item.key)
         standing.slow = item.request.tier == FLEX
+        outcome = None
+        self.rows.begin(task := Task(item, call, lane, standing, revision, self._ways[0], files=files))
         try:
-            return await self._work(Task(item, call, lane, standing, revision, self._ways[0], files=files), emit)
+            outcome = await self._work(task, emit)
         except AttemptError as error:
             # nobody knows what it can use of the budget
-            return failed(item, standing.number, None, error.code, self._redactor(str(error)))
+            outcome = failed(item, standing.number, None, error.code, self._redactor(str(error)))
         finally:
             lane.leave(standing)
+            if outcome is None:
+                self.rows.settled(item.key)
+        return outcome
 
     async def _work(self, task: Task, emit: Emit) -> Outcome | None:
         item, standing = task.item, task.standing
@@ -143,13 +155,16 @@ class Attempts(Generic[E]):
         while True:
             permit = await self._admitting.admitted(task, wait_s, emit)
             if permit is None:
-                return None
+                return given_up(task, None)
             attempt, result = await self._attempt(task, permit, emit)
             if isinstance(result, Completion):
                 task.lane.succeeded(permit, result.usage)
                 task.way.judge.success(item.request.model, task.size)
                 unseeded.answered(task, task.way.provider)
                 return done(item, standing.number, attempt, result)
+            if task.given_up:
+                task.lane.told_nothing(permit)
+                return given_up(task, attempt)
             if self._costs_nothing(task, permit, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
                 await emit(attempt)
@@ -161,7 +176,7 @@ class Attempts(Generic[E]):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
-                return refused(item, standing.number, attempt) if fate == "fail" else None
+                return refused(item, standing.number, attempt) if fate == "fail" else given_up(task, None)
             wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
             reason = why_no_further(task, verdict, wait_s, self._clock(), self._lanes.succeeded_at)
             if reason is not None:
@@ -186,11 +201,16 @@ class Attempts(Generic[E]):
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
         attempt, way = attempt_of(task, started_at), task.way
+        self.open.begin(item, attempt, decoder)
         result: Completion | AttemptError
         try:
-            call = None if task.files is None else self._sender.whole(task.files, way.provider)
-            await send(self._client, await call if call else task.call, decoder, exchange, way, permit, self._clock)
-            result, task.answer = judged(way.provider, decoder, exchange, self._redactor)
+            with task.can_be_cut():
+                call = None if task.files is None else self._sender.whole(task.files, way.provider)
+                await send(self._client, await call if call else task.call, decoder, exchange, way, permit, self._clock)
+            if task.given_up and not decoder.complete:
+                result, task.answer = cut(sent=exchange.connected), None
+            else:
+                result, task.answer = judged(way.provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
@@ -210,86 +230,10 @@ class Attempts(Generic[E]):
     ) -> Attempt:
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
+        self.open.end(task.item.key, attempt, answer)
         return bounded(attempt, task, decoder, kept=isinstance(result, AttemptError) and result.kept and not result.early)
 
     def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
         task.lane.heard(permit, status, raw)
         if 200 <= status <= 299:
             self.begun(task.item)
-
-    # -- what a failure means
-
-    def _verdict(self, task: Task, error: AttemptError) -> Verdict:
-        """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
-        model = task.item.request.model
-        if not error.kept:
-            return task.way.judge.verdict(error, model, self._clock())
-        task.way.judge.success(model)
-        return error.verdict
-
-    def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
-        """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
-
-        That is one on a stale connection or a lost worker, or one whose request had a parameter or a seed that is left out now.
-        """
-        stale = isinstance(result, TransportError) and result.stale and not task.fresh
-        if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):
-            return False
-        task.fresh, task.standing.ended = stale, self._clock()
-        task.lane.told_nothing(permit)
-        if isinstance(result, AttemptError) and result.booked is not None:
-            result.booked(task.item.key, task.standing.number)
-        return True
-
-    def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
-        """Record a failure. Return the seconds until the next attempt; None if there is none."""
-        standing, lane, now = task.standing, task.lane, self._clock()
-        throttled = isinstance(error, ProviderError) and error.throttled
-        hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
-        counts = retried and error.sent and not throttled
-        standing.ended, standing.asked = now, hint_s is not None
-        if counts:
-            standing.failures.append(failure_of(attempt, error, now, permit.endpoint))
-        permit.words = attempt.error
-        if error.kept:
-            lane.succeeded(permit, attempt.usage)
-        else:
-            lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
-        if throttled and error.code != "no_capacity":
-            lane.throttle(permit, hint_s, attempt.status)
-        if not retried:
-            return None
-        if not counts:
-            standing.refusals += 1
-        if throttled:
-            return refused_wait(task, error, self._policy, now, self._draw)
-        if not error.sent:
-            return self._policy.unreached_delay(standing.refusals, draw=self._draw)
-        standing.refusals, standing.refused_since, standing.flex_until = 0, None, None
-        if hint_s is not None:
-            lane.pause(hint_s, str(attempt.status or error.code), asked=True)
-        if repeats(task, self._policy.alike):
-            return None
-        counted = lane.counted(standing)
-        if standing.elsewhere and not counted:
-            # another endpoint takes it, and this one was down: no attempt is used up
-            return 0.0
-        hung_up = isinstance(error, AttemptTimeoutError)
-        return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
-
-    async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
-        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
-        task.standing.ended, task.standing.asked = self._clock(), False
-        refusing_s = task.lane.refused(task.standing, permit, attempt)
-        patience_s = self._policy.refused_s if task.way.judge.answered else min(self._policy.refused_s, UNREACHED_S)
-        if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
-            attempt = structs.replace(attempt, error=f"{attempt.error} (every row was refused for {format_span(patience_s)})")
-            self._stop_run(attempt, code="refused", todo=advice("refused"))
-        await emit(attempt)
-        with self._stop.interrupts():
-            return await task.lane.fate(task.standing)
-        return None
-
-    def _stop_run(self, attempt: Attempt, *, code: str, todo: str) -> None:
-        sentence = f"{(attempt.error or '').rstrip('.')}. {todo}"
-        self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))

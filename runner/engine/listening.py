@@ -1,24 +1,23 @@
 """Tells a listener of the pieces of answers as they come. A session without a listener uses none of this."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from runner.admission import Permit
 from runner.answer_shape import SHAPE_NAME
 from runner.engine.attempt import Attempts
 from runner.engine.task import Task
+from runner.engine.voice import Kind, Voice
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Emit, Exchange
-from runner.model import Attempt, Completion, Item, Json
-from runner.passing import Growth, PassingDecoder
+from runner.model import Attempt, Completion, Item, Json, Outcome
+from runner.passing import PassingDecoder
 from runner.row_events import FirstToken, PartialValue, RowEvent, RowStarted, Token
 from runner.several import number_of, row_of
 from runner.text import Redactor
 
 Hear: TypeAlias = Callable[[RowEvent], None]
 """Called in the event loop, so it must not block. It raises nothing."""
-
-Kind: TypeAlias = Literal["text", "reasoning"]
 
 E = TypeVar("E", bound=Exchange)
 
@@ -72,7 +71,7 @@ class HeardAttempts(Attempts[E]):
         return attempt, result
 
 
-def row_id(item: Item) -> str | int | float:
+def row_id(item: Item | Outcome) -> str | int | float:
     """Return the id of a row as its result has it."""
     own = item.metadata.get("id")
     return cast("str | int | float", row_of(item.key) if own is None else own)
@@ -93,10 +92,10 @@ class TellingDecoder(PassingDecoder):
         self._hear, self._redactor = hear, redactor
         self._clock, self._start = clock, clock()
         self._first = True
-        self._text, self._reasoning = _Voice("text", self._say, redactor), _Voice("reasoning", self._say, redactor)
+        self._text, self._reasoning = Voice("text", self._say, redactor), Voice("reasoning", self._say, redactor)
         # what reads the answer as JSON; and what the model says to the tool of the schema, once it has called that
         self._following: Following | None = None
-        self._called: _Voice | None = None
+        self._called: Voice | None = None
 
     def follow(self, following: Following) -> None:
         """Tell the JSON of the answer too."""
@@ -125,7 +124,7 @@ class TellingDecoder(PassingDecoder):
             arguments = self.arguments(SHAPE_NAME)
             if arguments is not None:
                 if self._called is None:
-                    self._called = _Voice("text", self._say_to_tool, self._redactor)
+                    self._called = Voice("text", self._say_to_tool, self._redactor)
                 self._called.look([arguments])
 
     def _say_to_tool(self, _: Kind, text: str, at: int) -> None:
@@ -143,50 +142,3 @@ class TellingDecoder(PassingDecoder):
         self._hear(Token(**self._which, kind=kind, text=text, at=at))
         if kind == "text" and self._following is not None and self._called is None:
             self._tell_value(self._following.take(text, at))
-
-
-class _Voice:
-    """What an attempt has said of one kind. What is told lacks the end that may belong to a secret."""
-
-    def __init__(
-        self,
-        kind: Kind,
-        say: Callable[[Kind, str, int], None],
-        redactor: Redactor,
-    ) -> None:
-        self._kind, self._say, self._redactor = kind, say, redactor
-        self._growth, self._held = Growth(), ""
-        self._told: list[str] = []
-        self._at = 0
-
-    def look(self, lists: list[list[str]]) -> None:
-        """Tell what has come since the last look."""
-        new, again = self._growth.new(lists)
-        if again:
-            self._restart()
-        if new:
-            self._add(new)
-
-    def _add(self, text: str) -> None:
-        self._held += text
-        sure = self._redactor.settled(self._held)
-        if sure:
-            shown, self._held = self._redactor.answer(self._held[:sure]), self._held[sure:]
-            self._tell(shown)
-
-    def _tell(self, text: str) -> None:
-        at, self._at = self._at, self._at + len(text)
-        self._told.append(text)
-        self._say(self._kind, text, at)
-
-    def _restart(self) -> None:
-        self._held, self._at, self._told = "", 0, []
-
-    def finish(self, text: str) -> None:
-        """Tell the rest of the whole text, in which secrets have been replaced."""
-        told = "".join(self._told)
-        again = not text.startswith(told)
-        if again:
-            self._restart()
-        if again or len(text) > len(told):
-            self._tell(text[self._at :])

@@ -58,7 +58,7 @@ class Stop:
 
 
 class Interruptible:
-    """A context manager for one wait of one task, which a stop interrupts.
+    """A context manager for one wait of one task, which a stop interrupts. Without a stop, only ``end`` does.
 
     Works like ``asyncio.timeout``: cancel the task, then uncancel it. Every request has such a wait, and an anyio cancel scope
     costs ten times as much.
@@ -66,15 +66,16 @@ class Interruptible:
 
     __slots__ = ("_interrupted", "_stop", "_task", "_waits")
 
-    def __init__(self, stop: Stop, waits: "set[Interruptible]") -> None:
+    def __init__(self, stop: Stop | None = None, waits: "set[Interruptible] | None" = None) -> None:
         self._stop, self._waits = stop, waits
         self._task: asyncio.Task[object] | None = None
         self._interrupted = False
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._waits.add(self)
-        if self._stop.requested:
+        if self._waits is not None:
+            self._waits.add(self)
+        if self._stop is not None and self._stop.requested:
             asyncio.get_running_loop().call_soon(self.end)
         return self
 
@@ -85,7 +86,8 @@ class Interruptible:
             self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        self._waits.discard(self)
+        if self._waits is not None:
+            self._waits.discard(self)
         task, self._task = self._task, None
         if not self._interrupted or task is None:
             return False

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, structs
 
 from runner.admission import Failure, Reservation, Standing
+from runner.engine.stop import Interruptible
 from runner.engine.way import Way
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
@@ -77,6 +78,20 @@ class Task(Struct):
     reserved: Reservation | None = None
     # without a budget, its part of what the session holds for all requests
     share: Share | None = None
+    # a person has given it up; and what ends its present wait, or its open request
+    given_up: bool = False
+    wait: Interruptible | None = None
+
+    def give_up(self) -> None:
+        """End its open request, or its wait, at once."""
+        self.given_up = True
+        if self.wait is not None:
+            self.wait.end()
+
+    def can_be_cut(self) -> Interruptible:
+        """Return a context manager for its open request, which only ``give_up`` ends."""
+        self.wait = Interruptible()
+        return self.wait
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ from msgspec import structs
 from runner.engine.listening import Hear
 from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
+from runner.session.feed import SessionFeed
 from runner.text import clean, redact
 
 logger = logging.getLogger("runner")
@@ -38,6 +39,8 @@ class Audience:
         self.complete: Callable[[str], str] = str
         # the lanes that send nothing for now
         self._blocked: set[str] = set()
+        # for those who watch the session from elsewhere
+        self.feed = SessionFeed()
 
     def tell(self, event: Event) -> None:
         """Pass an event on, with the commands that it names complete."""
@@ -45,6 +48,7 @@ class Audience:
         if not isinstance(event, Saved) and logger.isEnabledFor(logging.INFO):
             self._log(event)
         self._pass(self._observe, event)
+        self.feed.tell(event)
 
     @property
     def listener(self) -> Hear | None:

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from runner.config.endpoint import Endpoint, is_users
 from runner.config.job import Job
 from runner.durations import format_span
-from runner.engine.attempt import FATAL_GRACE_S
+from runner.engine.failing import FATAL_GRACE_S
 from runner.engine.limits import Lanes, Limits
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError, advice, to_address

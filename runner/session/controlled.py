@@ -35,12 +35,13 @@ class Controlled:
         from runner.sharing.folder import NoFolderError
 
         try:
-            number = await store.session_number()
+            number = session.steering.session = await store.session_number()
             listening = listen(store.path, store.run_id)
         except (OSError, NoFolderError, StoreError) as error:
             # nobody may ever want to steer it
             logger.info("run %d cannot be watched or steered: %s", store.run_id, error)
             return
+        session.feed.session = number
         hello = Hello(run=store.run_id, session=number, pid=os.getpid())
         self._server = ControlServer(listening, hello, session.steering.answer, session.feed)
         self._server.begin()
@@ -52,3 +53,4 @@ class Controlled:
         if self._server is not None:
             with anyio.CancelScope(shield=True):
                 await self._server.aclose()
+            self._server.feed.close()

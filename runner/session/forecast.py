@@ -194,4 +194,4 @@ class Forecast:
 
 
 def _holds(lane: LaneState, *, held: bool) -> bool:
-    return lane.outage_s > 0 or lane.paused_s > (0.0 if held else LONG_PAUSE_S)
+    return lane.halted or lane.outage_s > 0 or lane.paused_s > (0.0 if held else LONG_PAUSE_S)

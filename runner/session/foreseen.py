@@ -32,6 +32,7 @@ from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 from runner.store.retrying import Chosen
 from runner.store.reuse import seeds_taken_over
+from runner.store.samples import note_drawn
 
 _MOST_COUNTED = 100_000
 """Answers that are looked at when a session has ended, to count what is left."""
@@ -63,6 +64,7 @@ class Foreseen(Working):
     ) -> None:
         super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
         self._plan, self._again, self._raising = plan, again, again.raising
+        self.steering.db = plan.options.db or str(plan.given.store)
         self._meter.retries = plan.options.retry_failed
         if plan.options.retry_failed:
             # the same command would choose its rows anew
@@ -250,7 +252,8 @@ class Foreseen(Working):
         await self._note_sample(structs.replace(with_lanes(drawn, self._lanes.states()), expected=told))
 
     async def _note_sample(self, drawn: Drawn) -> None:
-        await self._store.note_sample(msgspec.json.encode(drawn).decode())
+        run, told = self._store.run_id, msgspec.json.encode(drawn).decode()
+        await self._store.write(lambda connection: note_drawn(connection, run, told))
 
     async def _requests(self, number: int, *, again: bool = False) -> int | None:
         """Return how many requests the rows make that are left, where equal ones are sent once; None if that is not counted.

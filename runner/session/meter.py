@@ -140,13 +140,21 @@ class Meter:
         """Return what the session is doing now."""
         retrying = self.attempts.retrying() if self.attempts is not None else None
         lanes, words = self._lanes.states(), self.waiting()
-        if words is not None:
+        if words is not None and not self._lanes.halt.on:
             lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
         workers: WorkerCounts | None = getattr(self.client, "workers", None)
-        if (missing := getattr(self.client, "missing", None)) is not None:
+        if (missing := getattr(self.client, "missing", None)) is not None and not self._lanes.halt.on:
             lanes = tuple(structs.replace(lane, waiting=missing) for lane in lanes)
-        left_s = self._left_s()
-        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=left_s, requests=self.requests, workers=workers)
+        halt = self._lanes.halt
+        return Pace(
+            at=time.time(),
+            lanes=lanes,
+            retrying=retrying,
+            left_s=self._left_s(),
+            requests=self.requests,
+            workers=workers,
+            halted_at=halt.at if halt.on else None,
+        )
 
     def last_pace(self) -> Pace | None:
         """Return what is kept when the session has ended; None if it tells nothing that the store does not know."""

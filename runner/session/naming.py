@@ -10,7 +10,7 @@ from runner.text import shell_word
 
 DEFAULT_STORE = "runner.db"
 _MOST_WORDS = 5
-_ABOUT_A_RUN = re.compile(r"`runner (resume|retry|errors|status)((?: --[^`]*)?)`")
+_ABOUT_A_RUN = re.compile(r"`runner (resume|retry|errors|status|pause|continue|stop)((?: --[^`]*)?)`")
 
 
 def command(name: str, run: int, db: str | Path, *more: str) -> str:

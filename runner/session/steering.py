@@ -1,31 +1,111 @@
 """What may be asked of a session that runs: each request, and what came of it, in words."""
 
-import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
 
-from runner.control.messages import Reply, Request
-from runner.control.messages import Stop as StopRequest
-from runner.engine.stop import Stop
+from msgspec import Struct
+
+from runner.control.messages import Continue, Pause, Reply, Request, Stop
+from runner.durations import format_span
+from runner.engine.limits import Lanes
+from runner.engine.stop import Stop as StopEvent
+from runner.errors import StoreError, UsageError
+from runner.session.naming import command
 from runner.session.stopping import BY_COMMAND
+from runner.store.checkpoint import RunStore
+from runner.store.steered import Steered, note
+from runner.text import plural
 
-logger = logging.getLogger("runner")
+WHO: Mapping[str, str] = {"terminal": "you", "page": "you", "api": "a program", "agent": "an agent"}
+"""Who asks, in words; whoever sits at a terminal or at the page is who reads them."""
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """What came of a request. what: one sentence. rows: what became of each row that was named. noted: it is in the history."""
+
+    what: str
+    rows: Mapping[str, str] = {}
+    noted: bool = True
+
+
+Told: TypeAlias = Callable[[Steered], None]
+"""Is told of each request that has changed something."""
 
 
 class Steering:
-    """Does what is asked of a session. stop: of the session."""
+    """Does what is asked of a session. tell: tells its user a sentence. store: of its run, which keeps what was asked."""
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+    def __init__(self, lanes: Lanes, stop: StopEvent, store: RunStore, tell: Callable[[str], None]) -> None:
+        self._lanes, self._stop, self._store, self._tell = lanes, stop, store, tell
+        # the number of the session in its run, and the store as commands name it
+        self.session, self.db = 0, str(store.path)
+        self.told: Told = lambda _: None
+        # the session sends no more
+        self.over = False
 
     async def answer(self, request: Request, by: str) -> Reply:
         """Do what is asked, and say what came of it. by: who asks."""
-        logger.info("asked by %s: %s", by, request)
+        name = type(request).__name__.lower()
+        try:
+            done = await self._done(request, by)
+        except UsageError as error:
+            return Reply(number=0, error=str(error))
+        if done.noted:
+            await self._keep(Steered(at=time.time(), session=self.session, by=by, command=name, what=done.what))
+        return Reply(number=0, done=done.what, rows=done.rows)
+
+    async def _keep(self, steered: Steered) -> None:
+        """Write into the history of the run what was asked, and tell of it."""
+        self._tell(f"asked by {WHO.get(steered.by, steered.by)}: {steered.what}")
+        self.told(steered)
+        # if it fails, the next batch of answers that cannot be saved tells of it
+        with suppress(StoreError):
+            await self._store.write(lambda connection: note(connection, self._run, steered))
+
+    async def _done(self, request: Request, by: str) -> Done:
+        if self.over:
+            raise UsageError(f"run {self._run} is about to end")
         match request:
-            case StopRequest():
+            case Pause():
+                return self._pause(by)
+            case Continue():
+                return self._go_on()
+            case Stop():
                 return self._end()
             case _:
-                return Reply(number=0, error="this session cannot do that")
+                raise UsageError("this session cannot do that")
 
-    def _end(self) -> Reply:
+    @property
+    def _run(self) -> int:
+        return self._store.run_id
+
+    def _pause(self, by: str) -> Done:
+        again = f"`{command('continue', self._run, self.db)}`"
+        self._refuse_at_end()
+        if self._lanes.halt.on:
+            return Done(what=f"run {self._run} is paused already; {again} goes on", noted=False)
+        self._lanes.pause(f"paused by {WHO.get(by, by)}: {again}", time.time())
+        opened = self._lanes.in_flight
+        rest = f"; {plural(opened, 'open request')} may end" if opened else ""
+        return Done(what=f"paused: no further request goes out{rest}; {again} goes on")
+
+    def _go_on(self) -> Done:
+        halt, now = self._lanes.halt, time.time()
+        if not halt.on:
+            return Done(what=f"run {self._run} is not paused", noted=False)
+        paused_s = max(0.0, now - halt.at)
+        self._lanes.go_on(now)
+        return Done(what=f"goes on after a pause of {format_span(paused_s)}")
+
+    def _end(self) -> Done:
         again = self._stop.requested
         self._stop.ask(BY_COMMAND)
-        return Reply(number=0, done="open requests are dropped" if again else "no further request is sent; open ones may finish")
+        if again:
+            return Done(what="drops its open requests, and ends")
+        return Done(what=f"stops: no further request goes out; {plural(self._lanes.in_flight, 'open request')} may end")
+
+    def _refuse_at_end(self) -> None:
+        if self._stop.requested:
+            raise UsageError(f"run {self._run} is stopping, and sends nothing further")

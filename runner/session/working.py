@@ -11,7 +11,6 @@ from anyio import to_thread
 from runner.admission import Reservation
 from runner.config.endpoint import Endpoint
 from runner.config.job import Job
-from runner.control.feeds import FeedLike, NoFeed
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.collective import Collective
@@ -59,8 +58,8 @@ class Working:
         self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None = None
     ) -> None:
         self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
-        self._tell, self._hear, self._backlog = audience.tell, audience.listener, backlog
-        self._stats, self._books = SessionStats(), Books()
+        self._tell, self._hear, self._backlog, self.feed = audience.tell, audience.listener, backlog, audience.feed
+        self.feed.run, self._stats, self._books = store.run_id, SessionStats(), Books()
         # what is looked up once: the prices, and what earlier sessions have cost
         self._prices: tuple[PriceBook | None] | None = None
         self._money: Money | None = None
@@ -73,8 +72,7 @@ class Working:
         self._attempts: Attempts[Any] | None = None
         self._purse: Purse | None = None  # the budget; None if the job has none
         self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
-        self.steering = Steering(stop)
-        self.feed: FeedLike = NoFeed()
+        self.steering = Steering(self._lanes, stop, store, self.note)
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
@@ -113,6 +111,7 @@ class Working:
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            self.steering.over = True
             if sharing is not None:
                 sharing.end()
             self._noting.end()
@@ -210,6 +209,8 @@ class Working:
             ways = self._fleet.ways(client, self.note, answered=answered, book=self._prices[0])
             attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
+        attempts.obey(self._lanes.halt)
+        self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))
         return attempts

@@ -8,7 +8,7 @@ Only outcomes and attempts have rows. There is no "pending" status in the databa
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,6 @@ from runner.store.repricing import Highest, price_again, price_open_again
 from runner.store.reserving import release_together, reserve
 from runner.store.retrying import Chosen
 from runner.store.reuse import TakenOver, take_over
-from runner.store.samples import note_drawn
 from runner.store.schema import attempts, items, reservations, runs
 from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
@@ -176,9 +175,9 @@ class RunStore(RowLookup):
         """Store that all rows have been compared with the answers of earlier runs, so that no later session does it again."""
         await self._note({"compared": True})
 
-    async def note_sample(self, drawn: str) -> None:
-        """Store which rows were drawn for an estimate, in place of those that were drawn before."""
-        await self._writer.transaction(lambda connection: note_drawn(connection, self.run_id, drawn))
+    async def write(self, change: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+        """Make a change in a transaction of its own, in turn with the saves. Raises StoreError."""
+        await self._writer.transaction(change)
 
     async def note_pace(self, pace: Pace) -> None:
         """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.

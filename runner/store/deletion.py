@@ -25,10 +25,25 @@ from runner.store.schema import (
     runs,
     samples,
     sessions,
+    steered,
     variants,
 )
 
-_OF_RUNS = (items, attempts, variants, reused, prices, reservations, samples, retried, retries, replaced, sessions, labels)
+_OF_RUNS = (
+    items,
+    attempts,
+    variants,
+    reused,
+    prices,
+    reservations,
+    samples,
+    retried,
+    retries,
+    replaced,
+    sessions,
+    steered,
+    labels,
+)
 """The tables whose rows go with their run."""
 
 

@@ -9,15 +9,16 @@ import sqlalchemy as sa
 from runner.money import Rates
 from runner.store.cost import most_of
 from runner.store.retry_tables import retry_tables
+from runner.store.session_tables import session_tables
 from runner.store.views import VIEWS
 
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 15
+VERSION = 16
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0015"
+HEAD = "0016"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -245,22 +246,6 @@ samples = sa.Table(
     sa.Column("drawn", sa.Text, nullable=False),
 )
 
-# the sessions of a run that have sent, or were about to
-sessions = sa.Table(
-    "sessions",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
-    sa.Column("began_at", sa.Float, nullable=False),
-    # when this was written last, and when the session ended; NULL: it goes on, or it was killed
-    sa.Column("noted_at", sa.Float, nullable=False),
-    sa.Column("ended_at", sa.Float),
-    # a time_ledger.TimeLedger, and a list of time_ledger.Moment, both as JSON
-    sa.Column("time", sa.Text, nullable=False),
-    sa.Column("timeline", sa.Text, nullable=False),
-    sa.UniqueConstraint("run_id", "began_at"),
-)
-
 # what a run is called and marked with; a run without both may have no entry
 labels = sa.Table(
     "labels",
@@ -286,6 +271,7 @@ history = sa.Table(
     sa.Column("new", sa.Text),
 )
 
+sessions, steered = session_tables(metadata)
 retries, retried, replaced = retry_tables(metadata, items)
 
 

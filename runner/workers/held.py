@@ -9,6 +9,7 @@ from msgspec import structs
 from runner.errors import ProviderError
 from runner.interfaces import Decoder, Provider
 from runner.model import Completion, HttpCall, Request, ServerSentEvent, Stage
+from runner.passing import Pieces
 from runner.workers.protocol import Done
 
 _NOTHING = Completion(text="", finish_reason="")
@@ -39,6 +40,11 @@ class HeldDecoder:
             raise AttributeError(name)
         # asked for once, by whoever is to look
         return getattr(self._own(), name)
+
+    def so_far(self) -> Pieces | None:
+        """Return the pieces so far, as far as they are here; to ask for them changes nothing. None: there are none."""
+        pieces: Callable[[], Pieces] | None = getattr(self._real, "pieces", None)
+        return pieces() if pieces is not None else None
 
     def _own(self) -> Decoder:
         if self._real is None:

@@ -140,6 +140,11 @@ class FleetRows:
 
     # -- for the whole session
 
+    def excuse(self, seconds: float) -> None:
+        """Count so much less of the time for which rows have waited for the server."""
+        for standing in self._standings:
+            standing.excuse(seconds, self._clock())
+
     def _silent(self) -> list[MemberLane]:
         """Return the endpoints in service of which nothing is heard while others answer."""
         serving = self._serving

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner import interfaces
 from runner.engine.clock import Clock
+from runner.engine.limits.halt import Halt
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.ledger import Ledger
@@ -63,6 +64,10 @@ class SessionLane(interfaces.Lane, Protocol):
         """Record that no further item will come."""
         ...
 
+    def excuse(self, seconds: float) -> None:
+        """Count so much less of the time for which rows have waited for the server."""
+        ...
+
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
         ...
@@ -77,6 +82,7 @@ class Lanes:
         # divides the time of all slots
         self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
         self._places = Places(limits.ceiling, self.ledger)
+        self.halt = Halt()
         self._lanes: dict[str, SessionLane] = {}
         self._shared: list[SharedLane] = []
         # told of each lane, which may then share its limits with other runs; None: none does
@@ -165,4 +171,29 @@ class Lanes:
 
     def states(self) -> tuple[LaneState, ...]:
         """Return what each lane is doing."""
-        return tuple(lane.state() for lane in self._lanes.values())
+        states = tuple(lane.state() for lane in self._lanes.values())
+        if not self.halt.on:
+            return states
+        return tuple(structs.replace(one, waiting=self.halt.words, blocked=True, halted=True) for one in states)
+
+    def pause(self, words: str, at: float) -> None:
+        """Send nothing further, in no lane: a person wants it so. words: what is shown. at: seconds since the epoch."""
+        self.halt.begin(words, at)
+        self._places.halted = True
+        # rows that wait find out why, and tickets of other runs go back
+        self.wake()
+
+    def go_on(self, at: float) -> None:
+        """Send requests again. Time in which rows wait for a server does not count while nothing was sent. at: as above."""
+        paused_s = max(0.0, at - self.halt.at)
+        self._places.halted = False
+        for lane in self._lanes.values():
+            lane.excuse(paused_s)
+        self.halt.end()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the rows that wait look whether they may go."""
+        self._places.notify()
+        for lane in self._shared:
+            lane.look()

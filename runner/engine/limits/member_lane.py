@@ -111,7 +111,7 @@ class MemberLane(Lane):
         spare = self._offered().limit - self._slots.out
         if spare <= 0:
             return None
-        if self.blocked:
+        if self.blocked or self._places.halted:
             return spare, self._barrier(wish)
         limit = self._rates.longest(wish)[1] if self._rates.limited else None
         if limit is not None:

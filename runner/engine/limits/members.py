@@ -89,6 +89,8 @@ class Members:
 
     def _barrier(self, permit: Permit) -> str:
         """Return what a request waits for that is to go next, as the ledger names it. It may not go now."""
+        if self._places.halted:
+            return "halt"
         if self._outage.since is not None:
             return "outage"
         if self._pause.left_s > 0:
@@ -180,6 +182,11 @@ class Members:
     def excused(self, failure: Failure) -> bool:
         """Return True if a failure fell into an outage."""
         return self._outage.excuses(failure)
+
+    def excuse(self, seconds: float) -> None:
+        """Count so much less of the time for which rows have waited for the server."""
+        for standing in self._standings:
+            standing.excuse(seconds, self._clock())
 
     def counted(self, standing: Standing) -> int:
         """Return how many failures of an item count against it."""

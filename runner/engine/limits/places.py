@@ -12,6 +12,8 @@ class Places:
     def __init__(self, ceiling: int, ledger: Ledger) -> None:
         self.ceiling, self.ledger = ceiling, ledger
         self.out = 0
+        # True while a person has paused the session: nothing is free then
+        self.halted = False
         # of the lanes in which flex has had no capacity
         self.fallbacks: list[Fallback] = []
         self._change: anyio.Event | None = None
@@ -19,6 +21,8 @@ class Places:
     @property
     def free(self) -> bool:
         """True if one more request may be sent. Some places are kept for rows that fall back from flex to the standard tier."""
+        if self.halted:
+            return False
         if not self.fallbacks:
             return self.out < self.ceiling
         # where many lanes keep some, the other requests still have half
@@ -28,7 +32,7 @@ class Places:
     @property
     def any(self) -> bool:
         """True if one more request may be sent by such a row."""
-        return self.out < self.ceiling
+        return self.out < self.ceiling and not self.halted
 
     def take(self) -> None:
         """Occupy a place."""

@@ -119,6 +119,11 @@ class SharedLane(Lane):
         if pause_s > 0 and self._pause.extend(pause_s, reason, asked=asked):
             self._reopens = "pause"
 
+    def look(self) -> None:
+        """Look how many tickets the rows want now."""
+        if self._leader is not None:
+            self._leader.wanted()
+
     def wake(self) -> None:
         """Have the next row look whether it may go."""
         self._places.notify()
@@ -159,7 +164,7 @@ class SharedLane(Lane):
         A pause is one of all runs: their rows keep their turns. An outage is the own matter, and takes no tickets but for probes.
         """
         rows = self._wanting[standard]
-        if not rows or (self._outage.since is not None and self._outage.probe_in_s != 0.0):
+        if not rows or self._places.halted or (self._outage.since is not None and self._outage.probe_in_s != 0.0):
             return []
         pool = self._falling_back.slots if standard else self._slots
         room = min(self._places.ceiling - self._places.out, pool.ceiling - pool.out)
