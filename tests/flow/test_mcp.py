@@ -87,9 +87,11 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
         number = begun["run"]["id"]
         assert begun["running"]
         assert estimate["cost"]["high"] < begun["max_cost"] < 5
-        # the same again is the same run
+        # the same again is the same run, here while it waits
+        assert (await agent("pause", run=number))["done"]
         again = await agent("submit", file=job)
         assert (again["run"]["id"], again["running"]) == (number, True)
+        assert (await agent("continue"))["done"]
         ended = await agent.ended(number)
         assert (ended["run"]["done"], ended["run"]["failed"]) == (ROWS - 2, 2)
         done = [progress for progress, _, _ in agent.progress]
