@@ -42,6 +42,7 @@ from runner.cli.simulate import simulate
 from runner.cli.trial import try_
 from runner.cli.typed import Commands, one_or_several
 from runner.cli.vacuum import vacuum
+from runner.cli.web import web
 from runner.cli.worker import worker
 from runner.errors import UsageError
 from runner.version import __version__
@@ -221,6 +222,7 @@ for _command in (
     tag,
     try_,
     vacuum,
+    web,
     worker,
 ):
     cli.add_command(_command)

@@ -27,68 +27,33 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
 
     from runner.cli import chosen, output
     from runner.cli.fitting import say
-    from runner.errors import UsageError
-    from runner.origin import files_in, position_of
+    from runner.origin import files_in
+    from runner.session import in_json
     from runner.store.reader import StoreReader
-    from runner.store.story import story
-    from runner.text import clean
 
     if len(words) > 2:
         raise click.UsageError("one row at a time: `runner show [RUN] ID`")
     store = Path(db).resolve()
     with StoreReader(store) as reader:
         run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
-    files = files_in(run.settings)
-    found, position = story(store, run.id, words[-1]), position_of(words[-1], files)
-    if not found and position is not None:
-        found = story(store, run.id, str(position))
-    if not found:
-        key = clean(words[-1])
-        raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
+    files, found = files_in(run.settings), in_json.stories(store, run, words[-1])
     if as_json:
-        told = [_told(run, one, files) for one in found]
+        told = [in_json.row(run, one, files) for one in found]
         click.echo(output.to_json(told if len(told) > 1 else told[0]))
     else:
         say("\n\n".join(_text(run, one, files) for one in found))
-
-
-def _told(run: Any, found: Any, files: Any) -> dict[str, Any]:
-    """Return one answer of a row, or the row, for ``--json``."""
-    (system, prompt), own = _question(run, found)
-    return {"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)}
-
-
-def _question(run: Any, found: Any) -> tuple[tuple[str | None, Any], dict[str, Any]]:
-    """Return the system text and the prompt of a row, and the fields of the user's own."""
-    from runner.errors import BAD_ROW
-    from runner.inputs.prompts import system_of
-    from runner.session.opening import asked_in, texts_in
-
-    own = dict(found.fields)
-    system = system_of(own, texts_in(run.settings), run.settings) if found.error_code != BAD_ROW else None
-    return (system, asked_in(run.settings)(own)), own
-
-
-def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
-    import msgspec
-
-    from runner.origin import place_of
-
-    told = {**msgspec.to_builtins(found), "fields": own}
-    if files is not None and found.line is not None:
-        told["file"], told["line"] = place_of(found.line, files)
-    return told
 
 
 def _text(run: Any, found: Any, files: Any) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.errors import BAD_ROW
     from runner.origin import place_of
+    from runner.session import in_json
     from runner.session.opening import media_fields
     from runner.text import clean, plural
 
     media = media_fields(run.settings)
-    (system, prompt), own = _question(run, found)
+    (system, prompt), own = in_json.question(run, found)
     file, line = place_of(found.line, files) if found.line is not None else (None, None)
     named = f"{clean(file)}, " if file is not None else ""
     where = f" ({named}line {line})" if line is not None else ""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import structs
 
 from runner.cli import money, output, time_spent
@@ -14,7 +13,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace, worker_words
-from runner.session import perhaps, spelling, unpriced, ways
+from runner.session import in_json, perhaps, spelling, unpriced, ways
 from runner.session.naming import in_full, store_path
 from runner.several import unit
 from runner.store.totals import Totals
@@ -24,7 +23,7 @@ from runner.text import clean, plural
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
     """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
-        return _json(run, books)
+        return output.to_json(in_json.status(run, books))
     settings = run.settings
     lines = [
         f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {spelling.state(run)}",
@@ -66,12 +65,6 @@ def _next(run: Run, books: Totals, db: str) -> list[str]:
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))
     return advice_lines(advice(state, db))
-
-
-def _json(run: Run, books: Totals) -> str:
-    sent = msgspec.to_builtins(books)
-    # where the time went is beside what was sent, not part of it
-    return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
 
 
 def _model(settings: Mapping[str, Json]) -> str:

@@ -213,7 +213,8 @@ class _Guest(Link):
         if self._watch is None or not self._skipped or self.ended or self.unsent > _CAUGHT_UP:
             return
         self._skipped = False
-        self.send(encode(Feed(number=self._server.feed.newest, kind="skipped", data=b"{}")))
+        # not the newest number: who loses the connection now cannot go on behind what it did not get
+        self.send(encode(Feed(number=0, kind="skipped", data=b"{}")))
         self._unsubscribe = self._server.feed.subscribe(None, self._watch.texts, self._put)
 
     def _left(self) -> None:

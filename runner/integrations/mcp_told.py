@@ -14,7 +14,7 @@ from runner.errors import UsageError
 from runner.exports import answer_fields
 from runner.model import Result, Run
 from runner.origin import files_in
-from runner.session import mending, only, spelling, whole_row
+from runner.session import in_json, mending, only, spelling
 from runner.session.called import number_of
 from runner.session.opening import asked_in
 from runner.store.reader import StoreReader
@@ -59,8 +59,8 @@ def runs(store: Path) -> dict[str, Any]:
 def status(store: Path, named: int | str | None) -> dict[str, Any]:
     """Return a run in full, as ``status --json``."""
     run, books = api.status(named, db=store)
-    sent = msgspec.to_builtins(books)
-    return {"run": plain(run), "time": plain(sent.pop("time")), "books": plain(sent)}
+    told: dict[str, Any] = plain(in_json.status(run, books))
+    return told
 
 
 def errors(store: Path, named: int | str | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def errors(store: Path, named: int | str | None) -> dict[str, Any]:
 def show(store: Path, named: int | str | None, row: str) -> dict[str, Any]:
     """Return one row with its attempts, as ``show --json``: a list of its answers."""
     run = run_of(store, named, counted=False)
-    rows = plain([whole_row.told(run, one, files_in(run.settings)) for one in whole_row.found(store, run, row)])
+    rows = plain([in_json.row(run, one, files_in(run.settings)) for one in in_json.stories(store, run, row)])
     if len(msgspec.json.encode(rows)) > _WHOLE:
         raise UsageError(f"the row is larger than {_WHOLE // 1_000_000} MB; `export` writes it to a file")
     return {"run": run.id, "answers": rows}

@@ -1,0 +1,141 @@
+"""Streams of server-sent events: what a run is doing, or all of them, from a place that the viewer names, or from now on.
+
+event: state      all that a viewer needs to begin; then what happens, as the session tells it (docs/reference/live-events.md)
+event: runs       which runs are running
+event: no_session nobody works on this run; the stream goes on, and tells it when somebody begins to
+event: gone       the session has ended without a last word
+event: skipped    the viewer was too slow; the present state follows
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from runner.web.hub import ALL, Hub
+from runner.web.replies import ApiError, to_json
+from runner.web.ring import Frame
+from runner.web.uvicorn_internals import abort
+
+MOST_VIEWERS = 1_000
+"""Streams at a time."""
+PING_S = 15
+"""Seconds between two heartbeats."""
+STUCK_S = 30.0
+"""Seconds for which a viewer may read nothing while there is something for it, until it is dropped."""
+_RETRY = b"retry: 1000\n\n"
+_ID = re.compile(r"(?:(\d{1,9})-)?(\d{1,9})-(\d{1,15})")
+
+
+class EventStream(EventSourceResponse):
+    """The answer that is a stream. A viewer that does not read is dropped."""
+
+    def __init__(self, viewer: "Viewer") -> None:
+        # the streams end with the hub
+        AppStatus.enable_automatic_graceful_drain = False
+        super().__init__(viewer.events(), ping=PING_S, sep="\n", send_timeout=STUCK_S)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends, or until the viewer has left."""
+        with suppress(SendTimeoutError):
+            await super().__call__(scope, receive, send)
+            return
+        abort(scope["client"])
+
+
+def stream(hub: Hub, run: int, last: str | None) -> EventStream:
+    """Return the stream of a run, or of ``ALL``. last: the header Last-Event-ID. Raises ApiError if there are too many."""
+    if hub.watched >= MOST_VIEWERS:
+        words = f"{MOST_VIEWERS:,} streams are open, and there can be no more; close one, or try again later"
+        raise ApiError(503, "viewers", words, {"Retry-After": "30"})
+    return EventStream(Viewer(hub, run, _place(last, run)))
+
+
+def _place(last: str | None, run: int) -> tuple[int, int, int] | None:
+    """Return run, session and number of the last frame that a viewer has seen."""
+    found = _ID.fullmatch(last or "")
+    if found is None or (found[1] is None and run == ALL):
+        return None
+    return int(found[1] or run), int(found[2]), int(found[3])
+
+
+class Viewer:
+    """One stream. last: run, session and number of the last frame that it has seen."""
+
+    def __init__(self, hub: Hub, run: int, last: tuple[int, int, int] | None) -> None:
+        self._hub, self._run, self._last = hub, run, last
+        # the place in the ring from which to go on
+        self._place = 0
+        # by run: the session and the number of the state that was sent, before which its frames are not sent
+        self._states: dict[int, tuple[int, int]] = {}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Yield the events, as bytes."""
+        hub = self._hub
+        hub.join(self._run)
+        try:
+            yield _RETRY
+            await hub.looked()
+            yield await self._begin()
+            while not hub.closed:
+                news = hub.news
+                if self._place < hub.ring.begin:
+                    yield b"event: skipped\ndata: {}\n\n" + await self._anew()
+                if told := self._told():
+                    yield told
+                await news.wait()
+        finally:
+            hub.leave(self._run)
+
+    async def _begin(self) -> bytes:
+        """Return what a new viewer gets first, and find its place."""
+        if self._last is not None and (place := self._hub.ring.behind(*self._last)) is not None:
+            self._place = place
+            return b""
+        return await self._anew()
+
+    async def _anew(self) -> bytes:
+        """Return the present state of all that is wanted, and find the place from which to go on."""
+        hub = self._hub
+        self._states, self._place = {}, hub.ring.end
+        wanted = [run for run in hub.active if self._run in (ALL, run)]
+        told = [b"event: runs\ndata: %b\n\n" % to_json({"running": hub.active})] if self._run == ALL else []
+        for run in wanted:
+            last, self._last = (self._last, None) if self._last is not None and self._last[0] == run else (None, self._last)
+            found = await hub.follow(run, last[1:] if last is not None else None)
+            if found is None:
+                continue
+            if last is not None and (place := hub.ring.behind(*last)) is not None:
+                self._from(place, run, last[1:])
+            elif (state := await hub.state(run, found)) is not None:
+                one, place = state
+                self._from(place, run, (one.session, one.number))
+                told.append(one.told(alone=self._run != ALL))
+        if self._run != ALL and self._run not in self._states:
+            told.append(b"event: no_session\ndata: %b\n\n" % to_json({"run": self._run}))
+        self._last = None
+        return b"".join(told)
+
+    def _from(self, place: int, run: int, behind: tuple[int, int]) -> None:
+        self._place = min(self._place, place)
+        self._states[run] = behind
+
+    def _told(self) -> bytes:
+        """Return the events that have come since, and go on behind them."""
+        ring = self._hub.ring
+        begin, self._place = self._place, ring.end
+        if not self._states:
+            return ring.told(begin, self._run)
+        states, self._states = self._states, {}
+        alone = self._run != ALL
+        wanted = (one for one in ring.since(begin) if one.body and self._run in (ALL, one.run))
+        return b"".join(one.told(alone=alone) for one in wanted if not _is_behind(one, states.get(one.run)))
+
+
+def _is_behind(one: Frame, state: tuple[int, int] | None) -> bool:
+    """Return True for a frame that is part of a state already. Those without a number are told in any case, if not of old."""
+    if state is None:
+        return False
+    return (one.session, one.number) <= state if one.number else one.session < state[0]

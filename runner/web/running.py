@@ -1,0 +1,34 @@
+"""Which runs of a store are running: those at whose socket somebody listens."""
+
+import socket
+from pathlib import Path
+
+from runner.control.place import socket_of
+from runner.sharing.folder import NoFolderError
+from runner.store.row_pages import run_ids
+
+_KNOCK_S = 0.5
+
+
+def running(store: Path, known: frozenset[int]) -> list[int]:
+    """Return the numbers of the runs that are running, the newest first. known: those that are followed, and so are running.
+
+    Blocks. Raises StoreError.
+    """
+    if not store.is_file() or not store.stat().st_size:
+        return []
+    return [run for run in run_ids(store) if run in known or _listens(store, run)]
+
+
+def _listens(store: Path, run: int) -> bool:
+    try:
+        path = socket_of(store, run)
+        if not path.exists():
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+            end.settimeout(_KNOCK_S)
+            end.connect(str(path))
+    except (OSError, NoFolderError):
+        # a killed session leaves its socket
+        return False
+    return True
