@@ -29,8 +29,8 @@ from runner.integrations.mcp_server import server
 from runner.integrations.mcp_tools import Tools
 
 
-def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str], port: int | None) -> None:
-    """Serve until the client leaves or a signal comes. port: of HTTP; None: standard input and output. Raises UsageError."""
+def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str], port: int | None) -> int:
+    """Serve until the client leaves or a signal comes; return the exit code. port: of HTTP; None: standard input and output."""
     files, store = Root(root), store_path(db)
     if not files.contains(store):
         raise UsageError(f"the store {store} is outside of --root {files.path}; name one in it with --db")
@@ -43,13 +43,17 @@ def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str],
     )
     say(f"runner mcp: files in {files.path}, store {store}; {allowed}")
     made = server(tools)
-    if port is not None:
-        mcp_http.serve(made, port)
-    else:
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(kind, lambda number, frame: _leave(tools, db, number, frame))
-        anyio.run(made.run_stdio_async)
-    _farewell(tools, db)
+    code = 0
+    try:
+        if port is not None:
+            code = mcp_http.serve(made, port)
+        else:
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(kind, lambda number, frame: _leave(tools, db, number, frame))
+            anyio.run(made.run_stdio_async)
+    finally:
+        _farewell(tools, db)
+    return code
 
 
 def _leave(tools: Tools, db: str, number: int, _: FrameType | None) -> None:

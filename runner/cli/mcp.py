@@ -1,5 +1,6 @@
 """``runner mcp``: runs as tools of an agent, over the Model Context Protocol."""
 
+import sys
 from typing import Any
 
 import click
@@ -58,4 +59,4 @@ def mcp(db: str, http: bool, port: int | None, **said: Any) -> None:
 
     if port is not None and not http:
         raise click.UsageError("--port belongs to --http")
-    agents.serve(db, port=(8397 if port is None else port) if http else None, **said)
+    sys.exit(agents.serve(db, port=(8397 if port is None else port) if http else None, **said))

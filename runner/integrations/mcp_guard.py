@@ -63,8 +63,9 @@ def trusted(root: Root, names: Sequence[str]) -> tuple[Trusted, ...]:
     found = []
     for name in names:
         path = root.file(name)
-        job = endpoint.with_base_url(trust.allowed(load_job(str(path), {})), os.environ)
-        found.append(Trusted(file=str(path), address=_address(job), prices=job.prices))
+        job = load_job(str(path), {})
+        root.check(job)
+        found.append(Trusted(file=str(path), address=_address(_settled(trust.allowed(job))), prices=job.prices))
     return tuple(found)
 
 
@@ -146,8 +147,8 @@ def _addressed(job: Job, human: Human) -> Job:
 
 
 def _settled(job: Job) -> Job:
-    """Return the job with its base URL filled in; the job itself if a module would have to be imported for that."""
-    if trust.ungranted(job, trust.code_grants(job), os.environ):
+    """Return the job with its base URL filled in; the job itself if a module would have to be imported, or a list looked up."""
+    if job.is_fleet or trust.ungranted(job, trust.code_grants(job), os.environ):
         return job
     return endpoint.with_base_url(job, os.environ)
 

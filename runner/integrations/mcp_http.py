@@ -1,5 +1,6 @@
 """The server over HTTP, on this machine only: a token, and no request from a page of another origin or by another name."""
 
+import asyncio
 import os
 import secrets
 import socket
@@ -14,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.errors import UsageError
+from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 
 PATH = "/mcp"
 TOKEN = "RUNNER_MCP_TOKEN"  # noqa: S105 - the name of a variable
@@ -73,14 +75,22 @@ def listening(port: int) -> socket.socket:
     return end
 
 
-def serve(server: MCPServer[Any], port: int) -> None:
-    """Serve until a signal comes."""
+def serve(server: MCPServer[Any], port: int) -> int:
+    """Serve until a signal comes, and return the exit code."""
     end, token = listening(port), token_in(os.environ)
     number = end.getsockname()[1]
     names = tuple(f"{host}:{number}" for host in ("127.0.0.1", "localhost"))
     security = TransportSecuritySettings(allowed_hosts=[*names], allowed_origins=[f"http://{name}" for name in names])
     app = _Door(server.streamable_http_app(streamable_http_path=PATH, transport_security=security), token, names)
     config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=_GRACE_S)
-    shown = "the token in " + TOKEN if os.environ.get(TOKEN) else f"Bearer {token}"
-    print(f"runner mcp: http://{names[0]}{PATH}\nAuthorization: {shown}", file=sys.stderr, flush=True)
-    uvicorn.Server(config).run(sockets=[end])
+    listener = uvicorn.Server(config)
+
+    def leave(_: int) -> None:
+        listener.should_exit = True
+
+    # uvicorn raises what it has caught once more when it has ended, so that all of them come here
+    with on_signals(STOP_SIGNALS, leave) as caught:
+        shown = "the token in " + TOKEN if os.environ.get(TOKEN) else f"Bearer {token}"
+        print(f"runner mcp: http://{names[0]}{PATH}\nAuthorization: {shown}", file=sys.stderr, flush=True)
+        asyncio.run(listener.serve(sockets=[end]))
+    return exit_code(caught[0]) if caught else 0

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from agents import OverHttp, RefusedError, none_left, over_pipes, sessions
 from billing import PRICES, Biller
-from processes import count, run
+from processes import assert_clean, count, run
 from raw_server import RawServer, Received, Reply, in_thread, whole
 
 pytestmark = pytest.mark.anyio
@@ -166,11 +166,11 @@ async def test_sessions_together_stay_below_the_cap_whatever_files_say_and_whoev
     async with over_pipes(desk.folder, "--max-cost", str(cap), *trusted, env=env) as agent:
         assert (await agent("budget"))["used"] == pytest.approx(after["used"])
         for job in (*jobs, *jobs):
-            try:
-                told = await agent("submit", file=job)
-            except RefusedError as error:
-                assert "nothing is left of the $0.02" in str(error)
+            if (await agent("budget"))["left"] == 0:
+                with pytest.raises(RefusedError, match=r"nothing is left of the \$0\.02"):
+                    await agent("submit", file=job)
                 continue
+            told = await agent("submit", file=job)
             ended = await agent.ended(told["run"]["id"])
             assert "budget" in str(ended["run"]["stop_reason"])
         assert desk.server.billed <= (await agent("budget"))["used"] <= cap + 1e-9
@@ -184,42 +184,44 @@ async def test_what_a_person_has_not_allowed_is_refused_in_one_sentence(desk: De
     outside = folder.parent / f"{folder.name}-outside"
     outside.mkdir()
     (outside / "secret.jsonl").write_text('{"prompt": "a secret"}\n')
+    (outside / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     (folder / "link.jsonl").symlink_to(outside / "secret.jsonl")
     (folder / "way").symlink_to(outside)
     (folder / "rows.jsonl").write_text('{"prompt": "hello"}\n')
-    (folder / "pipe.toml").write_text('input = "../%s/secret.jsonl"\n' % outside.name)
-    (folder / "pictures.jsonl").write_text('{"prompt": "look", "images": "way/secret.jsonl"}\n')
+    (folder / "pipe.toml").write_text(f'input = "../{outside.name}/secret.jsonl"\n')
+    (folder / "pictures.jsonl").write_text('{"prompt": "look", "images": "way/secret.png"}\n')
     simulated = {"provider": "simulator"}
     async with over_pipes(folder, "--max-cost", "1") as agent:
         refused = [
-            (dict(file="../x.jsonl"), "outside of"),
-            (dict(file=str(outside / "secret.jsonl")), "outside of"),
-            (dict(file="link.jsonl", settings=simulated), "outside of"),
-            (dict(file="way/*.jsonl", settings=simulated), "outside of"),
-            (dict(file="pipe.toml", settings=simulated), "outside of"),
-            (dict(file="-", settings=simulated), "belongs to the protocol"),
-            (dict(file=job), f"runner mcp --trust {folder / job}`"),
-            (dict(file="rows.jsonl", settings={"base_url": desk.url}), "cannot be given in a call"),
-            (dict(file="rows.jsonl", settings={"prices": {}}), "cannot be given in a call"),
-            (dict(file="rows.jsonl", settings={"max_cost": 9}), "cannot be given in a call"),
-            (dict(file="rows.jsonl", settings={"modle": "m"}), "did you mean 'model'"),
-            (dict(file="rows.jsonl", settings={"provider": "os.path"}), "the provider of a call is"),
-            (dict(file="rows.jsonl", max_cost=-1), "max_cost"),
-            (dict(file="rows.jsonl", max_costs=1), "did you mean 'max_cost'"),
+            ({"file": "../x.jsonl"}, "outside of"),
+            ({"file": str(outside / "secret.jsonl")}, "outside of"),
+            ({"file": "link.jsonl", "settings": simulated}, "outside of"),
+            ({"file": "way/*.jsonl", "settings": simulated}, "outside of"),
+            ({"file": "pipe.toml", "settings": simulated}, "outside of"),
+            ({"file": "-", "settings": simulated}, "belongs to the protocol"),
+            ({"file": job}, f"runner mcp --trust {folder / job}`"),
+            ({"file": "rows.jsonl", "settings": {"base_url": desk.url}}, "cannot be given in a call"),
+            ({"file": "rows.jsonl", "settings": {"prices": {}}}, "cannot be given in a call"),
+            ({"file": "rows.jsonl", "settings": {"max_cost": 9}}, "cannot be given in a call"),
+            ({"file": "rows.jsonl", "settings": {"modle": "m"}}, "did you mean 'model'"),
+            ({"file": "rows.jsonl", "settings": {"provider": "os.path"}}, "the provider of a call is"),
+            ({"file": "rows.jsonl", "max_cost": -1}, "max_cost"),
+            ({"file": "rows.jsonl", "max_costs": 1}, "did you mean 'max_cost'"),
             ({}, "file"),
         ]  # fmt: skip
         for arguments, words in refused:
             with pytest.raises(RefusedError) as found:
                 await agent("submit", **arguments)
             assert words in str(found.value), arguments
-        for name in ("../x.csv", "way/x.csv", "x.toml", ".x.csv", "runner.db.csv", "x"):
-            await agent("submit", file="rows.jsonl", settings=simulated)
+        told = await agent("submit", file="pictures.jsonl", settings=simulated)
+        await agent.ended(told["run"]["id"])
+        (row,) = (await agent("results", run=told["run"]["id"]))["rows"]
+        assert row["error_code"] == "attachment"
+        assert "secret.png" in row["error"]
+        for name in ("../x.csv", "way/x.csv", "x.toml", ".x.csv", "runner.db.csv", "x", "rows.jsonl"):
             with pytest.raises(RefusedError):
                 await agent("export", file=name)
-        told = await agent("submit", file="pictures.jsonl", settings=simulated)
-        (row,) = (await agent.ended(told["run"]["id"])) and (await agent("results", run=told["run"]["id"]))["rows"]
-        assert row["error_code"] == "attachment"
-    assert not [path.name for path in outside.iterdir() if path.name != "secret.jsonl"]
+    assert {path.name for path in outside.iterdir()} == {"secret.jsonl", "secret.png"}
     # without a cap nothing that could cost is started, and a model without a price is refused with one
     with_key = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{desk.url}/r/v1"}
     async with over_pipes(folder, env=with_key) as agent:
@@ -248,6 +250,11 @@ async def test_over_http_only_who_has_the_token_comes_in_and_runs_outlive_the_se
             number = (await agent("submit", file=job))["run"]["id"]
             await agent.until(number, 3)
             server.process.killed()
+    with OverHttp(desk.folder) as other:
+        other.process.signal(signal.SIGINT)
+        ended = other.process.ended()
+        assert (ended.code, ended.out) == (130, "")
+        assert_clean(ended)
     async with over_pipes(desk.folder, "--max-cost", "5", "--trust", job) as agent:
         ended = await agent.ended(number)
         assert (ended["run"]["done"], ended["run"]["failed"]) == (ROWS - 2, 2)

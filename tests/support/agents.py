@@ -1,6 +1,5 @@
 """An agent for tests: the client of the MCP SDK at a real ``runner mcp``, over its pipes or over HTTP."""
 
-import os
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -89,9 +88,11 @@ class OverHttp:
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Agent]:
         """Connect a client."""
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {self.token}"}, timeout=HANG_S) as http:
-            async with Client(streamable_http_client(self.url, http_client=http)) as client:
-                yield Agent(client)
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {self.token}"}, timeout=HANG_S) as http,
+            Client(streamable_http_client(self.url, http_client=http)) as client,
+        ):
+            yield Agent(client)
 
     def post(self, **headers: str) -> httpx2.Response:
         """Send a request as a client begins, with these headers in place of the right ones. Underscores become dashes."""
@@ -109,7 +110,7 @@ def sessions(folder: Path) -> list[int]:
         if not entry.name.isdecimal():
             continue
         try:
-            words, where = (entry / "cmdline").read_bytes(), os.readlink(entry / "cwd")
+            words, where = (entry / "cmdline").read_bytes(), str((entry / "cwd").readlink())
         except OSError:
             continue
         if b"runner.integrations.mcp_session" in words and where == str(folder):
