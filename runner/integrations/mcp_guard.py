@@ -44,10 +44,13 @@ _ADDRESS = (
 
 
 class Trusted(Struct, frozen=True, kw_only=True):
-    """A job file that a person has named: the file, where its requests go, and its prices."""
+    """A job file that a person has named: the file, its prices, and where its requests go.
+
+    addresses: as it says so, and with the base URL filled in, as the store has it.
+    """
 
     file: str
-    address: str
+    addresses: tuple[str, ...]
     prices: Any = None
 
 
@@ -65,7 +68,8 @@ def trusted(root: Root, names: Sequence[str]) -> tuple[Trusted, ...]:
         path = root.file(name)
         job = load_job(str(path), {})
         root.check(job)
-        found.append(Trusted(file=str(path), address=_address(_settled(trust.allowed(job))), prices=job.prices))
+        addresses = (_address(job), _address(_settled(trust.allowed(job))))
+        found.append(Trusted(file=str(path), addresses=addresses, prices=job.prices))
     return tuple(found)
 
 
@@ -126,12 +130,12 @@ def costs_something(job: Job) -> bool:
 def _addressed(job: Job, human: Human) -> Job:
     """Return the job with what it needs allowed, if it goes where a person has said."""
     mine = _settled(job)
-    if any(_address(mine) == one.address for one in human.trusted):
+    if any(_address(one) in known.addresses for one in (job, mine) for known in human.trusted):
         # code first: what a job sends is known only once its module may run
         while grants := endpoint.ungranted(job, os.environ):
             job = trust.granting(job, grants)
         return job
-    named = [name for name in _ADDRESS if name in job.unvouched and getattr(job, name) not in (None, (), [])]
+    named = [name for name in _ADDRESS if name in job.unvouched]
     named += ["headers"] if any(field.unvouched for field in job.headers) else []
     named += ["query"] if any(field.unvouched for field in job.query) else []
     if all(name == "provider" for name in named) and job.provider in _DIALECTS:

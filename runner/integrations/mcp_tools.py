@@ -8,6 +8,7 @@ from pydantic import Field
 
 from runner import api
 from runner.errors import RunnerError
+from runner.inputs import overwriting
 from runner.integrations import mcp_guard, mcp_told
 from runner.integrations.mcp_cap import Cap, Grant
 from runner.integrations.mcp_files import FORMATS, SPECIAL, Root
@@ -15,9 +16,11 @@ from runner.integrations.mcp_guard import Human
 from runner.integrations.mcp_launch import Launched, Launcher, notes_of, refused
 from runner.integrations.mcp_session import Order
 from runner.money import PICO
+from runner.session.outputs import files_read
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
 from runner.store.lock import held
+from runner.store.reader import StoreReader
 
 _MARGIN = 1.25
 """How much more than the highest estimate a session is given: failed attempts come on top."""
@@ -260,10 +263,12 @@ class Tools:
         return {"run": found.id, "rows": found.rows, "files": files, "notes": notes}
 
     def _refuse_own(self, file: str) -> None:
-        """Raise RunnerError for a file of the store itself."""
+        """Raise RunnerError for a file of the store itself, and for one that holds prompts."""
         folder, last = self.root.target(file)
         if folder == self.store.parent and last.startswith(self.store.name):
             raise RunnerError(f"{last} belongs to the store {self.store.name}; name another file")
+        with StoreReader(self.store) as reader:
+            overwriting.refuse_own(folder / last, self.store, files_read(reader))
 
     def is_running(self, run: int) -> bool:
         """Return True if a process works on a run."""

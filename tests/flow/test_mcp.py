@@ -12,7 +12,7 @@ import anyio
 import pytest
 from agents import OverHttp, RefusedError, none_left, over_pipes, sessions
 from billing import PRICES, Biller
-from processes import assert_clean, count, run
+from processes import assert_clean, count, run, runner
 from raw_server import RawServer, Received, Reply, in_thread, whole
 
 pytestmark = pytest.mark.anyio
@@ -221,6 +221,8 @@ async def test_what_a_person_has_not_allowed_is_refused_in_one_sentence(desk: De
         for name in ("../x.csv", "way/x.csv", "x.toml", ".x.csv", "runner.db.csv", "x", "rows.jsonl"):
             with pytest.raises(RefusedError):
                 await agent("export", file=name)
+        with pytest.raises(RefusedError, match="is the prompt file of run 1"):
+            await agent("export", file="pictures.jsonl", overwrite=True)
     assert {path.name for path in outside.iterdir()} == {"secret.jsonl", "secret.png"}
     # without a cap nothing that could cost is started, and a model without a price is refused with one
     with_key = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{desk.url}/r/v1"}
@@ -234,9 +236,16 @@ async def test_what_a_person_has_not_allowed_is_refused_in_one_sentence(desk: De
     assert desk.server.billed == 0
 
 
-async def test_over_http_only_who_has_the_token_comes_in_and_runs_outlive_the_server(desk: Desk) -> None:
+async def test_over_http_only_who_has_the_token_comes_in_and_runs_outlive_clients_and_servers(desk: Desk) -> None:
     job = desk.job("a")
-    with OverHttp(desk.folder, "--max-cost", "5", "--trust", job) as server:
+    options = ("--max-cost", "5", "--trust", job)
+    async with over_pipes(desk.folder, *options) as agent:
+        number = (await agent("submit", file=job))["run"]["id"]
+        await agent("pause", run=number)
+    # the client has left, and its server with it
+    alive = sessions(desk.folder)
+    assert len(alive) == 1
+    with OverHttp(desk.folder, *options) as server:
         assert server.post().status_code == 200
         wrong = {
             "no token": (server.post(Authorization="").status_code, 401),
@@ -247,15 +256,26 @@ async def test_over_http_only_who_has_the_token_comes_in_and_runs_outlive_the_se
         }
         assert {name: got for name, (got, _) in wrong.items()} == {name: due for name, (_, due) in wrong.items()}
         async with server.agent() as agent:
-            number = (await agent("submit", file=job))["run"]["id"]
-            await agent.until(number, 3)
+            assert (await agent("watch", run=number, seconds=0))["running"]
             server.process.killed()
-    with OverHttp(desk.folder) as other:
-        other.process.signal(signal.SIGINT)
-        ended = other.process.ended()
-        assert (ended.code, ended.out) == (130, "")
-        assert_clean(ended)
-    async with over_pipes(desk.folder, "--max-cost", "5", "--trust", job) as agent:
+    assert sessions(desk.folder) == alive
+    async with over_pipes(desk.folder, *options) as agent:
+        await agent("continue", run=number)
         ended = await agent.ended(number)
         assert (ended["run"]["done"], ended["run"]["failed"]) == (ROWS - 2, 2)
         assert (await agent("budget"))["used"] == pytest.approx(ended["cost"] + ended["cost_perhaps"])
+
+
+def test_ctrl_c_ends_a_server_at_once_and_without_a_word_on_its_output(tmp_path: Path) -> None:
+    with OverHttp(tmp_path) as http:
+        http.process.signal(signal.SIGINT)
+        ended = http.process.ended()
+    reading, writing = os.pipe()
+    with runner("mcp", cwd=tmp_path, stdin=reading) as process, os.fdopen(writing, "wb"):
+        os.close(reading)
+        process.until(lambda: "--max-cost is not given" in process.err, "the first line")
+        process.signal(signal.SIGINT)
+        other = process.ended()
+    for one in (ended, other):
+        assert (one.code, one.out) == (130, "")
+        assert_clean(one)
