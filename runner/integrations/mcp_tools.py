@@ -16,8 +16,8 @@ from runner.integrations.mcp_guard import Human
 from runner.integrations.mcp_launch import Launched, Launcher, notes_of, refused
 from runner.integrations.mcp_session import Order
 from runner.money import PICO
-from runner.session.outputs import files_read
 from runner.session.options import SessionOptions
+from runner.session.outputs import files_read
 from runner.session.restoring import resumed, retried
 from runner.store.lock import held
 from runner.store.reader import StoreReader

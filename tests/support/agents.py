@@ -55,7 +55,7 @@ class Agent:
         with anyio.fail_after(HANG_S):
             while (told := await self("watch", run=run, seconds=0))["run"]["done"] < done:
                 assert told["running"], told
-                await anyio.sleep(0.02)
+                await anyio.sleep(0.1)
 
 
 @asynccontextmanager
