@@ -45,6 +45,8 @@ _WORDS = (
 _BACKLOG = 4096
 _FILES = 8192
 _GRACE_S = 10.0
+_STAMP = b"@@@@@@@@@@@@@@@@@"
+"""Stands in each piece for the time when it leaves the server, as many characters as that has."""
 # the headers of OpenAI, with limits too high to be reached, so that a client parses them as usual
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
@@ -83,9 +85,10 @@ def _words(chunks: int) -> Iterator[str]:
     return (_WORDS[number % len(_WORDS)] for number in range(chunks))
 
 
-def _pieces(chunks: int) -> list[bytes]:
+def _pieces(chunks: int, *, stamped: bool = False) -> list[bytes]:
     """Return the answer, one piece per content chunk; the first includes the head, the last all that follows the content."""
-    content = [_event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in _words(chunks)]
+    words = [f"{_STAMP.decode()} "] * chunks if stamped else _words(chunks)
+    content = [_event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in words]
     role = _event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
     end = _event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
     usage = _event(choices=[], usage={"prompt_tokens": 15, "completion_tokens": chunks, "total_tokens": 15 + chunks})
@@ -108,12 +111,15 @@ def _chunk(data: bytes) -> bytes:
 class Streams:
     """A context manager that runs the server's process. If our process ends, the server's standard input closes, and it ends too.
 
-    first_s: seconds until the first chunk. gap_s: seconds between two. With both 0, the whole answer is one write.
+    first_s: seconds until the first chunk. gap_s: seconds between two. With both 0, the whole answer is one write. stamped: each
+    piece of a paced answer is the time when it leaves, in seconds of the monotonic clock, which all processes of a machine share.
     """
 
-    def __init__(self, chunks: int, *, first_s: float = 0.0, gap_s: float = 0.0, cpu: int | None = None) -> None:
+    def __init__(
+        self, chunks: int, *, first_s: float = 0.0, gap_s: float = 0.0, cpu: int | None = None, stamped: bool = False
+    ) -> None:
         self.chunks = chunks
-        self._pace = (str(chunks), str(first_s), str(gap_s))
+        self._pace = (str(chunks), str(first_s), str(gap_s), *(["--stamped"] if stamped else []))
         self._cpu = cpu
 
     def __enter__(self) -> Self:
@@ -196,7 +202,7 @@ class _Paced(Connection):
         self._timer = self._loop.call_at(self._begin, self._step)
 
     def _step(self) -> None:
-        self.transport.write(self._pieces[self._next])
+        self.transport.write(self._pieces[self._next].replace(_STAMP, b"%017.6f" % time.monotonic()))
         self._next += 1
         if self._next < len(self._pieces):
             self._timer = self._loop.call_at(self._begin + self._next * self._gap_s, self._step)
@@ -210,9 +216,9 @@ class _Paced(Connection):
             self._counts.ended(whole=False)
 
 
-async def _serve(chunks: int, first_s: float, gap_s: float) -> None:
+async def _serve(chunks: int, first_s: float, gap_s: float, *, stamped: bool) -> None:
     """Serve until standard input ends."""
-    loop, end, counts, pieces = asyncio.get_running_loop(), asyncio.Event(), _Counts(), _pieces(chunks)
+    loop, end, counts, pieces = asyncio.get_running_loop(), asyncio.Event(), _Counts(), _pieces(chunks, stamped=stamped)
     whole = answer(chunks)
     server = await loop.create_server(
         lambda: _Paced(counts, pieces, first_s, gap_s) if first_s or gap_s else _AtOnce(counts, whole),
@@ -234,11 +240,12 @@ def main() -> None:
     parser.add_argument("chunks", type=int)
     parser.add_argument("first_s", type=float)
     parser.add_argument("gap_s", type=float)
+    parser.add_argument("--stamped", action="store_true")
     args = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY and hard < _FILES else _FILES, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(_serve(args.chunks, args.first_s, args.gap_s))
+        loop.run(_serve(args.chunks, args.first_s, args.gap_s, stamped=args.stamped))
 
 
 if __name__ == "__main__":

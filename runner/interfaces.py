@@ -158,6 +158,10 @@ class Lane(Protocol):
         """Remove the standing of an item that leaves the lane."""
         ...
 
+    def come(self, standing: Standing) -> None:
+        """Count an item again that has left the lane."""
+        ...
+
     def excused(self, failure: Failure) -> bool:
         """Return True if a failure fell into an outage."""
         ...
@@ -285,13 +289,10 @@ class Store(Protocol):
 
 Emit: TypeAlias = Callable[[Attempt | Reservation], Awaitable[None]]
 """Passes a failed attempt to the writer, or what an attempt may use of a budget."""
-
 Handle: TypeAlias = Callable[[Item, Emit], Awaitable[Outcome | None]]
 """Turns an item into its outcome. None: the run is stopping, and the item has no outcome."""
-
 Save: TypeAlias = Callable[[list[Entry | Reservation]], Awaitable[None]]
 """Makes entries durable."""
-
 Items: TypeAlias = AsyncGenerator[Item | Outcome, None]
 """What the source yields: items, and outcomes of rows that cannot be sent (broken rows)."""
 

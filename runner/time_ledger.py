@@ -24,7 +24,7 @@ CAUSES: Mapping[str, str] = {
     # a request is under way, and brings an answer; or it brings none
     "answering": "answering_s",
     "failed": "answering_s",
-    # a limit per minute holds requests back; the server has refused one, and a pause follows; flex has no capacity; the budget
+    # a limit per minute holds requests back; the server has refused one, and a pause follows; flex is full; the budget; a person paused
     "rpm": "limits_s",
     "tpm": "limits_s",
     "input_tpm": "limits_s",
@@ -32,6 +32,7 @@ CAUSES: Mapping[str, str] = {
     "pause": "limits_s",
     "capacity": "limits_s",
     "budget": "limits_s",
+    "halt": "limits_s",
     # rows wait for their next attempt
     "retry": "retry_wait_s",
     # the first token takes longer than it did at best
@@ -45,11 +46,10 @@ CAUSES: Mapping[str, str] = {
     "warming": "runner_s",
     "turn": "runner_s",
     "workers": "runner_s",
-    # no row is left that is not under way; whoever reads the results is slow; the program asks for nothing; a person paused it
+    # no row is left that is not under way; whoever reads the results is slow; the program asks for nothing
     "end": "idle_s",
     "reader": "idle_s",
     "program": "idle_s",
-    "halt": "idle_s",
 }
 """What a slot does or waits for, and the part in which that counts."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runner.cli.attach import attach
 from runner.cli.compare import compare
 from runner.cli.completing import complete_tags
 from runner.cli.completion import completion
@@ -39,6 +40,7 @@ from runner.cli.retry import retry
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.simulate import simulate
+from runner.cli.steer import cancel, continue_, pause, requeue, set_, stop
 from runner.cli.trial import try_
 from runner.cli.typed import Commands, one_or_several
 from runner.cli.vacuum import vacuum
@@ -206,8 +208,11 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
 
 
 for _command in (
+    attach,
+    cancel,
     compare,
     completion,
+    continue_,
     delete,
     errors,
     estimate,
@@ -215,10 +220,14 @@ for _command in (
     init,
     mcp,
     name,
+    pause,
     report,
+    requeue,
     retry,
+    set_,
     show,
     simulate,
+    stop,
     tag,
     try_,
     vacuum,

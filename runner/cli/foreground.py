@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from runner.session.expecting import Confirm
 from runner.session.options import SessionOptions
 from runner.session.outputs import refuse_early
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
-from runner.session.stopping import StopHandle
+from runner.session.stopping import BY_COMMAND, StopHandle
 from runner.text import clean, json_text, redact
 
 
@@ -97,7 +98,8 @@ def _session(
     if observe.lost is not None:
         raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
-        return 1
+        # as Ctrl-C, whoever has ended it
+        return exit_code(signal.SIGINT) if summary.stop_reason.startswith(BY_COMMAND.rstrip("`")) else 1
     if options.sample is not None or (options.retry_failed and not (summary.done_now or summary.failed_now)):
         # there was no row to send again
         return 0

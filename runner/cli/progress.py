@@ -36,6 +36,8 @@ class View:
     """
 
     summed = True
+    # what drops the open requests of a session that ends
+    drops = "Ctrl-C"
 
     def __init__(self, db: str, *, exported: bool = False) -> None:
         self._db, self._exported = db, exported
@@ -96,7 +98,7 @@ class _Text(View, ABC):
                     self._wait = None
                 self.progress(event)
             case Stopping():
-                self._stopping(event.reason, event.code, words.waiting(event, "Ctrl-C"))
+                self._stopping(event.reason, event.code, words.waiting(event, self.drops))
             case Finished(summary=end):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:

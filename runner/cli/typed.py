@@ -9,11 +9,12 @@ import click
 from runner.errors import UsageError
 from runner.version import __version__
 
-ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
+ALIASES = {"ls": "list", "runs": "list"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
-    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "compare", "export",
-    "report", "name", "tag", "delete", "vacuum", "mcp", "worker", "simulate", "completion",
+    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "attach", "pause", "continue", "stop", "cancel",
+    "requeue", "set", "list", "errors", "show", "compare", "export", "report", "name", "tag", "delete", "vacuum", "mcp", "worker",
+    "simulate", "completion",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
@@ -34,7 +35,6 @@ _INSTEAD = {
     "start": "runner run FILE",
     "send": "runner run FILE",
     "restart": "runner run FILE --new",
-    "stop": "Ctrl-C, or `kill` with the number of the process",
     "validate": "runner check FILE",
     "dry-run": "runner check FILE",
     "estimate": "runner check FILE",
@@ -58,9 +58,12 @@ _INSTEAD = {
     "dashboard": "runner report",
     "log": "runner status",
     "logs": "runner status",
-    "cancel": "Ctrl-C, or `kill` with the number of the process",
-    "abort": "Ctrl-C, or `kill` with the number of the process",
-    "kill": "Ctrl-C, or `kill` with the number of the process",
+    "abort": "runner stop",
+    "kill": "runner stop",
+    "unpause": "runner continue",
+    "limit": "runner set",
+    "follow": "runner attach",
+    "tail": "runner attach",
 }
 """Words of other tools, and what does it here."""
 _OPTIONS = {

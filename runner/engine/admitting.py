@@ -169,6 +169,8 @@ class Admitting:
             if first:
                 with task.lane.resting(task.standing, "budget"):
                     await purse.budget.wait(need, partial(self._pass, task))
+                # it may have left, and have its amount all the same: a person has raised the budget
+                task.lane.come(task.standing)
             try:
                 permit = await self._acquired(task)
                 reserved = self._renewed(task, purse, reserved)

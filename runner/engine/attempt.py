@@ -124,6 +124,8 @@ class Attempts(Failing, Generic[E]):
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
         revision = self._provider.revision
+        if self.rows.comes_twice(item):
+            return None
         try:
             item, call, files = await self._sender.encoded(item)
         except AttachmentError as error:

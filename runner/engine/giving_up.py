@@ -3,7 +3,7 @@
 from runner.engine.outcomes import failed
 from runner.engine.task import Task
 from runner.errors import AttemptError
-from runner.model import Attempt, Outcome
+from runner.model import Attempt, Item, Outcome
 
 CANCELLED = "cancelled_by_user"
 """Error code of such a row."""
@@ -17,6 +17,8 @@ class GivingUp:
         self._at_work: dict[str, Task] = {}
         # keys of rows that fail as soon as they come
         self._ahead: set[str] = set()
+        # rows that are sent again on request: the source may have read them too
+        self._again: dict[str, Item] = {}
 
     def begin(self, task: Task) -> None:
         """Take an item that is at work now."""
@@ -32,6 +34,15 @@ class GivingUp:
             return False
         self._ahead.discard(key)
         return True
+
+    def send_again(self, item: Item) -> None:
+        """Have an item sent again, and no other with its key from the source."""
+        self._ahead.discard(item.key)
+        self._again[item.key] = item
+
+    def comes_twice(self, item: Item) -> bool:
+        """Return True for an item from the source that is, or was, sent again on request."""
+        return bool(self._again) and self._again.get(item.key, item) is not item
 
     def at_work(self, key: str) -> bool:
         """Return True for an item that is at work."""

@@ -15,10 +15,11 @@ from anyio.lowlevel import checkpoint
 
 from runner.admission import Reservation
 from runner.engine.bounded_queue import BoundedQueue
+from runner.engine.more import More
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreError
 from runner.interfaces import Handle, Items, Save
-from runner.model import Attempt, Entry, Item, Outcome
+from runner.model import Entry, Item, Outcome
 
 BATCH = 1_000
 """Maximum number of entries in one transaction; bounds the writer's memory, not its speed."""
@@ -39,20 +40,22 @@ async def run(
     workers: int,
     stop: Stop,
     wanted: Callable[[], int] | None = None,
-    last: Callable[[], None] = lambda: None,
+    more: More | None = None,
     save_limit_s: float = 60.0,
 ) -> None:
     """Process ``items`` until they end or a stop is requested. On return, every finished outcome has been saved.
 
     workers: initial number of workers; each holds one item, in flight or waiting for a retry. wanted: returns the number of
     workers wanted now. Workers are added if items wait for one, and never removed.
-    last: called when no item is left that no worker has taken.
+    more: told when no item is left that no worker has taken; it may have items of its own.
     save_limit_s: seconds that the writer has, after a cancellation, to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised. If ``save`` fails, everything else is cancelled at once.
     """
     todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry | Reservation](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
-    work = partial(_work, todo, handle, finished, stop, last)
+    more = more or More()
+    last = more.last
+    work, one = partial(_work, todo, handle, finished, stop, last), partial(_one, handle, finished, stop)
     try:
         async with anyio.create_task_group() as outer:
             outer.start_soon(_write, finished, save, abort, save_limit_s)
@@ -61,6 +64,7 @@ async def run(
                 async with anyio.create_task_group() as watch:
                     watch.start_soon(_enforce_stop, stop, feeding, abort)
                     async with anyio.create_task_group() as inner:
+                        more.begin(lambda item: inner.start_soon(one, item))
                         inner.start_soon(_feed, items, todo, finished, feeding)
                         for _ in range(workers):
                             inner.start_soon(work)
@@ -86,9 +90,7 @@ async def _feed(
 async def _work(
     todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry | Reservation], stop: Stop, last: Callable[[], None]
 ) -> None:
-    async def emit(entry: Attempt | Reservation) -> None:
-        await _hand_over(finished, entry)
-
+    emit = partial(_hand_over, finished)
     # an item that is already there is taken without a turn of the event loop
     while len(todo) or await todo.wait():
         (item,) = todo.take(1)
@@ -98,6 +100,15 @@ async def _work(
         if outcome is not None:
             await _hand_over(finished, outcome)
     last()
+
+
+async def _one(handle: Handle, finished: BoundedQueue[Entry | Reservation], stop: Stop, item: Item) -> None:
+    """Do an item that has not come from the source."""
+    if stop.requested:
+        return
+    outcome = await handle(item, partial(_hand_over, finished))
+    if outcome is not None:
+        await _hand_over(finished, outcome)
 
 
 async def _grow(

@@ -122,7 +122,7 @@ class Purse(Tariff):
         raising: Raising = plain,
     ) -> None:
         super().__init__(job, book)
-        self._stop, self._progress, self._raising = stop, progress, raising
+        self._stop, self._progress, self._raising, self._before = stop, progress, raising, before.cost
         self.budget = Budget(_pots(job, before), self._reached)
         self._tell: Callable[[str], None] | None = tell
         if before.unknown and self._priced:
@@ -137,6 +137,15 @@ class Purse(Tariff):
             self._tell(f"no max_tokens limits the answers, so {held}; with --max-tokens N, more of them go out at the same time")
             self._tell = None
         return quote
+
+    @property
+    def counts_dollars(self) -> bool:
+        """True if it limits dollars."""
+        return self._priced
+
+    def change_max_cost(self, limit: int) -> None:
+        """Have the run cost so many picodollars at most."""
+        self.budget.change_limit("max_cost", limit, self._before)
 
     def waiting(self) -> str | None:
         """Return why requests wait, if it is for the budget, in one phrase."""

@@ -114,7 +114,7 @@ class SessionFeed:
     def closed(self, one: OpenAttempt, attempt: Attempt, answer: Completion) -> None:
         """Take an attempt that has ended."""
         if self._texts is not None:
-            self._texts.end(one, answer)
+            self._texts.end(one, answer, failed=attempt.error_code is not None)
         self._closed.append(feed_made.closed_answer(one, attempt, answer))
 
     def _note(self, note: str) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from runner.engine.open_attempts import OpenAttempt
-from runner.engine.voice import Kind, Voice
+from runner.engine.voice import Kind, Voices
 from runner.model import Completion
-from runner.passing import Pieces
 from runner.session.feed_frames import AnswerSoFar, TextPiece
 from runner.session.feed_made import so_far, which
 from runner.text import Redactor
@@ -33,16 +32,17 @@ class Texts:
         """Look at an answer from now on."""
         self._answers[one.item.key] = _Answer(one, self._redactor, self._pieces.append)
 
-    def end(self, one: OpenAttempt, answer: Completion) -> None:
+    def end(self, one: OpenAttempt, answer: Completion, *, failed: bool = False) -> None:
         """Tell what is left of an answer that has ended."""
         known = self._answers.pop(one.item.key, None)
-        if known is not None:
-            known.finish(answer)
+        # of one that failed, it may not be known what had come: then what was told stays
+        if known is not None and (answer.text or answer.extra or not failed):
+            known.voices.finish(answer)
 
     def look(self) -> None:
         """See what is new of all."""
         for answer in self._answers.values():
-            answer.look()
+            answer.voices.look()
 
     def taken(self) -> list[TextPiece]:
         """Return the pieces since the last call."""
@@ -57,7 +57,7 @@ class Texts:
         return [
             so_far(one, (0, ""), (0, ""))
             if answer is None
-            else so_far(one, answer.text.ending(most), answer.reasoning.ending(most))
+            else so_far(one, answer.voices.text.ending(most), answer.voices.reasoning.ending(most))
             for one, answer in found
         ]
 
@@ -65,41 +65,16 @@ class Texts:
 class _Answer:
     """One answer that is looked at."""
 
-    __slots__ = ("_chars", "_decoder", "_look", "_tell", "_which", "reasoning", "text")
+    __slots__ = ("_tell", "_which", "voices")
 
     def __init__(self, one: OpenAttempt, redactor: Redactor, tell: Callable[[TextPiece], None]) -> None:
         self._which: dict[str, Any] = which(one)
-        self._tell, self._decoder, self._chars = tell, one.decoder, -1
-        # a plug-in's decoder may have none: its answers are told when they are complete
-        self._look: Callable[[], Pieces | None] | None = _looks_at(one)
-        self.text, self.reasoning = Voice("text", self._say, redactor), Voice("reasoning", self._say, redactor)
+        self._tell = tell
+        self.voices = Voices(one.decoder, self._say, redactor)
 
     @property
     def size(self) -> int:
-        return self.text.size + self.reasoning.size
-
-    def look(self) -> None:
-        """Tell what is new."""
-        if self._look is None:
-            return
-        try:
-            if self._chars == (chars := self._decoder.text_chars):
-                return
-            self._chars, pieces = chars, self._look()
-        except Exception:  # noqa: BLE001 - the decoder of a plug-in; the answer is told when it is complete
-            self._look = None
-            return
-        if pieces is not None:
-            text, reasoning = pieces
-            # what a model thinks comes before what it says
-            self.reasoning.look(reasoning)
-            self.text.look(text)
-
-    def finish(self, answer: Completion) -> None:
-        """Tell what is left, so that what was told is what the answer says."""
-        reasoning = answer.extra.get("reasoning")
-        self.reasoning.finish(reasoning if isinstance(reasoning, str) else "")
-        self.text.finish(answer.text)
+        return self.voices.text.size + self.voices.reasoning.size
 
     def _say(self, kind: Kind, text: str, at: int) -> None:
         if not text:
@@ -107,9 +82,3 @@ class _Answer:
             self._tell(TextPiece(**self._which, kind=kind, at=at, text=text))
         for start in range(0, len(text), LONGEST):
             self._tell(TextPiece(**self._which, kind=kind, at=at + start, text=text[start : start + LONGEST]))
-
-
-def _looks_at(one: OpenAttempt) -> Callable[[], Pieces | None] | None:
-    # to ask for the pieces of an answer that a worker decodes would have all of it sent here
-    found: Callable[[], Pieces | None] | None = getattr(one.decoder, "so_far", None) or getattr(one.decoder, "pieces", None)
-    return found

@@ -18,6 +18,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.controlled import Controlled
 from runner.session.foreseen import Foreseen
+from runner.session.input_rows import InputRows
 from runner.session.options import Told
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
@@ -44,6 +45,7 @@ class InputSession(Foreseen):
         self._once = (
             SendingOnce(plan, same, lambda: SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
         )
+        self._rows_again = InputRows(plan, self._once, self._reopen, self._send_beside)
         # of the rows that have an outcome from earlier sessions and are not to be sent again: those that failed
         self._restored_failed = 0
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
@@ -160,17 +162,35 @@ class InputSession(Foreseen):
         plan, counts = self._plan, self._passed if counted else source.Counts()
         return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
 
+    def _row_input(self) -> InputRows:
+        return self._rows_again
+
+    def _reopen(self, rows: int) -> None:
+        """Count rows that have failed as open, since they are sent again; with less than none, as failed after all."""
+        here = min(rows, self._stats.failed - self._stats.broken - self._stats.kept)
+        self._stats.failed -= here
+        # the others have failed in earlier sessions
+        earlier = rows - here
+        self._passed.settled -= earlier
+        self._restored -= earlier
+        self._restored_failed -= earlier
+        self._meter.reopen(earlier)
+
     def _has_more(self) -> bool:
         return self._once is not None and self._once.waiting
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         await super()._save(batch)
+        if self._rows_again.again:
+            self._rows_again.saved([entry for entry in batch if isinstance(entry, Outcome)])
         if self._once is not None:
             self._once.saved([entry for entry in batch if isinstance(entry, Outcome)])
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""
         plan, stats, passed = self._plan, self._stats, self._passed
+        # rows that were to be sent again, which the end of the session has prevented
+        stats.failed += len(self._rows_again.again)
         now = await self._store.counts()
         settled = passed.settled + stats.done + stats.failed
         # the run may be finished although a stop was requested: the last row may have been saved just before

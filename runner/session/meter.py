@@ -68,6 +68,11 @@ class Meter:
         self._rows, self._restored, self._restored_failed, self._paid = rows, restored, failed, paid
         return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes, answers=answers)
 
+    def reopen(self, rows: int) -> None:
+        """Count rows that have failed in earlier sessions as open: they are sent again."""
+        self._restored -= rows
+        self._restored_failed -= rows
+
     @property
     def _wanted(self) -> int:
         return self._rows if self._answers is None else self._answers

@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 from msgspec import structs
 
+from runner.engine.giving_up import CANCELLED
 from runner.inputs.keys import asks_the_same, keyed
 from runner.inputs.prompts import make_item
 from runner.inputs.same_requests import MOST_SENT, SameRequests
@@ -105,6 +106,19 @@ class SendingOnce:
         """Return True if the answer of a place is one that a row can get: a retry leaves no row with an answer from before."""
         return not (self._selection.retries and item.answered) or place in self._anew
 
+    def refusal(self, item: Item) -> str | None:
+        """Return why a row that failed cannot be sent again now: others make the same request. None: it can."""
+        state = self._same.states[place] if (place := self._place(item)) is not None else 0
+        if state < 0:
+            return "another row with the same request is being sent"
+        return "another row with the same request has its answer, which `runner retry` gives to this one" if state > 0 else None
+
+    def goes(self, item: Item) -> None:
+        """Record that a row is sent again, for all with its request."""
+        if (place := self._place(item)) is not None:
+            self._same.states[place] = -item.position
+            self._same.sent[place] = min(self._same.sent[place] + 1, MOST_SENT)
+
     def _next(self, item: Item, place: int) -> Item | Outcome | None:
         """Return a row to be sent for all with its request, or the failure that it shares; None if it is left as it is."""
         states, sent, failure = self._same.states, self._same.sent, self._kept.get(place)
@@ -150,6 +164,8 @@ class SendingOnce:
                 self._anew.add(place)
             return
         here = before < 0 and bought.position == -before
+        if here and bought.error_code == CANCELLED and self._same.sent[place]:
+            self._same.sent[place] -= 1
         if states[place] or not (here or (first and not retries)):
             return
         if self._is_last(place if here else None, bought.error_code, has_text=bought.has_text):
@@ -157,6 +173,9 @@ class SendingOnce:
 
     def _is_last(self, place: int | None, error_code: str | None, *, has_text: bool) -> bool:
         """Return True if a failure is that of all rows with the request. place: None if it is of an earlier session."""
+        if error_code == CANCELLED:
+            # somebody has given up that row, and not the others
+            return False
         return error_code in OF_THE_ROW or has_text or (place is not None and self._same.sent[place] >= MOST_SENT)
 
     def _asked(self) -> Iterator[tuple[str, Row, int]]:

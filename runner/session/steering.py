@@ -7,12 +7,15 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from runner.control.messages import Continue, Pause, Reply, Request, Stop
+from runner.config.job import Job
+from runner.control.messages import Cancel, Continue, Pause, Reply, Request, Requeue, Set, Stop
 from runner.durations import format_span
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop as StopEvent
-from runner.errors import StoreError, UsageError
+from runner.errors import RunnerError, StoreError, UsageError
+from runner.session.limit_steering import LimitSteering
 from runner.session.naming import command
+from runner.session.row_steering import CANCELLED_ROW, REQUEUED, RowSteering, refusals, summed
 from runner.session.stopping import BY_COMMAND
 from runner.store.checkpoint import RunStore
 from runner.store.steered import Steered, note
@@ -37,8 +40,11 @@ Told: TypeAlias = Callable[[Steered], None]
 class Steering:
     """Does what is asked of a session. tell: tells its user a sentence. store: of its run, which keeps what was asked."""
 
-    def __init__(self, lanes: Lanes, stop: StopEvent, store: RunStore, tell: Callable[[str], None]) -> None:
+    def __init__(self, job: Job, lanes: Lanes, stop: StopEvent, store: RunStore, tell: Callable[[str], None]) -> None:
         self._lanes, self._stop, self._store, self._tell = lanes, stop, store, tell
+        self.limits = LimitSteering(job, lanes)
+        # None until the session sends
+        self.rows: RowSteering | None = None
         # the number of the session in its run, and the store as commands name it
         self.session, self.db = 0, str(store.path)
         self.told: Told = lambda _: None
@@ -50,8 +56,8 @@ class Steering:
         name = type(request).__name__.lower()
         try:
             done = await self._done(request, by)
-        except UsageError as error:
-            return Reply(number=0, error=str(error))
+        except RunnerError as error:
+            return Reply(number=0, error=str(error), rows=getattr(error, "rows", {}))
         if done.noted:
             await self._keep(Steered(at=time.time(), session=self.session, by=by, command=name, what=done.what))
         return Reply(number=0, done=done.what, rows=done.rows)
@@ -74,8 +80,24 @@ class Steering:
                 return self._go_on()
             case Stop():
                 return self._end()
+            case Cancel():
+                rows = await self._rows.cancel(request.ids)
+                return _of_rows(rows, CANCELLED_ROW)
+            case Requeue():
+                self._refuse_at_end()
+                rows = await self._rows.requeue(request.ids)
+                return _of_rows(rows, REQUEUED)
+            case Set():
+                self._refuse_at_end()
+                return Done(what=self.limits.set(request, self._run, self.db))
             case _:
                 raise UsageError("this session cannot do that")
+
+    @property
+    def _rows(self) -> RowSteering:
+        if self.rows is None:
+            raise UsageError(f"run {self._run} has not begun to send; try again in a moment")
+        return self.rows
 
     @property
     def _run(self) -> int:
@@ -109,3 +131,18 @@ class Steering:
     def _refuse_at_end(self) -> None:
         if self._stop.requested:
             raise UsageError(f"run {self._run} is stopping, and sends nothing further")
+
+
+def _of_rows(rows: Mapping[str, str], done: str) -> Done:
+    """Return what came of a request about rows. Raises UsageError if nothing did."""
+    if (why := refusals(rows, done)) is not None:
+        raise RefusedRowsError(why, rows)
+    return Done(what=summed(rows, done), rows=rows)
+
+
+class RefusedRowsError(UsageError):
+    """Nothing was done for any of the rows. rows: why, by id."""
+
+    def __init__(self, message: str, rows: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.rows = rows

@@ -64,6 +64,7 @@ class Together:
         self._notes = self._notes or Notes(self._tell)
         share = Share(lane, same, self._name, place, Clock(), self._notes)
         self._shares.append(share)
+        lane.changed = share.changed
         self._tasks.append(asyncio.get_running_loop().create_task(share.run()))
 
     def end(self) -> None:

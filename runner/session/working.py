@@ -6,44 +6,30 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
-from anyio import to_thread
 
 from runner.admission import Reservation
-from runner.config.endpoint import Endpoint
-from runner.config.job import Job
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.collective import Collective
 from runner.engine.judge import Judge
-from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
-from runner.engine.stop import Stop
+from runner.engine.more import nothing
 from runner.engine.warming import Warming
 from runner.entries import attempts_of
 from runner.errors import StoreError
-from runner.event_types import Noted, Saved, Summary
 from runner.event_types import Progress as Shown
+from runner.event_types import Saved
 from runner.interfaces import Client, Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
-from runner.money import Money, asks_for_flex, costs
-from runner.prices.book import PriceBook
-from runner.session import budgeting, in_store, pricing, shaped, to_finish, together, wiring
+from runner.session import budgeting, shaped, to_finish, together, wiring
 from runner.session.again import Raising, plain
-from runner.session.audience import Audience
-from runner.session.background import fleet_of, keep_watch, note_pace, tell_progress, tell_stop
-from runner.session.backlog import Backlog
+from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
 from runner.session.books import Books
 from runner.session.budgeting import Purse
-from runner.session.course import Noting
-from runner.session.faster import with_advice
-from runner.session.late import LateUsages
-from runner.session.meter import Meter
+from runner.session.counting import Counting
 from runner.session.reached import Progress
-from runner.session.stats import SessionStats
-from runner.session.steering import Steering
+from runner.session.row_steering import RowInput, RowSteering
 from runner.session.stopping import BY_PROGRAM
-from runner.store.checkpoint import RunStore
-from runner.store.counts import RunCounts
 
 _AT_ONCE = 1_000
 """Outcomes that are saved together."""
@@ -51,28 +37,8 @@ STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
 
-class Working:
-    """The parts of a session and its counts. The subclasses know where its rows come from. backlog: of who reads the results."""
-
-    def __init__(
-        self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None = None
-    ) -> None:
-        self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
-        self._tell, self._hear, self._backlog, self.feed = audience.tell, audience.listener, backlog, audience.feed
-        self.feed.run, self._stats, self._books = store.run_id, SessionStats(), Books()
-        # what is looked up once: the prices, and what earlier sessions have cost
-        self._prices: tuple[PriceBook | None] | None = None
-        self._money: Money | None = None
-        self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)  # what the run held when the session began
-        self._limits, self._limits_note = wiring.limits(job)
-        self._fleet = fleet_of(job, endpoint, self._limits)
-        self._lanes = Lanes(self._limits) if self._fleet is None else self._fleet.lanes
-        self._meter = Meter(self._stats, self._lanes)
-        self._noting = Noting(self._lanes)
-        self._attempts: Attempts[Any] | None = None
-        self._purse: Purse | None = None  # the budget; None if the job has none
-        self.late = LateUsages(store, self._stats)  # what is known late of requests that workers had
-        self.steering = Steering(self._lanes, stop, store, self.note)
+class Working(Counting):
+    """A session at work. The subclasses know where its rows come from."""
 
     _raising: Raising = staticmethod(plain)  # the command that goes on with other limits of a budget
     _continuing = "the same command"  # the one that goes on after a failure of the store
@@ -102,9 +68,9 @@ class Working:
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
-                    await self._round(attempts)
-                    while self._has_more() and not self._stop.requested:
-                        await self._round(attempts)
+                    await self._round(attempts, self._items())
+                    while (self._has_more() or self._beside.waiting) and not self._stop.requested:
+                        await self._round(attempts, self._items() if self._has_more() else nothing())
                     if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
                         await self._give()
                 except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
@@ -135,27 +101,23 @@ class Working:
             return collective
         before = await self._store.used()
         self._purse = self.late.purse = Purse(self._job, book, before, self._stop, self._used, self.note, self._raising)
-        self._meter.waiting = self._purse.waiting
+        self._meter.waiting, self.steering.limits.purse = self._purse.waiting, self._purse
         attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         return None
-
-    async def prices(self) -> PriceBook | None:
-        """Return the prices of the job, looked up once. Raises UsageError for prices that cannot be used."""
-        if self._prices is None:
-            self._prices = (await to_thread.run_sync(pricing.price_book, self._job),)
-        return self._prices[0]
-
-    async def money(self) -> Money:
-        """Return what the run had cost when the session began, added up once. Raises StoreError."""
-        if self._money is None:
-            if (book := await self.prices()) is not None:
-                await self._store.price_again(book.price, book.highest)
-            self._money = await self._store.money()
-        return self._money
 
     def _progress(self) -> Shown:
         self._noting.look()
         return self._meter.progress()
+
+    def _row_input(self) -> RowInput | None:
+        """Return where rows come from that a person names; None: from the program."""
+        return None
+
+    def _send_beside(self, items: Sequence[Item]) -> None:
+        """Send rows that are not among the items of a round."""
+        if self._purse is not None:
+            self._purse.budget.comes(len(items))
+        self._beside.add(items)
 
     def _has_more(self) -> bool:
         """Return True if there is more to be done once all that has been given out is saved."""
@@ -178,9 +140,9 @@ class Working:
         """Return False while no further row comes until the program gives one."""
         return True
 
-    async def _round(self, attempts: Attempts[Any]) -> None:
+    async def _round(self, attempts: Attempts[Any], items: Items) -> None:
         """Do what is to be done, and save it."""
-        items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
+        items, workers, save = items, self._workers(), self._save
         handle: Handle = attempts.handle
         ledger = self._lanes.ledger
         ledger.more()
@@ -192,7 +154,7 @@ class Working:
             items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop, ledger.resting("reader"))
         if self._purse is not None:
             items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
-        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
+        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, more=self._beside)
 
     def _begun(self, provider: Provider, client: Client[Any], doubt: Callable[[], None]) -> Attempts[Any]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
@@ -210,6 +172,7 @@ class Working:
             attempts.go_by(ways, self._fleet)
         attempts.avoid(self._used_seeds)
         attempts.obey(self._lanes.halt)
+        self.steering.rows = RowSteering(attempts.rows, self._store, self._row_input())
         self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))
@@ -229,6 +192,8 @@ class Working:
         return progress
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
+        if self.steering.rows is not None:
+            batch = self.steering.rows.as_asked(batch)
         reserved = [one for one in batch if isinstance(one, Reservation)]
         entries = list(self._books.priced([one for one in batch if not isinstance(one, Reservation)]))
         await self._store.save(entries, reserved)
@@ -252,47 +217,3 @@ class Working:
         with anyio.CancelScope(shield=True), suppress(StoreError):
             reason, last = self._stop.reason or BY_PROGRAM, self._meter.last_pace()
             await self._store.finish(complete=False, stop_reason=reason, pace=last)
-
-    def _summed(self, now: RunCounts, **more: Any) -> Summary:
-        """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""
-        stats = self._stats
-        first_token, duration = stats.quantiles()
-        money = self._books.money
-        return Summary(
-            run=self._store.run_id,
-            done=now.done,
-            failed=now.failed + now.broken,
-            broken=now.broken,
-            done_now=stats.done,
-            failed_now=stats.failed,
-            kept=stats.kept,
-            attempts_now=stats.attempts,
-            answers=self._store.answers,
-            input_tokens=stats.input_tokens,
-            output_tokens=stats.output_tokens,
-            unknown_finish=stats.unknown_finish,
-            doubtful=stats.doubtful,
-            time_to_first_token=first_token,
-            duration=duration,
-            elapsed_s=self._meter.elapsed_s,
-            causes=now.causes,
-            beyond=now.beyond,
-            reused=stats.reused,
-            shared=stats.shared,
-            standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,
-            cost_now=costs(self._books.now, None)["cost"],
-            time=with_advice(self._noting.time()),
-            **costs(money, self._projected(money, now, more.get("left", 0))),
-            **in_store.told(
-                self._store, ended_early=stats.ended_early or self._before.attempted, several=self._fleet is not None
-            ),
-            **more,
-        )
-
-    def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
-        """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""
-        return self._meter.projected(money, now.paid, left)
-
-    def note(self, sentence: str) -> None:
-        """Tell the user what was learned."""
-        self._tell(Noted(note=sentence))

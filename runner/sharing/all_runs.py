@@ -6,10 +6,11 @@ from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.lane import Lane
+from runner.engine.limits.learned import Learned
 from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
-from runner.engine.limits.slots import Learned, Slots
+from runner.engine.limits.slots import Slots
 
 _ENDLESS = 1_000_000
 

@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from runner.engine.limits.slots import Learned
+from runner.engine.limits.learned import Learned
 from runner.model import Usage
 
 PROTOCOL = 1

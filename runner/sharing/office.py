@@ -117,7 +117,7 @@ class Office:
                 self.lane.rates.reports[kind] = hello.reported[kind]
         if hello.pause is not None:
             self.lane.begins_paused(hello.pause.seconds, hello.pause.reason, asked=hello.pause.asked)
-        self._bounds()
+        self.bounds()
         for asked in hello.out:
             self._out(guest, asked)
         loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ class Office:
         for number in list(guest.tickets):
             self._end(guest, number, unused=False)
         if self._guests:
-            self._bounds()
+            self.bounds()
             self.broadcast()
 
     def _failed(self, guest: Guest, task: asyncio.Task[None]) -> None:
@@ -155,7 +155,7 @@ class Office:
                 task.cancel()
         self._guests.clear()
 
-    def _bounds(self) -> None:
+    def bounds(self) -> None:
         """Have the limits hold that the users of the present runs have set: of each kind the smallest."""
         self._set_by = {}
         for guest in self._guests:

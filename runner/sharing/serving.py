@@ -68,6 +68,13 @@ class Serving:
                 office.broadcast()
                 self._look_who_is_left()
 
+    def changed(self) -> None:
+        """Have the limits hold that the user of this run has set by now."""
+        if self._office is not None and self._own is not None:
+            self._own.hello = self._hand.hello(self._party.identity, self._party.name)
+            self._office.bounds()
+            self._office.broadcast()
+
     def close(self) -> None:
         """Serve no longer. The others look for another run, which gets what is known."""
         self._seat.leave(self._mark)

@@ -144,6 +144,13 @@ class Share:
         self._party.tell(f"limits are no longer shared with other runs: {type(error).__name__}: {words}")
         self._hand.end()
 
+    def changed(self) -> None:
+        """Tell the others that the user of this run has set other limits: one that serves at once, any other by coming anew."""
+        if self._serving is not None:
+            self._serving.changed()
+        elif self._visit is not None:
+            self._visit.link.end()
+
     def end(self) -> None:
         """Leave the others."""
         if self._serving is not None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import json_schemas
+import jsonschema_rs
 import pytest
 from asking import PROGRAM_LOOP
 from following import Follower
@@ -20,6 +23,7 @@ from runner.control.client import Connection, connect
 from runner.control.messages import Ask, Feed, Watch, decode, encode
 from runner.control.place import socket_of
 from runner.errors import NotRunningError
+from runner.session.feed_frames import KINDS
 
 pytestmark = pytest.mark.anyio
 ROWS = 14
@@ -73,6 +77,8 @@ def assert_told(folder: Path, follower: Follower, *, all_: bool = True) -> None:
         result = stored[row, number]
         assert said == [result.text, result.reasoning or ""]
     assert (follower.open, follower.frames[-1].kind) == ({}, "finished")
+    for frame in {frame.kind: frame for frame in follower.frames}.values():
+        fits(frame.kind, json.loads(frame.data))
     if all_:
         assert len(good) == len(stored)
         codes = rows(folder / "r.db", "SELECT error_code, count(*) FROM attempts GROUP BY 1")
@@ -82,6 +88,20 @@ def assert_told(folder: Path, follower: Follower, *, all_: bool = True) -> None:
             which: one.status for which, one in stored.items()
         }
         assert (follower.last["done"], follower.last["left"]) == (len(stored), 0)
+
+
+def fits(kind: str, data: Any) -> None:
+    jsonschema_rs.validator_for(json.loads(json_schemas.text("live"))).validate({kind: data})
+
+
+def test_every_kind_has_an_example_that_fits_its_schema() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "live-events.md").read_text(encoding="utf-8")
+    examples = dict(re.findall(r"^(\w+) (\{.*\})$", page, re.MULTILINE))
+    assert {*examples, "progress", "finished"} == {*KINDS}
+    for kind, text in examples.items():
+        fits(kind, json.loads(text))
+    with pytest.raises(jsonschema_rs.ValidationError):
+        fits("note", {"note": "x", "more": 1})
 
 
 WAYS: dict[str, dict[str, Any]] = {

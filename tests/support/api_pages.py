@@ -14,6 +14,7 @@ from pages import Part
 
 import runner
 from runner import event_types
+from runner.session import feed_frames
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 EVENTS = {
@@ -21,6 +22,7 @@ EVENTS = {
     "Of rows": ("RowStarted", "FirstToken", "Token", "PartialValue", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
     "What they hold": ("Summary", "Quantiles"),
 }
+HELD = ("OpenAnswer", "AnswerSoFar", "TextPiece", "ClosedAnswer", "SettledRow")
 GROUPS = {
     "Runs": ("run", "resume", "retry", "estimate", "check", "delete"),
     "What a store has": ("runs", "status", "results", "export", "compare"),
@@ -41,6 +43,16 @@ def events() -> str:
     """Return a section for each event, with its fields as the code has them."""
     known = {**vars(event_types), **{name: getattr(runner, name) for name in runner.__all__}}
     return _sections({title: [known[name] for name in names] for title, names in EVENTS.items()})
+
+
+def live() -> str:
+    """Return a section for each kind of frame that a running session tells, and for what is in several of them."""
+    kinds = {struct.__name__: kind for kind, struct in feed_frames.KINDS.items()}
+    parts, held = ([described(feed_frames.__name__, name) for name in names] for names in (kinds, HELD))
+    text = "\n".join(["", "## The kinds\n", *parts, "## What they hold\n", *held])
+    for name, kind in kinds.items():
+        text = text.replace(f"### {name}\n", f"### {kind}\n")
+    return text
 
 
 def api() -> str:
@@ -154,5 +166,9 @@ def _parameters(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -
     return {one.arg for one in every} - {"self"}
 
 
-PARTS = (Part(REFERENCE / "events.md", BEGIN, END, events), Part(REFERENCE / "python.md", BEGIN, END, api))
+PARTS = (
+    Part(REFERENCE / "events.md", BEGIN, END, events),
+    Part(REFERENCE / "live-events.md", BEGIN, END, live),
+    Part(REFERENCE / "python.md", BEGIN, END, api),
+)
 """The parts in their pages."""

@@ -18,6 +18,7 @@ from runner.config.settings import SETTINGS
 from runner.event_types import Noted, Progress, Started, Stopping, Summary
 from runner.figures import EndpointFigures
 from runner.model import Attempt, Params, Run
+from runner.session import feed_frames
 from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
@@ -99,6 +100,15 @@ def said(struct: type[Struct]) -> str:
 
 def comments(struct: type[Struct]) -> dict[str, str]:
     """Return what the comments above the fields of a struct say. A comment of several parts is about as many fields below it."""
+    found: dict[str, str] = {}
+    for one in struct.__mro__[::-1]:
+        if one is not Struct and issubclass(one, Struct):
+            found |= own_comments(one)
+    return found
+
+
+def own_comments(struct: type[Struct]) -> dict[str, str]:
+    """Return the same of the fields that a struct does not have from another one."""
     found: dict[str, str] = {}
     words, fresh, about = "", True, 0
     for line in inspect.getsource(struct).splitlines()[1:]:
@@ -281,6 +291,13 @@ def export() -> Page:
     return Page("`runner export --json`", record({"run": WHOLE, "rows": maybe(WHOLE), "files": FILES, "notes": TEXTS}))
 
 
+def live() -> Page:
+    """Return the schema of an object that has what a frame holds under its kind."""
+    structs = tuple(feed_frames.KINDS.values())
+    schema = record({}, {kind: ref(struct) for kind, struct in feed_frames.KINDS.items()})
+    return Page("What a session tells those who watch it: a frame, under its kind", {**schema, "maxProperties": 1}, structs)
+
+
 PAGES: dict[str, Callable[[], Page]] = {
     "check": check,
     "compare": lambda: Page("`runner compare --json`", ref(Comparison), (Comparison,)),
@@ -295,6 +312,7 @@ PAGES: dict[str, Callable[[], Page]] = {
     "estimate": lambda: Page("`runner estimate --json`", ref(Estimate), (Estimate,)),
     "export": export,
     "init": init,
+    "live": live,
     "list": lambda: Page("`runner list --json`", listed(ref(Run)), (Run,)),
     "name": lambda: labelled("name"),
     "report": lambda: Page("`runner report --json`", record({"file": TEXT, "runs": listed(WHOLE)})),

@@ -10,10 +10,11 @@ from simulating import until
 from runner.admission import Permit
 from runner.engine.clock import Clock
 from runner.engine.limits import Kind
+from runner.engine.limits.learned import Learned
 from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
 from runner.engine.limits.shared_lane import SharedLane
-from runner.engine.limits.slots import Learned, Slots
+from runner.engine.limits.slots import Slots
 from runner.model import Usage
 from runner.sharing.elsewhere import Way
 from runner.sharing.party import Notes

@@ -21,6 +21,7 @@ from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.engine.limits import Kind, Lanes, Limits
+from runner.engine.more import More
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, ProviderError, TransportError
@@ -268,7 +269,7 @@ class World:
             workers=workers,
             stop=self.stop,
             wanted=self._wanted,
-            last=self.lanes.last,
+            more=More(self.lanes.last),
         )
         assert self.lanes.in_flight == 0
 

@@ -166,6 +166,22 @@ class Budget:
             self._coming = _none_come
             self._moved()
 
+    def comes(self, rows: int) -> None:
+        """Record that rows come which are not among the items of the round."""
+        self._queued += rows
+        self._moved()
+
+    def change_limit(self, setting: str, limit: int, before: int) -> None:
+        """Change a limit of dollars, or add one to that of the session. before: what was used before the session."""
+        pot = next((pot for pot in self.pots if pot.setting == setting), None)
+        if pot is None:
+            like = next(pot for pot in self.pots if pot.counts == "cost")
+            pot = Pot(setting, "cost", limit, before + like.used, like.held)
+            self.pots = (*self.pots, pot)
+        pot.limit = limit
+        self._grant()
+        self._moved()
+
     def handle(self, handle: Handle) -> Handle:
         """Return a function that handles a row, and counts it while it does."""
 

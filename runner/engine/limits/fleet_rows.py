@@ -11,6 +11,7 @@ from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
 from runner.engine.clock import Clock
 from runner.engine.limits.choice import is_silent
+from runner.engine.limits.headers import Kind
 from runner.engine.limits.member_lane import MemberLane
 from runner.engine.limits.places import Places
 from runner.engine.limits.roster import Member, Roster
@@ -85,6 +86,13 @@ class FleetRows:
         for number, there in one.there.items():
             self._lanes[number].leave(there)
 
+    def come(self, standing: Standing) -> None:
+        """Count a row that has been here before."""
+        one = of(standing)
+        self._standings.add(one)
+        if one.at is not None:
+            self._lanes[one.at].come(one.there[one.at])
+
     def _moved(self, standing: FleetStanding, lane: MemberLane) -> Standing:
         """Return the standing of a row at an endpoint to which it goes. It leaves the one where it was."""
         number, before = lane.member.number, standing.at
@@ -139,6 +147,11 @@ class FleetRows:
         return max((lane.succeeded_at for lane in self._lanes.values()), default=_NEVER)
 
     # -- for the whole session
+
+    def change(self, ceiling: int, per_minute: dict[Kind, float]) -> None:
+        """Have other limits of the user, at each endpoint."""
+        for lane in self._lanes.values():
+            lane.change(ceiling, per_minute)
 
     def excuse(self, seconds: float) -> None:
         """Count so much less of the time for which rows have waited for the server."""

@@ -17,6 +17,11 @@ class FleetLanes(Lanes):
         super().__init__(limits, clock)
         self._roster, self._each = roster, each
 
+    def change(self, limits: Limits, each: int) -> None:
+        """Have other limits from now on, at each endpoint."""
+        self._each = each
+        super().change(limits, each)
+
     @property
     def ceiling(self) -> int:
         """Most requests in flight, over all endpoints that get requests now."""

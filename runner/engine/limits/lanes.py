@@ -68,6 +68,10 @@ class SessionLane(interfaces.Lane, Protocol):
         """Count so much less of the time for which rows have waited for the server."""
         ...
 
+    def change(self, ceiling: int, per_minute: dict[Kind, float]) -> None:
+        """Have other limits of the user: how many requests may be open, and how many of what may go out in a minute."""
+        ...
+
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
         ...
@@ -190,6 +194,15 @@ class Lanes:
         for lane in self._lanes.values():
             lane.excuse(paused_s)
         self.halt.end()
+        self.wake()
+
+    def change(self, limits: Limits, each: int) -> None:
+        """Have other limits from now on. Requests that are open beyond them go on. each: most requests open at one endpoint."""
+        self._limits = limits
+        self._places.ceiling = limits.ceiling
+        self.ledger.bound(limits.ceiling)
+        for lane in self._lanes.values():
+            lane.change(each, limits.per_minute)
         self.wake()
 
     def wake(self) -> None:

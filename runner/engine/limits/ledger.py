@@ -183,6 +183,12 @@ class Ledger:
         self._allowed += more
         self._slots = min(self._allowed, self._ceiling)
 
+    def bound(self, ceiling: int) -> None:
+        """Record that all models together have other slots at most."""
+        self.settle()
+        self._ceiling = ceiling
+        self._slots = min(self._allowed, ceiling)
+
     def wait(self, cause: str, rows: int) -> None:
         """Record that so many rows more, or fewer, could go and wait for this cause."""
         if self._slots > self._out:

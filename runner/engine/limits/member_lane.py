@@ -153,10 +153,6 @@ class MemberLane(Lane):
         for scope in self._inside:
             scope.cancel()
 
-    def come(self, standing: Standing) -> None:
-        """Count a row that has been here before."""
-        self._standings.add(standing)
-
     def outages_of(self, standing: Standing) -> int:
         """Return in how many outages a row has failed here."""
         return len({self._outage.beginning(failure) for failure in standing.failures} - {None})

@@ -5,12 +5,14 @@ from contextlib import AbstractContextManager
 from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
+from runner.engine.limits.headers import Kind
 from runner.engine.limits.holding import Holding
 from runner.engine.limits.ledger import FULL
 from runner.engine.limits.line import Limited, Line
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
 from runner.engine.limits.places import Places
+from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
 from runner.engine.limits.streak import Fate
 
@@ -23,6 +25,8 @@ class Members:
 
     succeeded_at: when the last completion came, by the clock; minus infinity before the first.
     """
+
+    _rates: Rates
 
     def __init__(self, slots: Slots, places: Places, clock: Clock) -> None:
         self._slots, self._places, self._clock = slots, places, clock.monotonic
@@ -52,6 +56,10 @@ class Members:
         standing = Standing(key=key, number=number)
         self._standings.add(standing)
         return standing
+
+    def come(self, standing: Standing) -> None:
+        """Count a row that has been here before."""
+        self._standings.add(standing)
 
     def leave(self, standing: Standing) -> None:
         """Remove the standing of an item that leaves the lane."""
@@ -182,6 +190,17 @@ class Members:
     def excused(self, failure: Failure) -> bool:
         """Return True if a failure fell into an outage."""
         return self._outage.excuses(failure)
+
+    def resize(self, ceiling: int) -> None:
+        """Change how many requests may be open at most."""
+        for slots in self._pools:
+            slots.resize(ceiling)
+        self._own_line.sized()
+
+    def change(self, ceiling: int, per_minute: dict[Kind, float]) -> None:
+        """Have other limits of the user."""
+        self.resize(ceiling)
+        self._rates.configure({**per_minute})
 
     def excuse(self, seconds: float) -> None:
         """Count so much less of the time for which rows have waited for the server."""

@@ -5,7 +5,7 @@ shared    each request needs a ticket of the run that serves (``Leader``), beyon
 its places, a fixed number of slots. What the server says goes to the run that serves, which pauses all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 from msgspec import structs
@@ -16,9 +16,10 @@ from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.headers import Kind, Seen
 from runner.engine.limits.lane import RECHECK_S, Lane
 from runner.engine.limits.leader import Leader
+from runner.engine.limits.learned import Learned
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
-from runner.engine.limits.slots import Learned, Slots
+from runner.engine.limits.slots import Slots
 from runner.model import Attempt, Usage
 from runner.pace import LaneState
 
@@ -73,6 +74,8 @@ class SharedLane(Lane):
     def __init__(self, model: str, slots: Slots, places: Places, per_minute: dict[Kind, float], clock: Clock) -> None:
         super().__init__(model, slots, places, per_minute, clock)
         self.configured = {**per_minute}
+        # called when the limits of the user are others
+        self.changed: Callable[[], None] = lambda: None
         self._leader: Leader | None = None
         # rows that wait for a permit, and those of them that fell back from flex
         self._wanting: tuple[dict[Standing, None], dict[Standing, None]] = ({}, {})
@@ -82,6 +85,15 @@ class SharedLane(Lane):
         self.runs = 0
         # limits per minute that users of other runs have set, and that were smaller than those of this one
         self.borrowed: set[Kind] = set()
+
+    # -- what the user sets
+
+    def change(self, ceiling: int, per_minute: dict[Kind, float]) -> None:
+        """Have other limits of the user. Those who share them are told."""
+        self.configured = {**per_minute}
+        self.resize(ceiling)
+        self.own_rates.configure(self.configured)
+        self.changed()
 
     # -- who leads
 

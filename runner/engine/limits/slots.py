@@ -8,10 +8,9 @@ as before, so random refusals do not drive the number down.
 
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from runner.admission import Permit
 from runner.engine.limits.leader import Leader
+from runner.engine.limits.learned import Learned
 from runner.engine.limits.window import Window
 
 START = 8
@@ -45,17 +44,6 @@ NOISE_S = 60.0
 NOISE_SHARE = 0.35
 """... as long as a smaller share of the requests than this is refused."""
 _SHARE_KEPT = 31 / 32
-
-
-class Learned(Struct, frozen=True, array_like=True):
-    """What was learned of the slots of a server, for others that go on with it. calm_s, pause_s: since the last trouble."""
-
-    limit: int
-    ramping: bool = True
-    calm_s: float = 0.0
-    pause_s: float = 0.0
-    answers: int = 0
-    raised_from: int = 0
 
 
 class Slots:
@@ -118,6 +106,18 @@ class Slots:
             self.limit, self._ramping = max(1, min(learned.limit, self.ceiling)), learned.ramping
             self._clean_since, self._pause_s = self._clock() - learned.calm_s, learned.pause_s
             self._answers, self._raised_from = learned.answers, learned.raised_from
+
+    def resize(self, ceiling: int) -> None:
+        """Change the highest number, or the fixed one. Requests that are open beyond it go on."""
+        before, self.ceiling = self.ceiling, ceiling
+        if not self.tuned:
+            self.limit = ceiling
+            if ceiling > before:
+                self._window.begin(max(FIXED_START, before), ceiling, FIXED_DOUBLING_S)
+            return
+        # what held it back was this number, and no trouble
+        self._ramping = self._ramping or self.limit == before < ceiling
+        self.limit = min(self.limit, ceiling)
 
     def may_take(self) -> bool:
         """Return True if one more request may be sent now. The call may raise the limit."""

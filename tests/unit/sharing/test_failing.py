@@ -9,7 +9,7 @@ import pytest
 from sharing import SAME, Run, ended, token_in
 from simulating import until
 
-from runner.engine.limits.slots import Learned
+from runner.engine.limits.learned import Learned
 from runner.sharing import seat
 from runner.sharing.elsewhere import VARIABLE, Host, Way
 from runner.sharing.messages import PROTOCOL, Bye, Grant, Known, Note, decode_to_run, encode

@@ -1,0 +1,259 @@
+"""Rows that a person names while a session runs: to be given up, or to be sent again."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import anyio
+from anyio import to_thread
+from msgspec import structs
+
+from runner.admission import Reservation
+from runner.engine.giving_up import CANCELLED, WORDS, GivingUp
+from runner.errors import UsageError
+from runner.inputs.keys import asks_the_same
+from runner.model import Entry, Item, Outcome, Row
+from runner.settled import Settled
+from runner.several import keys_of
+from runner.store.checkpoint import RunStore
+from runner.text import clean, plural
+
+MOST_ROWS = 10_000
+"""Rows that can be named at once."""
+FIND_S = 3.0
+"""Seconds for which the input is searched for a row of which nothing is known yet."""
+_SAVED_S = 2.0
+"""Seconds that are waited for the outcomes of rows that were given up."""
+_LOOK_S = 0.01
+_AT_ONCE = 500
+_NO_ROW, _NOT_YET = "the input has no row with this id", "not found yet"
+CANCELLED_ROW, REQUEUED = "cancelled", "requeued"
+"""What a reply says of a row with which it was done."""
+
+
+class Found(NamedTuple):
+    """Rows of an input by the words that named them, each with its key. rest: why others may be there; empty: none is."""
+
+    rows: Mapping[str, tuple[str, Row]]
+    rest: str = ""
+
+
+class RowInput(Protocol):
+    """Where the rows of a session come from."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers of each row are wanted."""
+        ...
+
+    def find(self, words: Collection[str], until: float) -> Found:
+        """Look for rows by their ids or lines. Blocks. until: by the monotonic clock, when to give up."""
+        ...
+
+    def item(self, key: str, row: Row) -> Item | Outcome:
+        """Return what is to be sent for one answer of a row."""
+        ...
+
+    def refusal(self, item: Item) -> str | None:
+        """Return why a row cannot be sent again now; None if it can."""
+        ...
+
+    def send(self, items: Sequence[Item]) -> None:
+        """Send rows again, at once. They have failed before, and count as open from now on."""
+        ...
+
+
+class RowSteering:
+    """Does what is asked about rows. rows: those that are at work. input_: None: the program asks the rows one by one."""
+
+    def __init__(self, rows: GivingUp, store: RunStore, input_: RowInput | None) -> None:
+        self._rows, self._store, self._input = rows, store, input_
+
+    # -- cancel
+
+    async def cancel(self, ids: Sequence[str]) -> dict[str, str]:
+        """Give rows up, and return what became of each: ``CANCELLED_ROW``, or why not, a phrase."""
+        words = _words(ids)
+        # first what is at work: its requests end now
+        for key in (every := self._keys(words)):
+            if self._rows.at_work(key):
+                self._rows.give_up(key)
+        stored = await self._settled(every)
+        said = {word: self._give_up(self._keys([word]), stored) for word in words}
+        if unknown := [word for word in words if said[word] is None]:
+            said.update(await self._come_later(unknown))
+        told = {word: phrase or CANCELLED_ROW for word, phrase in said.items()}
+        return await self._as_it_is(told)
+
+    def _give_up(self, keys: Sequence[str], stored: Mapping[str, Settled]) -> str | None:
+        """Give up the answers of a row that have no outcome. Return a phrase; None if nothing is known of the row."""
+        settled = [key for key in keys if _has_outcome(stored.get(key)) and not self._rows.at_work(key)]
+        if len(settled) == len(keys):
+            return f"it is {'done' if all(_is_done(stored[key]) for key in settled) else 'failed'} already"
+        known = bool(settled) or any(key in stored or self._rows.at_work(key) for key in keys)
+        for key in keys:
+            if self._rows.at_work(key):
+                self._rows.give_up(key)
+            elif key not in settled:
+                self._rows.give_up_ahead(key)
+        if not known:
+            return None
+        return CANCELLED_ROW if not settled else f"{CANCELLED_ROW}, but for {plural(len(settled), 'answer')} that it has"
+
+    async def _come_later(self, words: Sequence[str]) -> dict[str, str]:
+        """Return what is said of rows of which nothing is known: whether they are in the input is looked up."""
+        if self._input is None:
+            self._take_back(words)
+            return dict.fromkeys(words, "no such row is being asked")
+        found, said = await self._find(words), dict[str, str]()
+        for word in words:
+            at = found.rows.get(word)
+            if at is None and found.rest:
+                said[word] = f"{_NOT_YET}: it fails when it comes, if there is such a row"
+            elif at is None:
+                self._take_back([word])
+                said[word] = _NO_ROW
+            elif at[0] == word:
+                said[word] = CANCELLED_ROW
+            else:
+                # it was named by its line
+                self._take_back([word])
+                keys = self._keys([at[0]])
+                said[word] = self._give_up(keys, await self._settled(keys)) or CANCELLED_ROW
+        return said
+
+    def _take_back(self, words: Sequence[str]) -> None:
+        for key in self._keys(words):
+            self._rows.take_back(key)
+
+    async def _as_it_is(self, said: dict[str, str]) -> dict[str, str]:
+        """Wait until what was ended is on the books. Return what is said then: an answer may have come in the last moment."""
+        words = [word for word, phrase in said.items() if phrase == CANCELLED_ROW]
+        keys = self._keys(words)
+        await self._saved(keys)
+        stored = await self._settled(keys)
+        for word in words:
+            mine = self._keys([word])
+            if done := sum(_is_done(stored.get(key)) for key in mine):
+                self._take_back([word])
+                several = f"{CANCELLED_ROW}, but for {plural(done, 'answer')} that came meanwhile"
+                said[word] = "its answer has come meanwhile" if len(mine) == done else several
+        return said
+
+    async def _settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
+        """Look keys up in the store, some at a time."""
+        found = dict[str, Settled]()
+        for first in range(0, len(keys), _AT_ONCE):
+            found.update(await self._store.settled(keys[first : first + _AT_ONCE]))
+        return found
+
+    async def _saved(self, keys: Sequence[str]) -> None:
+        with anyio.move_on_after(_SAVED_S):
+            while any(map(self._rows.at_work, keys)):  # noqa: ASYNC110 - for some milliseconds
+                await anyio.sleep(_LOOK_S)
+
+    def as_asked(self, batch: list[Entry | Reservation]) -> list[Entry | Reservation]:
+        """Return what is to be saved, with rows failed that were given up and have got the answer of another row."""
+        return [self._as_asked(one) for one in batch] if self._rows.ahead else batch
+
+    def _as_asked(self, one: Entry | Reservation) -> Entry | Reservation:
+        if not isinstance(one, Outcome) or one.attempt is not None or not self._rows.is_given_up(one.key):
+            return one
+        if one.status == "failed":
+            return one
+        return structs.replace(one, status="failed", error_code=CANCELLED, error=WORDS, completion=None, same_as=None)
+
+    # -- requeue
+
+    async def requeue(self, ids: Sequence[str]) -> dict[str, str]:
+        """Have failed rows sent again, and return what became of each: ``REQUEUED``, or why not, a phrase."""
+        if self._input is None:
+            raise UsageError("the program asks the rows of this run itself: it may ask the row again")
+        words = _words(ids)
+        found, said, items = await self._find(words), dict[str, str](), list[Item]()
+        for word in words:
+            at = found.rows.get(word)
+            if at is None:
+                said[word] = f"{found.rest}: `runner retry` sends it" if found.rest else _NO_ROW
+                continue
+            said[word] = await self._again(*at, items)
+        if items:
+            self._input.send(items)
+        return said
+
+    async def _again(self, key: str, row: Row, items: list[Item]) -> str:
+        """Collect the failed answers of a row. Return what is said of it."""
+        assert self._input is not None
+        keys = self._keys([key])
+        stored, tried = await self._store.settled(keys), await self._store.tried(keys)
+        more, why = list[Item](), list[str]()
+        for one in keys:
+            made = self._may_go(one, row, stored.get(one), tried.get(one, 0))
+            if isinstance(made, str):
+                why.append(made)
+            else:
+                more.append(made)
+        for item in more:
+            self._rows.send_again(item)
+        items += more
+        return REQUEUED if more else why[0]
+
+    def _may_go(self, key: str, row: Row, stored: Settled | None, tried: int) -> Item | str:
+        """Return one answer of a row to be sent again, or why it is not."""
+        assert self._input is not None
+        if self._rows.at_work(key):
+            return "it is being sent already"
+        if self._rows.is_given_up(key):
+            return f"{REQUEUED}: it is sent when its turn comes"
+        if not _has_outcome(stored) or stored is None or stored.again:
+            return "it has not failed: it is sent when its turn comes"
+        if stored.status == "done":
+            return "it is done already"
+        made = self._input.item(key, row)
+        if isinstance(made, Outcome) or stored.broken:
+            return "its line is broken: correct it, then run `runner resume`"
+        if not asks_the_same(row, stored.fingerprint):
+            return "its prompt has changed in the file since it failed; `runner retry` sends it as it is now"
+        return self._input.refusal(made) or structs.replace(made, attempts_before=max(stored.attempts, tried))
+
+    # -- both
+
+    def _keys(self, words: Sequence[str]) -> list[str]:
+        return keys_of(words, self._input.answers if self._input is not None else 1)
+
+    async def _find(self, words: Collection[str]) -> Found:
+        assert self._input is not None
+        until, of = time.monotonic() + FIND_S, self._input
+        return await to_thread.run_sync(lambda: of.find(words, until))
+
+
+def _words(ids: Sequence[str]) -> list[str]:
+    if len(ids) > MOST_ROWS:
+        raise UsageError(f"{len(ids):,} rows are too many at once; name {MOST_ROWS:,} or fewer")
+    if not ids:
+        raise UsageError("name the rows by their ids")
+    return list(dict.fromkeys(ids))
+
+
+def _has_outcome(stored: Settled | None) -> bool:
+    return stored is not None and stored.status is not None and not stored.again
+
+
+def _is_done(stored: Settled | None) -> bool:
+    return stored is not None and stored.status == "done"
+
+
+def summed(said: Mapping[str, str], done: str) -> str:
+    """Return one sentence about what became of rows. done: what those say with which it was done."""
+    well = [word for word, phrase in said.items() if phrase.startswith(done)]
+    shown = ", ".join(clean(word, 40) for word in well[:3]) + (", ..." if len(well) > 3 else "")
+    return f"{done} {plural(len(well), 'row')} ({shown})" if well else f"no row was {done}"
+
+
+def refusals(said: Mapping[str, str], done: str) -> str | None:
+    """Return why nothing was done; None if something was."""
+    if any(phrase.startswith((done, _NOT_YET)) for phrase in said.values()):
+        return None
+    first, phrase = next(iter(said.items()))
+    more = f" (and {plural(len(said) - 1, 'other row')})" if len(said) > 1 else ""
+    return f"row {clean(first, 40)}: {phrase}{more}"
