@@ -101,11 +101,15 @@ class Steering:
         concurrency: Annotated[int | None, Field(ge=1, description="Requests that may be open at once.")] = None,
         rpm: Annotated[float | None, Field(gt=0, description="Requests per minute.")] = None,
         tpm: Annotated[float | None, Field(gt=0, description="Tokens per minute.")] = None,
+        max_cost: Annotated[
+            float | None,
+            Field(gt=0, description="Dollars of the run over all its sessions. What this session was given stays the most."),
+        ] = None,
     ) -> dict[str, Any]:
-        """Change the limits of a running session."""
-        if concurrency is None and rpm is None and tpm is None:
-            raise UsageError("name at least one of concurrency, rpm and tpm")
-        return self._asked(run, Set(concurrency=concurrency, rpm=rpm, tpm=tpm), own=True)
+        """Change the limits of a running session. The share of the cap that it was given is a limit of its own, and stays."""
+        if (concurrency, rpm, tpm, max_cost) == (None, None, None, None):
+            raise UsageError("name at least one of concurrency, rpm, tpm and max_cost")
+        return self._asked(run, Set(concurrency=concurrency, rpm=rpm, tpm=tpm, max_cost=max_cost), own=True)
 
     def _asked(self, run: int | str | None, request: Request, *, own: bool = False) -> dict[str, Any]:
         """Ask a session for something. own: only one that an agent has started, within the cap; a person's is let alone."""

@@ -77,7 +77,8 @@ WORDS = {
         COSTS MONEY. Send failed rows again in the session that is running, within what it may spend.
     """),
     "set": _line("""
-        Change how fast a running session sends: open requests, requests or tokens per minute. Free.
+        Change how fast a running session sends: open requests, requests or tokens per minute. Free. With
+        `max_cost`, its run stops earlier, or as late as what this session was given allows.
     """),
 }
 """By the name of a tool."""

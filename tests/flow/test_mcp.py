@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,11 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
         assert (await agent("pause", run=number))["done"]
         again = await agent("submit", file=job)
         assert (again["run"]["id"], again["running"]) == (number, True)
+        assert (await agent("cancel", ids=["r190", "nobody"]))["rows"]["r190"] == "cancelled"
+        assert (await agent("requeue", ids=["r190"]))["rows"]["r190"].startswith("requeued")
+        assert (await agent("set", concurrency=6))["done"].startswith("concurrency 6")
+        with pytest.raises(RefusedError, match="name at least one"):
+            await agent("set")
         assert (await agent("continue"))["done"]
         ended = await agent.ended(number)
         assert (ended["run"]["done"], ended["run"]["failed"]) == (ROWS - 2, 2)
@@ -152,6 +158,9 @@ async def test_sessions_together_stay_below_the_cap_whatever_files_say_and_whoev
         assert sum(shares) <= cap + 1e-9
         # those that are not done die in the middle
         await agent.until(begun[jobs[0]]["run"]["id"], 3)
+        # what a session was given, no limit of its run can raise
+        with suppress(RefusedError):
+            await agent("set", run=begun[jobs[0]]["run"]["id"], max_cost=1000.0)
         before = await agent("budget")
         for process in sessions(desk.folder):
             os.kill(process, signal.SIGKILL)

@@ -1,8 +1,10 @@
 """An agent for tests: the client of the MCP SDK at a real ``runner mcp``, over its pipes or over HTTP."""
 
+import os
 import re
+import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -119,13 +121,11 @@ def sessions(folder: Path) -> list[int]:
 
 
 @contextmanager
-def none_left(folder: Path) -> Any:
-    """Wait for the ends of all sessions that are still alive behind the block."""
+def none_left(folder: Path) -> Iterator[None]:
+    """Kill the sessions that are still alive behind the block, those of a test that has failed."""
     try:
         yield
     finally:
+        for process in sessions(folder):
+            os.kill(process, signal.SIGKILL)
         until(lambda: not sessions(folder), "the ends of all sessions")
-
-
-def written(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
