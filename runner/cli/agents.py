@@ -11,22 +11,14 @@ import anyio
 import click
 
 from runner.errors import UsageError
-from runner.session.naming import store_option, store_path
-from runner.session.signals import exit_code
-from runner.text import plural
-
-try:
-    import mcp.server.mcpserver  # noqa: F401 - asked for first, to say what is missing
-    import starlette  # noqa: F401
-    import uvicorn  # noqa: F401
-except ImportError:
-    raise UsageError("runner mcp needs one package more: pip install 'prompt-runner[mcp]'") from None
-
 from runner.integrations import mcp_guard, mcp_http
 from runner.integrations.mcp_cap import Cap
 from runner.integrations.mcp_files import Root
 from runner.integrations.mcp_server import server
 from runner.integrations.mcp_tools import Tools
+from runner.session.naming import store_option, store_path
+from runner.session.signals import exit_code
+from runner.text import plural
 
 
 def serve(db: str, *, root: str, max_cost: float | None, trusted: Sequence[str], port: int | None) -> int:

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from runner.cli.completing import complete_file
 from runner.cli.options import count, db_option
@@ -49,14 +50,25 @@ def _dollars(value: Any) -> float:
 @click.option("--http", is_flag=True, help="Serve HTTP on this machine, with a token, instead of standard input and output.")
 @click.option("--port", type=count(0, 65535), help="Port of --http; 0 picks a free one.  [default: 8397]")
 @db_option
-def mcp(db: str, http: bool, port: int | None, **said: Any) -> None:
+@click.pass_context
+def mcp(context: click.Context, /, db: str, http: bool, port: int | None, **said: Any) -> None:
     """Serve the Model Context Protocol, so that an agent can estimate, start, watch, retry and read runs.
 
     Over standard input and output, as most clients start it, or with --http. What it starts goes on when it ends. --max-cost is
     over all runs and retries that agents start in this store, also those of earlier servers, and no call can raise it.
     """
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from runner.errors import UsageError
+
+    if find_spec("mcp") is None:
+        raise UsageError("runner mcp needs one package more: pip install 'prompt-runner[mcp]'")
     from runner.cli import agents
 
     if port is not None and not http:
         raise click.UsageError("--port belongs to --http")
+    if context.get_parameter_source("db") is ParameterSource.DEFAULT:
+        # a client starts it in some folder of its own
+        db = str(Path(said["root"]) / db)
     sys.exit(agents.serve(db, port=(8397 if port is None else port) if http else None, **said))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import json_schemas
+import jsonschema_rs
 import pytest
 from agents import OverHttp, RefusedError, none_left, over_pipes, sessions
 from billing import PRICES, Biller
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.anyio
 ROWS = 200
 MOST = 10
 """Tokens of an answer, each of which has as many: with a request it costs up to some 0.0003 dollars."""
+
+
+def fits(name: str, value: Any) -> None:
+    """Check that a value has the schema of a command's JSON."""
+    jsonschema_rs.validator_for(json.loads(json_schemas.text(name))).validate(value)
 
 
 class Server:
@@ -126,7 +133,14 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
         assert file == {"file": "out.csv", "format": "csv", "rows": ROWS, "manifest": None}
         assert len((desk.folder / "out.csv").read_text().splitlines()) == ROWS + 1
 
-        books = (await agent("status", run=number))["books"]
+        # the same JSON as that of the commands; the client has held each answer to the schema of its tool
+        status = await agent("status", run=number)
+        books = status["books"]
+        fits("status", {name: status[name] for name in ("run", "books", "time")})
+        fits("estimate", estimate)
+        fits("errors", causes)
+        fits("show", row)
+        fits("list", (await agent("runs"))["runs"])
         budget = await agent("budget")
         assert budget["used"] == pytest.approx(books["cost"] + books["cost_perhaps"])
         assert (budget["held"], budget["cap"]) == (0, 5)
