@@ -4,7 +4,6 @@ import sys
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from runner.cli.completing import complete_file
 from runner.cli.options import count, db_option
@@ -68,7 +67,8 @@ def mcp(context: click.Context, /, db: str, http: bool, port: int | None, **said
 
     if port is not None and not http:
         raise click.UsageError("--port belongs to --http")
-    if context.get_parameter_source("db") is ParameterSource.DEFAULT:
+    source = context.get_parameter_source("db")
+    if source is not None and source.name == "DEFAULT":
         # a client starts it in some folder of its own
         db = str(Path(said["root"]) / db)
     sys.exit(agents.serve(db, port=(8397 if port is None else port) if http else None, **said))
