@@ -80,7 +80,7 @@ def settings_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
         if name in _WITHHELD:
             raise UsageError(
                 f"the setting {name} cannot be given in a call: a person decides about it, in a job file that the server was "
-                "started with (`runner mcp --trust FILE`)"
+                "started with (the option --trust FILE)"
             )
         if name not in names:
             raise UsageError(f"unknown setting {clean(name)!r}{suggestion(name, names)}")
@@ -115,10 +115,7 @@ def checked(job: Job, root: Root, human: Human) -> Job:
             "who started it allows money with `runner mcp --max-cost DOLLARS`"
         )
     if job.prices is not None and not _is_persons_price(job, human):
-        raise UsageError(
-            f"{_file(job)} states [prices] of its own, and an agent may have written them: they count only if the person starts "
-            f"the server with `runner mcp --trust {_file(job)}`, or sets RUNNER_PRICES"
-        )
+        raise UsageError(f"{_file(job)} states [prices] of its own, and an agent may have written them; {_way(job)}")
     return job
 
 
@@ -144,10 +141,14 @@ def _addressed(job: Job, human: Human) -> Job:
     plain = mine is not job and not started and not trust.code_grants(job)
     if plain and endpoint.is_users(mine, os.environ) and not endpoint.ungranted(job, os.environ):
         return job
-    raise UsageError(
-        f"{_file(job)} says {' and '.join(named) or 'provider'}, and an agent may have written that: the person who started this "
-        f"server allows it with `runner mcp --trust {_file(job)}`"
-    )
+    raise UsageError(f"{_file(job)} says {' and '.join(named) or 'provider'}, and an agent may have written that; {_way(job)}")
+
+
+def _way(job: Job) -> str:
+    """Return how a person allows what a job asks for."""
+    if job.file is not None:
+        return f"the person who started this server allows it by starting it with the option --trust {_file(job)}"
+    return "a person sends it in a terminal, or starts this server with a job file that says the same (the option --trust FILE)"
 
 
 def _settled(job: Job) -> Job:

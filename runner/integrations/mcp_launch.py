@@ -132,5 +132,7 @@ def refused(launched: Launched) -> RunnerError:
     assert launched.error is not None
     words = str(launched.error["message"])
     if "[prices" in words:
-        words += ". Prices count only in a job file with which a person has started this server (`runner mcp --trust FILE`)"
+        words += (
+            ". Prices count only if they are in a job file that a person has named when this server was started (--trust FILE)"
+        )
     return RunnerError(words)

@@ -126,7 +126,7 @@ _RETURNED: Mapping[str, Schema] = {
         "cost_perhaps": _maybe(_NUMBER),
         "budget": _ref(State),
     },
-    "runs": {"runs": _list(_ref(Run))},
+    "runs": {"runs": _list(_ref(Run)), "older": {**_WHOLE, "description": "how many are not listed"}},
     "status": {"run": _ref(Run), "books": _OPEN, "time": _maybe(_ref(TimeLedger)), "notes": _TEXTS},
     "errors": {"run": _WHOLE, "causes": _list(_CAUSE)},
     "results": {"run": _WHOLE, "rows": _list(_ROW), "next": {**_maybe(_TEXT), "description": "`after` of the next page"}},

@@ -51,9 +51,11 @@ def run_of(store: Path, named: int | str | None, *, counted: bool = True) -> Run
         return spelling.told(reader.run(number, counted=counted), str(store))
 
 
-def runs(store: Path) -> dict[str, Any]:
-    """Return all runs, as ``list --json``."""
-    return {"runs": [brief(run) for run in api.runs(db=store)] if store.exists() else []}
+def runs(store: Path, limit: int) -> dict[str, Any]:
+    """Return the newest runs, the oldest of them first, as ``list --json``; and how many older ones there are."""
+    every = api.runs(db=store) if store.exists() else []
+    newest = every[-_between("limit", limit, MOST_ROWS) :]
+    return {"runs": [brief(run) for run in newest], "older": len(every) - len(newest)}
 
 
 def status(store: Path, named: int | str | None) -> dict[str, Any]:

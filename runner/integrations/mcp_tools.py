@@ -200,9 +200,9 @@ class Tools:
         told: dict[str, Any] = mcp_told.plain(self.cap.state())
         return told
 
-    def runs(self) -> dict[str, Any]:
-        """List all runs."""
-        return mcp_told.runs(self.store)
+    def runs(self, limit: Annotated[int, Field(description="The newest so many: 1 to 1000.")] = 20) -> dict[str, Any]:
+        """List runs."""
+        return mcp_told.runs(self.store, limit)
 
     def status(self, run: Named = None) -> dict[str, Any]:
         """Return one run in full."""

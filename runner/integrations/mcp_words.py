@@ -31,7 +31,7 @@ WORDS = {
         `running` is true.
     """),
     "runs": _line("""
-        List all runs of the store with their counts and settings. Free.
+        List the newest runs of the store with their counts and settings. Free.
     """),
     "status": _line("""
         Tell all about one run: counts, attempts, tokens, dollars, where the time went, why it stopped. Free.

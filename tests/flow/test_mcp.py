@@ -187,9 +187,13 @@ async def test_sessions_together_stay_below_the_cap_whatever_files_say_and_whoev
     env = {"RUNNER_MAX_COST": "1000", "RUNNER_MAX_COST_SESSION": "1000"}
     async with over_pipes(desk.folder, "--max-cost", str(cap), *trusted, env=env) as agent:
         assert (await agent("budget"))["used"] == pytest.approx(after["used"])
-        told = await agent("continue", run=begun[jobs[0]]["run"]["id"])
-        ended = await agent.ended(told["run"]["id"])
-        assert ended["run"]["stop_code"] == "budget"
+        codes = []
+        for job in jobs:
+            # all rows together cost more than the cap
+            if (await agent("budget"))["left"]:
+                told = await agent("submit", file=job)
+                codes.append((await agent.ended(told["run"]["id"]))["run"]["stop_code"])
+        assert "budget" in codes
         assert desk.server.billed <= (await agent("budget"))["used"] <= cap + 1e-9
     done = count(desk.folder / "runner.db", "items", "status = 'done'")
     assert 10 < done < 180
@@ -217,7 +221,7 @@ async def test_what_a_person_has_not_allowed_is_refused_in_one_sentence(desk: De
             ({"file": "way/*.jsonl", "settings": simulated}, "outside of"),
             ({"file": "pipe.toml", "settings": simulated}, "outside of"),
             ({"file": "-", "settings": simulated}, "belongs to the protocol"),
-            ({"file": job}, f"runner mcp --trust {folder / job}`"),
+            ({"file": job}, f"starting it with the option --trust {folder / job}"),
             ({"file": "rows.jsonl", "settings": {"base_url": desk.url}}, "cannot be given in a call"),
             ({"file": "rows.jsonl", "settings": {"prices": {}}}, "cannot be given in a call"),
             ({"file": "rows.jsonl", "settings": {"max_cost": 9}}, "cannot be given in a call"),

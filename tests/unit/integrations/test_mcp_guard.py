@@ -45,7 +45,7 @@ REFUSED = {
 def test_a_job_file_that_nobody_has_named_decides_nothing_of_this(root: Root, case: str) -> None:
     text, setting = REFUSED[case]
     write(root, text)
-    with pytest.raises(UsageError, match=rf"{setting}.*`runner mcp --trust {root.path}/job\.toml`"):
+    with pytest.raises(UsageError, match=rf"{setting}.* by starting it with the option --trust {root.path}/job\.toml$"):
         mcp_guard.load(root, "job.toml", {}, Human(capped=True))
 
 
