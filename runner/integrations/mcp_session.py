@@ -82,23 +82,22 @@ def job_of(order: Order, root: Root) -> tuple[Job, SessionOptions]:
     return mcp_guard.checked(job, root, order.human), options
 
 
-class _Session:
+class Session:
     """A session, and the file to which it says what happens."""
 
-    def __init__(self, order: Order, log: BinaryIO) -> None:
-        self._order, self._log = order, log
-        self._root = Root(order.root)
+    def __init__(self, order: Order, log: BinaryIO, root: Root) -> None:
+        self.order, self._log, self._root = order, log, root
         self._cap = Cap(Path(order.db), None)
         self._job: Job | None = None
 
     def run(self) -> int:
         """Run it to its end, and return the exit code."""
-        job, options = job_of(self._order, self._root)
-        share = self._order.share
+        job, options = job_of(self.order, self._root)
+        share = self.order.share
         self._job = job = mcp_guard.with_share(job, None if share is None else share / PICO)
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
-        handle, db = StopHandle(), self._order.db
+        handle, db = StopHandle(), self.order.db
         with on_signals(STOP_SIGNALS, handle.signalled) as caught:
             summary = blocking(lambda: handle.run(lambda stop: self._execute(job, structs.replace(options, db=db), stop)))
         if caught and not summary.finished:
@@ -107,7 +106,7 @@ class _Session:
 
     async def _execute(self, job: Job, options: SessionOptions, stop: Stop) -> Summary:
         try:
-            return await api.execute(job, self._order.db, options, stop, self._observe)
+            return await api.execute(job, self.order.db, options, stop, self._observe)
         except StoreError as error:
             if error.stuck:
                 # closing the event loop, or Python itself, would wait for the thread that hangs in the store
@@ -132,7 +131,7 @@ class _Session:
         try:
             # a link, or a folder, may have been changed since the check
             self._root.check(self._job)
-            self._cap.begun(self._order.grant, event.run)
+            self._cap.begun(self.order.grant, event.run)
         except RunnerError as error:
             self.say(told(error))
             self._leave(error)
@@ -164,17 +163,21 @@ def main() -> int:
     os.umask(0o077)
     cap = Cap(Path(order.db), None)
     with cap.log_of(order.grant).open("ab") as log:
-        session = _Session(order, log)
-        try:
-            return session.run()
-        except RunnerError as error:
-            session.say(told(error))
-            return error.exit_code
-        except OSError as error:
-            session.say(told(UsageError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")))
-            return 4
-        finally:
-            cap.ended(order.grant)
+        return ended(Session(order, log, Root(order.root)), cap)
+
+
+def ended(session: Session, cap: Cap) -> int:
+    """Run a session to its end, note in the cap what it has used, and return its exit code."""
+    try:
+        return session.run()
+    except RunnerError as error:
+        session.say(told(error))
+        return error.exit_code
+    except OSError as error:
+        session.say(told(UsageError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")))
+        return 4
+    finally:
+        cap.ended(session.order.grant)
 
 
 if __name__ == "__main__":
