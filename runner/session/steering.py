@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
+import anyio
 from msgspec import Struct
 
 from runner.config.job import Job
@@ -23,6 +24,10 @@ from runner.text import plural
 
 WHO: Mapping[str, str] = {"terminal": "you", "page": "you", "api": "a program", "agent": "an agent"}
 """Who asks, in words; whoever sits at a terminal or at the page is who reads them."""
+
+
+LAST_S = 5.0
+"""Seconds for which the end of a session waits until what was asked is answered."""
 
 
 class Done(Struct, frozen=True, kw_only=True):
@@ -48,11 +53,28 @@ class Steering:
         # the number of the session in its run, and the store as commands name it
         self.session, self.db = 0, str(store.path)
         self.told: Told = lambda _: None
-        # the session sends no more
-        self.over = False
+        # the session sends no more; requests that are being answered, and what is set when none is
+        self.over, self._busy, self._idle = False, 0, anyio.Event()
 
     async def answer(self, request: Request, by: str) -> Reply:
         """Do what is asked, and say what came of it. by: who asks."""
+        self._busy += 1
+        try:
+            return await self._answer(request, by)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def finish(self) -> None:
+        """Take no further request, and wait until those are answered that have come: they need the store."""
+        self.over = True
+        with anyio.move_on_after(LAST_S):
+            while self._busy:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def _answer(self, request: Request, by: str) -> Reply:
         name = type(request).__name__.lower()
         try:
             done = await self._done(request, by)
