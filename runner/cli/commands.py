@@ -33,6 +33,7 @@ from runner.cli.options import (
     show_config_option,
     trust_option,
     warn_of_variables,
+    web_options,
     yes_option,
 )
 from runner.cli.report import report
@@ -79,10 +80,11 @@ def cli() -> None:
 @show_config_option
 @trust_option
 @yes_option
+@web_options
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict", "name", "tags")
-@gathered("shown", "quiet", "as_json", "outputs", "yes")
+@gathered("shown", "quiet", "as_json", "outputs", "yes", "web")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
@@ -122,7 +124,7 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 @cli.command()
 @continue_options
 @accept_changes_option
-@gathered("shown", "quiet", "as_json", "outputs", "yes")
+@gathered("shown", "quiet", "as_json", "outputs", "yes", "web")
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,21 +30,41 @@ from runner.text import clean, json_text, redact
 
 
 def drive(
-    job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, outputs: tuple[str, ...] = (), yes: bool = False
+    job: Job,
+    db: str,
+    options: SessionOptions,
+    *,
+    quiet: bool,
+    as_json: bool,
+    outputs: tuple[str, ...] = (),
+    yes: bool = False,
+    web: tuple[int | None] | None = None,
 ) -> int:
     """Run a session with progress on the screen; return the exit code. yes: start it whatever it will cost.
 
-    outputs: files to which the results are written at the end, whatever has ended the session but a third signal.
+    outputs: files to which the results are written at the end, whatever has ended the session but a third signal. web: show it
+    on a page, at this port or, for None in it, at the usual one.
     """
     refuse_early(outputs, Path(db).resolve(), job.input)
     begun: list[int] = []
     options = structs.replace(options, db=db, outputs=outputs)
     observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=bool(outputs))
     try:
-        return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
+        with nullcontext() if web is None else _shown(observe, db, web[0]):
+            return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
     finally:
         if outputs and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
             _export(begun[0], db, outputs, quiet=quiet, as_json=as_json)
+
+
+def _shown(observe: progress.View, db: str, port: int | None) -> AbstractContextManager[object]:
+    """Return a context in which the session has a page, from its beginning on. Raises UsageError."""
+    # nothing of the page is imported where it is not wanted
+    from runner.web.beside import Beside
+
+    page = Beside(Path(db).resolve(), port)
+    observe.opens = page.open
+    return page
 
 
 def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool) -> int:

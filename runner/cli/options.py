@@ -171,9 +171,52 @@ any_run_argument = click.argument("run_id", metavar="RUN", type=run_name, shell_
 rows_argument = click.argument("named", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_rows)
 
 
+def _port(ctx: click.Context, _: click.Parameter, port: int | None) -> int | None:
+    ctx.meta["port"] = port
+    return port
+
+
+def _web(ctx: click.Context, _: click.Parameter, web: bool) -> tuple[int | None] | None:
+    """Return the port of the page, None in it for the usual one; None if none is wanted. Raises UsageError."""
+    from runner.errors import UsageError
+
+    port: int | None = ctx.meta.get("port")
+    if not web:
+        if port is not None:
+            raise UsageError("--port is that of the page: give --web too")
+        return None
+    need_web()
+    return (port,)
+
+
+def need_web() -> None:
+    """Raise UsageError if the libraries of the page are not there. Imports none of them."""
+    from importlib.util import find_spec
+
+    from runner.errors import UsageError
+
+    try:
+        there = all(find_spec(name) is not None for name in ("starlette", "uvicorn", "sse_starlette"))
+    except (ImportError, ValueError):
+        # somebody keeps them from being imported
+        there = False
+    if not there:
+        raise UsageError("the page needs libraries that are not installed: `pip install 'prompt-runner[web]'`")
+
+
+def web_options(command: F) -> F:
+    """Add the options of a command that may show its session on a page: ``web``, and the port in it."""
+    port = click.option(
+        "--port", type=count(0, 65535), callback=_port, is_eager=True, expose_value=False, metavar="N", help="Port of the page."
+    )
+    page = click.option("--web", is_flag=True, callback=_web, help="Show the run on a page, whose address is printed.")
+    return page(port(command))
+
+
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    return run_argument(output_option(setting_options()(db_option(trust_option(yes_option(quiet_option(json_option(command))))))))
+    shown = web_options(yes_option(quiet_option(json_option(command))))
+    return run_argument(output_option(setting_options()(db_option(trust_option(shown)))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import errno
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
@@ -32,10 +33,11 @@ class View:
 
     told_why: the error that stopped the run has been printed, so nobody else need do so. lost: why the output ended early; None
     if it is whole, or if its reader has left. exported: the results are written to a file when the session has ended. summed: its
-    summary is shown at the end.
+    summary is shown at the end. opens: makes a page of the session when it begins, and returns its url, or the error.
     """
 
     summed = True
+    opens: Callable[[], Mapping[str, str]] | None = None
     # what drops the open requests of a session that ends
     drops = "Ctrl-C"
 
@@ -58,6 +60,8 @@ class View:
             return
         try:
             self.show(event)
+            if isinstance(event, Started) and self.opens is not None:
+                self.page(self.opens())
         except OSError as error:
             self._broken = True
             # a log file on a full disk; not a closed pipe, nor a terminal that was closed
@@ -66,6 +70,10 @@ class View:
 
     def show(self, event: Event) -> None:
         """Show one event. The base class, used for --quiet, shows nothing."""
+
+    def page(self, told: Mapping[str, str]) -> None:
+        """Show where the page of the session is, or why there is none."""
+        print(_of_page(told), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Remove from the screen what is only temporary."""
@@ -122,6 +130,9 @@ class _Text(View, ABC):
         self.told_why = True
         if wait:
             self._wait = (wait, time.monotonic() + WAIT_S)
+
+    def page(self, told: Mapping[str, str]) -> None:
+        self.say(_of_page(told))
 
     def dropped(self) -> None:
         if self._run:
@@ -191,6 +202,11 @@ class JsonLines(View):
             self._print(type(event).__name__.lower(), msgspec.to_builtins(event))
         self._out.flush()
 
+    def page(self, told: Mapping[str, str]) -> None:
+        """Print where the page is, or why there is none, as one line."""
+        self._print("web", {"url": None, "error": None, **told})
+        self._out.flush()
+
     def _print(self, name: str, fields: dict[str, Any]) -> None:
         self._out.write(json_text(msgspec.json.encode({"event": name, **fields})) + "\n")
 
@@ -209,6 +225,11 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
         "output_tokens": usage.output_tokens if usage is not None else None,
         "attempts": outcome.attempts,
     }
+
+
+def _of_page(told: Mapping[str, str]) -> str:
+    """Return the line about the page of a session. The secret in the address is what opens it, so it is shown as it is."""
+    return f"live view: {told['url']}" if "url" in told else f"there is no live view: {clean(told['error'])}"
 
 
 def choose(db: str, *, quiet: bool, as_json: bool, exported: bool = False) -> View:

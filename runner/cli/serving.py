@@ -1,8 +1,7 @@
-"""Serves the page: for ``runner web``, and for a run that shows itself."""
+"""Serves the page, for ``runner web``."""
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,7 +12,7 @@ from runner.session.signals import STOP_SIGNALS, on_signals
 from runner.session.stopping import StopHandle
 from runner.store import database
 from runner.text import json_text
-from runner.web import beside, listening
+from runner.web import listening
 from runner.web import serve as server
 from runner.web.token_file import token_of
 
@@ -42,15 +41,3 @@ def serve(run_id: int | str | None, db: str, port: int | None, host: str, *, as_
 
     with on_signals(STOP_SIGNALS, handle.signalled):
         blocking(lambda: handle.run(until))
-
-
-def serve_tied(db: str, numbers: tuple[int, int]) -> None:
-    """Serve the page of a run that has started this process, until it is gone."""
-    found, tie = beside.inherited(numbers)
-    server.lower()
-    blocking(lambda: server.serve(Path(db).resolve(), found, lambda: server.gone(tie.fileno())))
-
-
-def told(url: str) -> dict[str, Any]:
-    """Return what a run prints of its page as a line of JSON."""
-    return {"event": "web", "url": url}

@@ -10,7 +10,7 @@ from runner.text import Redactor
 
 Kind: TypeAlias = Literal["text", "reasoning"]
 Say: TypeAlias = Callable[[Kind, str, int], None]
-"""Called with the kind, a piece, and how many characters of it came before; fewer than were told: it starts over there."""
+"""Called with a kind, a piece, and how many characters of that kind came before it: fewer than were told if it starts over."""
 
 
 class Voice:

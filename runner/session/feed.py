@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -36,6 +37,14 @@ MOST_NOTES = 50
 """Notes that a watcher gets at its beginning."""
 
 
+class WantTexts(Protocol):
+    """Tells those who decode answers elsewhere whether somebody wants to know what they say."""
+
+    def __call__(self, *, wanted: bool) -> None:
+        """Tell it."""
+        ...
+
+
 class SessionFeed:
     """The feed of one session. It can be subscribed to before the session has begun to send.
 
@@ -48,6 +57,7 @@ class SessionFeed:
         self.paused: Callable[[], bool] = lambda: False
         self._open, self._redactor, self._stats = OpenAttempts(), Redactor(), SessionStats()
         self._ledger: Callable[[], TimeLedger | None] = lambda: None
+        self._want_texts: WantTexts | None = None
         self._watchers = Watchers()
         # None: nothing is collected; and the texts of open answers, None: nobody wants them
         self._timer: asyncio.TimerHandle | None = None
@@ -72,14 +82,20 @@ class SessionFeed:
     # -- the side of the session
 
     def follow(
-        self, open_: OpenAttempts, redactor: Redactor, stats: SessionStats, ledger: Callable[[], TimeLedger | None]
+        self,
+        open_: OpenAttempts,
+        redactor: Redactor,
+        stats: SessionStats,
+        ledger: Callable[[], TimeLedger | None],
+        want_texts: WantTexts | None = None,
     ) -> None:
-        """Take the session when it is about to send."""
+        """Take the session when it is about to send. want_texts: tells those who decode answers elsewhere; None: nobody does."""
         self._open, self._redactor, self._stats, self._ledger = open_, redactor, stats, ledger
+        self._want_texts = want_texts
         if self._timer is not None:
             self._open.watcher = self
         if self._texts is not None:
-            self._texts = Texts(redactor)
+            self._look_at(Texts(redactor))
 
     def tell(self, event: Event) -> None:
         """Take an event of the session."""
@@ -161,18 +177,24 @@ class SessionFeed:
             self._timer = asyncio.get_running_loop().call_later(0.0, self._tick)
         if texts and self._texts is None:
             self._ring.without_texts()
-            self._texts = Texts(self._redactor)
+            self._look_at(found := Texts(self._redactor))
             for one in self._open:
-                self._texts.begin(one)
+                found.begin(one)
             # what has come so far is in the state
-            self._texts.look()
-            self._texts.taken()
+            found.look()
+            found.taken()
+
+    def _look_at(self, texts: Texts | None) -> None:
+        self._texts = texts
+        if self._want_texts is not None:
+            self._want_texts(wanted=texts is not None)
 
     def _rest(self) -> None:
         """Collect nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._texts = self._open.watcher = None
+        self._timer = self._open.watcher = None
+        self._look_at(None)
         self._forget()
 
     def close(self) -> None:
@@ -192,7 +214,7 @@ class SessionFeed:
         if self._watchers.want_texts:
             self._texts_at = now
         if now - self._texts_at > LINGER_S:
-            self._texts = None
+            self._look_at(None)
         if now - self._watched_at > LINGER_S:
             self._rest()
 

@@ -174,7 +174,7 @@ class Working(Counting):
         attempts.avoid(self._used_seeds)
         attempts.obey(self._lanes.halt)
         self.steering.rows = RowSteering(attempts.rows, self._store, self._row_input())
-        self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time)
+        self.feed.follow(attempts.open, endpoint.redactor, self._stats, self._noting.time, getattr(client, "tell_texts", None))
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens, shaped.values_of(job))
         return attempts

@@ -131,7 +131,7 @@ def _width(busy: Sequence[Stretch]) -> float:
     return next((width for width in _SECONDS if width >= least), days * -int(-least // days))
 
 
-def _at(instant: sa.ColumnElement[float], periods: Sequence[Period], width: float) -> sa.ColumnElement[int]:
+def slice_at(instant: sa.ColumnElement[float], periods: Sequence[Period], width: float) -> sa.ColumnElement[int]:
     """Return the number of the slice in which an instant lies."""
 
     def number(period: Period) -> sa.ColumnElement[int]:
@@ -147,7 +147,7 @@ def _ends(run_id: int, periods: Sequence[Period], width: float) -> sa.Select[Any
     a, is_billed = attempts.c, sa.literal_column(billed("attempts"), sa.Boolean)
     spent = sa.literal_column(f"coalesce({cost('attempts', 'prices')}, 0) / 1e12", sa.Float)
     beyond = sa.literal_column(f"{perhaps('attempts', 'prices')} / 1e12", sa.Float)
-    place, code = _at(_ENDED, periods, width).label("at"), a.error_code.label("code")
+    place, code = slice_at(_ENDED, periods, width).label("at"), a.error_code.label("code")
     amounts = (a.duration_s, a.input_tokens, a.output_tokens, prices.c.input.is_not(None).label("priced"))
     columns = (place, code, *amounts, is_billed.label("billed"), spent.label("spent"), beyond.label("beyond"))
     source = attempts.outerjoin(prices, prices.c.id == a.price_id)
@@ -207,7 +207,7 @@ def _cause(code: str | None, groups: Sequence[Any]) -> Cause:
 
 def _edges(run_id: int, instant: sa.ColumnElement[float], periods: Sequence[Period], width: float) -> sa.Select[Any]:
     """Count the attempts that began, or ended, in each slice, and add up these instants."""
-    place = _at(instant, periods, width).label("at")
+    place = slice_at(instant, periods, width).label("at")
     columns: list[Any] = [place, sa.func.count(), sa.func.sum(instant - periods[0].begin)]
     return sa.select(*columns).where(of_run(run_id)).group_by(place)
 

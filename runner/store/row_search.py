@@ -18,6 +18,10 @@ _LONGEST_S = 2.0
 """Seconds after which a search is given up."""
 _OF_LINE_BITS, _NUMBER_BITS = 16, 6
 _LOOK = 10_000
+MOST_WORDS = 32
+"""Words of a search."""
+_SHORT, _MOST_TERMS = 3, 64
+"""Letters of a beginning that has an index of its own; words with one beginning that are looked for by their names."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -33,22 +37,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
     words: str = ""
 
     @property
-    def query(self) -> str | None:
-        """The same for the index; None if no row can have it, as there is nothing in the words that is one."""
-        found = [_any_of(name, values) for name, values in self._choices if values]
-        found += [_any_of(f"field.{name}", [value]) for name, value in self.fields]
-        if self.words.strip():
-            every = terms(self.words)
-            if not every:
-                return None
-            # whoever types is not at the end of a word yet, unless something stands behind it
-            star = "*" if self.words[-1].isalnum() and len(every[-1]) > 1 else ""
-            found.append(f"text : ({' AND '.join(_quoted(one) for one in every)} {star})")
-        return " AND ".join(found)
-
-    @property
-    def _choices(self) -> tuple[tuple[str, Sequence[str]], ...]:
-        return ("status", self.statuses), ("code", self.codes), ("finish", self.finishes)
+    def marks(self) -> list[str]:
+        """The same for the index, without the words."""
+        choices = (("status", self.statuses), ("code", self.codes), ("finish", self.finishes))
+        found = [_any_of(name, values) for name, values in choices if values]
+        return [*found, *(_any_of(f"field.{name}", [value]) for name, value in self.fields)]
 
 
 class Found(NamedTuple):
@@ -85,15 +78,54 @@ def search(index: RowIndex, run: int, wanted: Wanted, after: Place | None, limit
 def _searched(
     index: RowIndex, connection: sqlite3.Connection, run: int, wanted: Wanted, where: tuple[Place | None, int, bool]
 ) -> Found:
-    (after, limit, backwards), query, state = where, wanted.query, index.state(connection, run)
-    if query is None or not state.rows:
+    (after, limit, backwards), state = where, index.state(connection, run)
+    if not state.rows:
         return Found([], None, state)
     until = time.monotonic() + _LONGEST_S
     connection.set_progress_handler(lambda: time.monotonic() > until, _LOOK)
+    words = _words(connection, run, wanted.words)
+    if words is None:
+        return Found([], None, state)
+    query = " AND ".join([*wanted.marks, *words])
     place = _place(connection, run, after, backwards=backwards)
     found, more = _found(connection, run, query, place, limit, backwards=backwards)
     ids = [item for _, item in found]
     return Found(ids, _place_of(*found[-1]) if more else None, state)
+
+
+def _words(connection: sqlite3.Connection, run: int, typed: str) -> list[str] | None:
+    """Return words for the index; None if no row can have them, as there is nothing in them that is a word."""
+    if not typed.strip():
+        return []
+    every = terms(typed)
+    if not every:
+        return None
+    if len(every) > MOST_WORDS:
+        raise UsageError(f"a search has at most {MOST_WORDS} words, and this one has {len(every):,}")
+    found = [_quoted(one) for one in every]
+    # whoever types is not at the end of a word yet, unless something stands behind it
+    if typed[-1].isalnum() and len(every[-1]) > 1:
+        found[-1] = _beginning(connection, run, every[-1])
+    return [f"text : ({' AND '.join(found)})"]
+
+
+def _beginning(connection: sqlite3.Connection, run: int, begins: str) -> str:
+    """Return what finds the words that begin so. Where they are few, by their names: the index reads these one by one.
+
+    Short beginnings have an index of their own. For others it would gather all rows with such a word first.
+    """
+    if len(begins) <= _SHORT:
+        return f"{_quoted(begins)} *"
+    connection.execute(f"CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words_{run}, instance)")
+    found, least = list[str](), begins
+    while len(found) <= _MOST_TERMS:
+        (term,) = connection.execute("SELECT term FROM temp.terms WHERE term >= ? LIMIT 1", (least,)).fetchone() or ("",)
+        if not term.startswith(begins):
+            return f"({' OR '.join(map(_quoted, found))})" if found else _quoted(begins)
+        found.append(term)
+        # no term has this sign, so the next one comes first behind it
+        least = f"{term}\x01"
+    return f"{_quoted(begins)} *"
 
 
 def _place(connection: sqlite3.Connection, run: int, after: Place | None, *, backwards: bool) -> int:

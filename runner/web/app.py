@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 
 from runner.errors import RunnerError
 from runner.text import clean, redact
-from runner.web import routes
+from runner.web import routes, steering
 from runner.web.access import Access
 from runner.web.guard import Guard
 from runner.web.hub import Hub
 from runner.web.indexing import Indexing
+from runner.web.metrics import metrics
+from runner.web.openapi import openapi
 from runner.web.reads import Reads
 from runner.web.replies import ApiError, of_runner, refused
 from runner.web.running import running
@@ -71,7 +73,15 @@ def _routes() -> list[Route]:
         Route(f"{of_run}/rows", routes.rows),
         Route(f"{of_run}/rows/{{row:path}}", routes.row),
         Route(f"{of_run}/errors", routes.errors),
+        Route(f"{of_run}/figures", routes.figures),
+        Route(f"{of_run}/history", routes.history),
         Route(f"{of_run}/events", routes.events),
+        *(Route(f"{of_run}/{what}", steering.plain, methods=["POST"]) for what in steering.PLAIN),
+        *(Route(f"{of_run}/{what}", steering.rows, methods=["POST"]) for what in steering.OF_ROWS),
+        Route(f"{of_run}/set", steering.limits, methods=["POST"]),
+        Route(f"{of_run}/retry", steering.retry, methods=["POST"]),
+        Route("/metrics", metrics),
+        Route("/openapi.json", openapi),
     ]
 
 

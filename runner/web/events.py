@@ -138,4 +138,4 @@ def _is_behind(one: Frame, state: tuple[int, int] | None) -> bool:
     """Return True for a frame that is part of a state already. Those without a number are told in any case, if not of old."""
     if state is None:
         return False
-    return (one.session, one.number) <= state if one.number else one.session < state[0]
+    return (one.session, one.number) <= state if one.number or one.begins else one.session < state[0]

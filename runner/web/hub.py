@@ -140,7 +140,8 @@ class Hub:
                 if active != self.active:
                     self.active = active
                     self.add(Frame(ALL, 0, 0, b"event: runs\ndata: %b\n\n" % to_json({"running": active})))
-                for run in active:
+                # those who came first may know how far they have seen, and follow what they want
+                for run in active if self._looked.is_set() else ():
                     if run not in self.followed and (self.viewers.get(ALL) or self.viewers.get(run)):
                         found = self.followed[run] = Followed()
                         found.task = asyncio.create_task(self._follow(run, found, None))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 from msgspec import Struct
+from starlette.requests import Request
 
 T = TypeVar("T")
 
@@ -74,3 +75,9 @@ def _mark(path: Path) -> Hashable:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def reads_of(request: Request) -> Reads:
+    """Return what reads the store."""
+    found: Reads = request.app.state.reads
+    return found

@@ -1,5 +1,6 @@
 """What the routes that read answer: runs, rows, errors, figures, history. The JSON is that of the commands with ``--json``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,19 @@ from runner import api
 from runner.errors import UsageError
 from runner.origin import files_in
 from runner.session import in_json, mending
+from runner.store import database
+from runner.store.over_time import OverTime, over_time
 from runner.store.reader import StoreReader
 from runner.store.runs import known_run
+from runner.store.steered import Steered, steered_of
 from runner.web.events import EventStream, stream
 from runner.web.hub import ALL
-from runner.web.reads import Reads
+from runner.web.reads import reads_of
 from runner.web.replies import ApiError, reply
 from runner.web.rows import page_of
 
 MOST_IDS = 1_000
 """Ids of a cause that are told; its count tells how many there are."""
-
-
-def reads_of(request: Request) -> Reads:
-    """Return what reads the store."""
-    found: Reads = request.app.state.reads
-    return found
 
 
 async def runs(request: Request) -> Response:
@@ -85,6 +83,31 @@ def _errors(store: Path, number: int) -> list[dict[str, Any]]:
             ids = [one for one, _ in zip(found.reader.ids(cause), range(MOST_IDS), strict=False)]
             told.append({**mending.told(cause, found, str(store)), "ids": ids})
     return told
+
+
+async def figures(request: Request) -> Response:
+    """Answer with what happened over time."""
+    reads, number = reads_of(request), await run_of(request)
+
+    def read() -> OverTime:
+        with StoreReader(reads.store) as reader, reader.snapshot():
+            try:
+                return over_time(reader.fetch, number)
+            except OverflowError as error:
+                raise database.store_error(reads.store, "read", error) from error
+
+    return reply(await reads.kept(("figures", number), read))
+
+
+async def history(request: Request) -> Response:
+    """Answer with what was asked of the sessions of a run, oldest first."""
+    reads, number = reads_of(request), await run_of(request)
+
+    def read() -> Sequence[Steered]:
+        with StoreReader(reads.store) as reader:
+            return steered_of(reader.fetch, number)
+
+    return reply(await reads.now(read))
 
 
 async def events(request: Request) -> EventStream:

@@ -17,10 +17,11 @@ def running(store: Path, known: frozenset[int]) -> list[int]:
     """
     if not store.is_file() or not store.stat().st_size:
         return []
-    return [run for run in run_ids(store) if run in known or _listens(store, run)]
+    return [run for run in run_ids(store) if run in known or listens(store, run)]
 
 
-def _listens(store: Path, run: int) -> bool:
+def listens(store: Path, run: int) -> bool:
+    """Return True if the session of a run listens at its socket."""
     try:
         path = socket_of(store, run)
         if not path.exists():

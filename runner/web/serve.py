@@ -21,13 +21,14 @@ _IDLE_S = 30
 """Seconds for which a connection is kept that asks for nothing."""
 _END_S = 2
 """Seconds in which answers that are under way must have ended when the server ends."""
+_LAST_WORDS_S = 0.3
 _NICE = 5
 _FILES = 4_096
 
 
-async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable[None]]) -> None:
+async def serve(store: Path, listening: Listening, until: Callable[[], Awaitable[None]], hub: Hub | None = None) -> None:
     """Serve at a socket that listens, which is closed at the end. until: returns when it is time to end."""
-    hub = make_hub(store)
+    hub = make_hub(store) if hub is None else hub
     app = make_app(store, access(listening.token, listening.host, listening.port), hub)
     config = uvicorn.Config(
         app,
@@ -75,8 +76,10 @@ def lower() -> None:
 
 
 async def gone(end: int) -> None:
-    """Return when the other side of a pipe is closed: the process that held it has ended, however it did."""
+    """Return when the other side of a tie is closed: the process that held it has ended, however it did."""
     while True:
         await anyio.wait_readable(end)
         if not os.read(end, 4096):
+            # what its session has said last is on its way to those who look on
+            await asyncio.sleep(_LAST_WORDS_S)
             return

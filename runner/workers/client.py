@@ -46,6 +46,10 @@ class RemoteClient:
         """Send to several endpoints. base_urls: by the number of the endpoint; there may be more later."""
         self._crew.work.base_urls = base_urls
 
+    def tell_texts(self, *, wanted: bool) -> None:
+        """Have the workers tell what open answers say, or no longer: with the next sign of life, so within a second."""
+        self._crew.work.texts = wanted
+
     @property
     def senders(self) -> Crew:
         """Who sends the requests: none is to have a permit while they cannot."""

@@ -20,7 +20,8 @@ from runner.providers.http import HttpExchange
 from runner.text import Redactor, encodable_tree
 from runner.workers.ends import End, Ends
 from runner.workers.faults import fault_of
-from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Tries, Try, encode
+from runner.workers.looking import Looking
+from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Said, Tries, Try, encode
 from runner.workers.routes import MOST_ROUTES, filled
 
 READ_S = 0.2
@@ -45,7 +46,9 @@ class Hands:
         self._batch = Batch(self.flush)
         self._heard: list[Heard] = []
         self._pieces: list[Piece] = []
+        self._said: list[Said] = []
         self._done: list[Done] = []
+        self.looking = Looking(self._redactor, self._say)
         # about how many bytes those are
         self._size = 0
         self._headers_at = 0.0
@@ -119,6 +122,8 @@ class Hands:
         )
         decoder = end.provider.decoder()
         taking: Decoder = _Passed(decoder, number, self._piece, self._redactor) if one.watched else decoder
+        if not one.watched:
+            self.looking.begin(number, decoder)
         problem: Exception | None = unreachable or StreamError("the exchange was ended", code="cancelled")
         with scope:
             try:
@@ -133,6 +138,7 @@ class Hands:
             done = self._result(number, end.provider.decoder(), exchange, error, watched=one.watched)
         finally:
             del self._scopes[number]
+            self.looking.end(number)
         self._give(done)
 
     def _result(self, number: int, decoder: Decoder, exchange: HttpExchange, problem: Exception | None, *, watched: bool) -> Done:
@@ -188,6 +194,10 @@ class Hands:
         self._pieces.append(piece)
         self._grow(sum(len(data) for _, data in piece.events) + len(piece.whole or b""))
 
+    def _say(self, said: Said) -> None:
+        self._said.append(said)
+        self._grow(len(said.text))
+
     def _give(self, done: Done) -> None:
         self._done.append(done)
         text = len(done.answer.text) if done.answer is not None else 0
@@ -201,15 +211,15 @@ class Hands:
 
     def flush(self) -> None:
         """Send what has come together."""
-        heard, pieces, done = self._heard, self._pieces, self._done
-        self._heard, self._pieces, self._done, self._size = [], [], [], 0
-        if not (heard or pieces or done):
+        heard, pieces, said, done = self._heard, self._pieces, self._said, self._done
+        self._heard, self._pieces, self._said, self._done, self._size = [], [], [], [], 0
+        if not (heard or pieces or said or done):
             return
         try:
-            frame = encode(Back(heard, pieces, done))
+            frame = encode(Back(heard, pieces, done, said))
         except Exception:  # noqa: BLE001 - a batch that is lost would never end
             # an answer of a plug-in that no frame can hold as it is
-            frame = encode(Back(heard, pieces, [_plain(one) for one in done]))
+            frame = encode(Back(heard, pieces, [_plain(one) for one in done], said))
         self._link.send(frame)
 
 

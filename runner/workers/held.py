@@ -10,7 +10,7 @@ from runner.errors import ProviderError
 from runner.interfaces import Decoder, Provider
 from runner.model import Completion, HttpCall, Request, ServerSentEvent, Stage
 from runner.passing import Pieces
-from runner.workers.protocol import Done
+from runner.workers.protocol import Done, Said
 
 _NOTHING = Completion(text="", finish_reason="")
 
@@ -26,6 +26,7 @@ class HeldDecoder:
         self._make = make
         self._real: Decoder | None = None
         self._completion = _NOTHING
+        self._said: Pieces = ([[]], [[]])
         self.stage = Stage.OPEN
         self.ended = self.started = False
         self.text_chars = 0
@@ -42,9 +43,20 @@ class HeldDecoder:
         return getattr(self._own(), name)
 
     def so_far(self) -> Pieces | None:
-        """Return the pieces so far, as far as they are here; to ask for them changes nothing. None: there are none."""
+        """Return the pieces so far, as far as they are known here; to ask for them changes nothing. None: there are none."""
+        if self._real is None:
+            return self._said
         pieces: Callable[[], Pieces] | None = getattr(self._real, "pieces", None)
         return pieces() if pieces is not None else None
+
+    def say(self, said: Said) -> None:
+        """Take what a worker tells of the answer, while somebody watches."""
+        pieces = self._said[said.reasoning]
+        if said.at < sum(map(len, pieces[0])):
+            # it starts over there
+            pieces[0] = ["".join(pieces[0])[: said.at]]
+        pieces[0].append(said.text)
+        self.text_chars += len(said.text)
 
     def _own(self) -> Decoder:
         if self._real is None:

@@ -204,6 +204,9 @@ class Member:
             trial = self.trials.get(piece.number)
             if trial is not None and not trial.take(piece):
                 self.cancel(trial)
+        for said in back.said:
+            if said.number in self.trials:
+                self.trials[said.number].say(said)
         for done in back.done:
             trial = self.trials.pop(done.number, None)
             if trial is not None:
@@ -245,7 +248,7 @@ class Member:
 
     def beat(self) -> None:
         """Send a sign of life, to one that is lost too: it may still have something to tell."""
-        self.link.send(encode(Beat()))
+        self.link.send(encode(Beat(texts=self._work.texts)))
 
     def drain(self) -> None:
         """Give it no more requests, and end it when nothing is out."""

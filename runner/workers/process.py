@@ -117,6 +117,8 @@ class Worker:
             (self._hands.refuse if self._ended.done() else self._hands.take)(message)
         elif isinstance(message, Cancel) and self._hands is not None:
             self._hands.cancel(message.numbers)
+        elif isinstance(message, Beat) and self._hands is not None:
+            self._hands.looking.want(texts=message.texts)
         elif isinstance(message, Welcome):
             self._greet(message)
         elif isinstance(message, Bye):

@@ -24,7 +24,7 @@ from msgspec import Struct
 from runner.model import Completion
 from runner.providers.http import Timeouts
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows when a message changes. A driver and a worker that differ in it do not work together."""
 FULL_BYTES = 8 << 20
 """Bytes after which no further message is put into a frame."""
@@ -97,13 +97,14 @@ class Cancel(Struct, frozen=True, array_like=True, tag=2):
 class Beat(Struct, frozen=True, array_like=True, tag=3):
     """A sign of life. cpu_s: seconds of CPU time so far. lag_s: by how much the last beat was late. out: open requests.
 
-    deaf_s: seconds since the worker has read anything of its driver.
+    deaf_s: seconds since the worker has read anything of its driver. texts: the driver wants to know what open answers say.
     """
 
     cpu_s: float = 0.0
     lag_s: float = 0.0
     out: int = 0
     deaf_s: float = 0.0
+    texts: bool = False
 
 
 class Bye(Struct, frozen=True, array_like=True, tag=4):
@@ -145,6 +146,15 @@ class Piece(Struct, frozen=True, array_like=True, gc=False):
     events: list[tuple[str, bytes]] = []
     whole: bytes | None = None
     doubtful: bool = False
+
+
+class Said(Struct, frozen=True, array_like=True, gc=False):
+    """What an answer that the worker decodes has said since the last look, without secrets. at: characters before it."""
+
+    number: int
+    reasoning: bool
+    at: int
+    text: str
 
 
 class Fault(Struct, frozen=True, array_like=True):
@@ -194,11 +204,15 @@ class Done(Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class Back(Struct, frozen=True, array_like=True, tag=6):
-    """What has happened at a worker since the last such message, in the order of the fields for each request."""
+    """What has happened at a worker since the last such message, in the order of the fields for each request.
+
+    said: before it was done. None while nobody watches the session.
+    """
 
     heard: list[Heard]
     pieces: list[Piece]
     done: list[Done]
+    said: list[Said] = []
 
 
 ToWorker: TypeAlias = Welcome | Tries | Cancel | Beat | Bye

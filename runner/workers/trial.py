@@ -8,7 +8,7 @@ from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall, ServerSentEvent, Stage
 from runner.workers.faults import error_of
 from runner.workers.held import HeldDecoder
-from runner.workers.protocol import Done, Piece
+from runner.workers.protocol import Done, Piece, Said
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 
@@ -97,6 +97,11 @@ class Trial:
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
             self._failure = error
         return self._failure is None
+
+    def say(self, said: Said) -> None:
+        """Take what the answer says, if nobody else here knows."""
+        if isinstance(self._decoder, HeldDecoder):
+            self._decoder.say(said)
 
     def done(self, done: Done) -> None:
         """Record how the exchange has ended."""

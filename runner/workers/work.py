@@ -18,6 +18,8 @@ class Work:
         # by the number of the endpoint; where a list changes, more may come
         self.base_urls: Sequence[str] = setup.base_urls
         self._last = 0
+        # somebody watches the session, and wants to know what open answers say
+        self.texts = False
 
     def setup_now(self) -> Setup:
         """Return what a worker needs to know that joins now."""

@@ -212,3 +212,22 @@ async def test_what_is_told_of_money_and_of_secrets(tmp_path: Path, monkeypatch:
     costs = [row["cost"] for row in whole.rows.values()]
     assert costs == [pytest.approx(19e-6)] * 2
     assert json.loads(whole.frames[-1].data)["cost"] == pytest.approx(sum(costs))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_what_workers_decode_is_told_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    key = "OPENAI_API_KEY" if dialect == "openai" else "ANTHROPIC_API_KEY"
+    monkeypatch.setenv(key, "secret-1234567890")
+    whole, gate, half = Follower(), asyncio.Event(), 3 if dialect == "openai" else 5
+    parts = events(dialect, "it is ", "secret-12345", "67890! ", "secret-12", "34567890.")
+    given = {"provider": dialect, "max_tokens": 9, "workers": 2}
+    async with RawServer(stream(*parts[:half], gate, *parts[half:])) as server:
+        async with begun(tmp_path, 4, base_url=server.base_url, **given):
+            watching = asyncio.ensure_future(follow(tmp_path, whole))
+            # the answers are open, and what has come of them is there, but for the end that may be a secret
+            await until(lambda: len(whole.open) == 4 and {said[0] for said in whole.open.values()} == {"it is [redacted]! "})
+            gate.set()
+            await watching
+    assert_told(tmp_path, whole)
+    assert set(map(tuple, whole.ended.values())) == {("it is [redacted]! [redacted].", "")}
+    assert whole.restarts == 0

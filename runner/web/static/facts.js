@@ -1,0 +1,71 @@
+// What is known of a run, from its session if that is running, else from the store: the same words for both.
+
+// Rows that are done, failed and left; they add up to those that are wanted.
+function settled({ all_done: done, all_failed: failed, left }) {
+  return { wanted: done + failed + left, done, failed, left };
+}
+
+// the reasons with which a session ends where it was asked to
+const AS_ASKED = ["as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"];
+
+const STATES = {
+  running: { word: "running", tone: "accent" },
+  paused: { word: "paused", tone: "wait" },
+  waiting: { word: "waiting", tone: "wait" },
+  stopping: { word: "stopping", tone: "wait" },
+  finished: { word: "finished", tone: "done" },
+  interrupted: { word: "interrupted", tone: "wait" },
+  limited: { word: "limited", tone: "quiet" },
+  gone: { word: "process gone", tone: "failed" },
+};
+
+function stateOf(run, live, lanes) {
+  if (live?.finished) return live.finished.finished ? "finished" : live.finished.stop_reason ? "interrupted" : "limited";
+  if (live?.gone) return "gone";
+  if (live?.known) {
+    if (live.stopping) return "stopping";
+    if (live.paused) return "paused";
+    return lanes.length && lanes.every((lane) => lane.blocked) ? "waiting" : "running";
+  }
+  if (run?.active) return "running";
+  if (run?.finished_at) return "finished";
+  return AS_ASKED.includes(run?.stop_reason) ? "limited" : "interrupted";
+}
+
+/** run: as `runner list --json` has it, or null. books: its totals, or null. live: its session, or undefined. */
+export function facts(run, books, live) {
+  const progress = live?.progress ?? null;
+  const lanes = progress?.pace?.lanes ?? [];
+  const isLive = Boolean(live?.known && !live.finished && !live.gone);
+  const state = stateOf(run, live, lanes);
+  const wanted = (run?.rows ?? 0) * (run?.answers ?? 1);
+  const stored = { wanted, done: run?.done ?? 0, failed: run?.failed ?? 0, left: Math.max(0, wanted - (run?.done ?? 0) - (run?.failed ?? 0)) };
+  const counts = isLive && progress ? settled(progress) : stored;
+  const sum = (name) => lanes.reduce((all, lane) => all + (lane[name] ?? 0), 0);
+  const summary = live?.finished ?? null;
+  return {
+    ...STATES[state], state, isLive, ...counts,
+    inFlight: isLive ? (progress?.in_flight ?? live.open) : 0,
+    slots: sum("slots"), ceiling: sum("ceiling"), waitingRows: sum("waiting_rows"),
+    rowsPerS: isLive ? progress?.rows_per_s ?? null : null,
+    tokensPerS: isLive ? progress?.tokens_per_s ?? null : null,
+    leftS: isLive ? progress?.left_s ?? null : null,
+    cost: (isLive ? progress?.cost : null) ?? summary?.cost ?? books?.cost ?? null,
+    projected: (isLive ? progress?.cost_projected : null) ?? summary?.cost_projected ?? books?.cost_projected ?? null,
+    perhaps: summary?.cost_perhaps ?? books?.cost_perhaps ?? null,
+    outputTokens: books?.output_tokens ?? null, inputTokens: books?.input_tokens ?? null,
+    reason: summary?.stop_reason ?? (isLive ? live.stopping?.reason : run?.stop_reason) ?? null,
+    why: isLive ? whys(live, lanes, progress) : [],
+    limits: lanes, time: (isLive ? progress?.time : null) ?? summary?.time ?? null,
+    workers: progress?.pace?.workers ?? null,
+  };
+}
+
+// Why requests wait, one sentence each.
+function whys(live, lanes, progress) {
+  const found = live.paused ? ["Paused: no new request is sent. Continue sends them again."] : [];
+  for (const lane of lanes) if (lane.waiting) found.push(lanes.length > 1 ? `${lane.model}: ${lane.waiting}` : lane.waiting);
+  const retrying = progress?.pace?.retrying;
+  if (retrying) found.push(retrying);
+  return found;
+}

@@ -1,0 +1,131 @@
+// Server-sent events over fetch: the place in the stream is kept, and a lost connection comes back after 1, 2, 4, 8 s.
+
+const WAITS_MS = [1000, 2000, 4000, 8000];
+// the server says something every 15 s; a connection that has been silent for three times as long is dead
+const SILENT_MS = 45000;
+
+/** Parses the bytes of a stream, wherever they are split. push() returns the events that are whole: {id, kind, data}. */
+export class Parser {
+  #decoder = new TextDecoder();
+  #rest = "";
+  #data = [];
+  #kind = "";
+  id = null;
+
+  push(bytes) {
+    const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
+    const found = [];
+    let from = 0;
+    for (;;) {
+      let end = from;
+      while (end < text.length && text[end] !== "\n" && text[end] !== "\r") end++;
+      // behind a carriage return at the very end, a line feed may still come
+      if (end >= text.length || (text[end] === "\r" && end + 1 === text.length)) break;
+      const event = this.#line(text.slice(from, end));
+      if (event) found.push(event);
+      from = end + (text[end] === "\r" && text[end + 1] === "\n" ? 2 : 1);
+    }
+    this.#rest = text.slice(from);
+    return found;
+  }
+
+  #line(line) {
+    if (line === "") {
+      const event = this.#data.length ? { id: this.id, kind: this.#kind || "message", data: this.#data.join("\n") } : null;
+      this.#data = [];
+      this.#kind = "";
+      return event;
+    }
+    const colon = line.indexOf(":");
+    const name = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    if (name === "data") this.#data.push(value);
+    else if (name === "event") this.#kind = value;
+    else if (name === "id") this.id = value;
+    return null;
+  }
+}
+
+/** A stream that is always there. told(event) gets its events, linked({state, at}) "connecting", "open", "lost" or "refused". */
+export class Source {
+  #last = null;
+  #tries = 0;
+  #stop = null;
+  #wake = null;
+  #closed = false;
+
+  constructor(url, told, linked) {
+    this.url = url;
+    this.told = told;
+    this.linked = linked;
+    addEventListener("online", () => this.#wake?.());
+    this.#run();
+  }
+
+  /** Begin with the present state, not behind what was seen. */
+  again() {
+    this.#last = null;
+    this.#stop?.abort();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#stop?.abort();
+    this.#wake?.();
+  }
+
+  async #run() {
+    this.linked({ state: "connecting" });
+    while (!this.#closed) {
+      const refused = await this.#read();
+      if (this.#closed) return;
+      if (refused) {
+        this.linked({ state: "refused" });
+        return;
+      }
+      const wait = WAITS_MS[Math.min(this.#tries++, WAITS_MS.length - 1)];
+      this.linked({ state: "lost", again: Date.now() + wait });
+      await new Promise((done) => {
+        const timer = setTimeout(done, wait);
+        this.#wake = () => { clearTimeout(timer); done(); };
+      });
+      this.#wake = null;
+    }
+  }
+
+  // Returns true where another try would be refused as well.
+  async #read() {
+    this.#stop = new AbortController();
+    let timer;
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.#stop.abort(), SILENT_MS);
+    };
+    alive();
+    try {
+      const headers = { Accept: "text/event-stream", ...(this.#last ? { "Last-Event-ID": this.#last } : {}) };
+      const answer = await fetch(this.url, { headers, cache: "no-store", signal: this.#stop.signal });
+      if (answer.status === 401 || answer.status === 403) return true;
+      if (!answer.ok || !answer.body) return false;
+      this.linked({ state: "open" });
+      const parser = new Parser();
+      const reader = answer.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return false;
+        alive();
+        this.#tries = 0;
+        for (const event of parser.push(value)) {
+          this.told(event);
+          // what was taken is behind us, and not before
+          if (event.id) this.#last = event.id;
+        }
+      }
+    } catch {
+      // the network, or the end of waiting: the loop tries again, and says so meanwhile
+      return false;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
