@@ -15,6 +15,7 @@ from runner.cli.estimate import estimate
 from runner.cli.export import export
 from runner.cli.init import init
 from runner.cli.labels import name, tag
+from runner.cli.mcp import mcp
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
@@ -219,6 +220,7 @@ for _command in (
     estimate,
     export,
     init,
+    mcp,
     name,
     pause,
     report,

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 from runner.config.settings import SETTINGS
 
-OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH", "RUNNER_WORKER_TOKEN", "RUNNER_LIMITS_TOKEN")
+OTHER_VARIABLES = (
+    "RUNNER_DB",
+    "RUNNER_TRACEBACK",
+    "RUNNER_TEST_FRESH",
+    "RUNNER_WORKER_TOKEN",
+    "RUNNER_LIMITS_TOKEN",
+    "RUNNER_MCP_TOKEN",
+)
 """Variables of ours that belong to no setting."""
 
 _OF_OTHERS = tuple(

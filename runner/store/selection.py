@@ -56,6 +56,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     own_limit: Cut | None = None
     # done rows that have none of these reasons and notes; None: not asked for
     without: "tuple[frozenset[str], frozenset[str]] | None" = None
+    # of all these, those of rows at this position or behind it; None: all. It makes pages, as an index finds it
+    position: int | None = None
     # of all these, results that are left out; None: none are
     but: "Selection | None" = None
     order: Order = "input"
@@ -76,6 +78,8 @@ class Selection(Struct, frozen=True, kw_only=True):
         if self.without is not None:
             wanted.append(done & ~_has(*self.without))
         found: sa.ColumnElement[bool] = sa.true() if self.every else sa.or_(sa.false(), *wanted)
+        if self.position is not None:
+            found &= items.c.position >= self.position
         # what is compared with NULL is not left out
         return found if self.but is None else found & ~sa.func.coalesce(self.but.where, sa.false())
 

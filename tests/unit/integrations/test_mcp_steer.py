@@ -1,0 +1,36 @@
+"""What an agent may do with a session that a person has started."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import runner
+from runner.errors import NotRunningError, UsageError
+from runner.integrations.mcp_cap import Cap
+from runner.integrations.mcp_files import Root
+from runner.integrations.mcp_guard import Human
+from runner.integrations.mcp_steer import Steering
+from runner.integrations.mcp_tools import Tools
+from runner.store.lock import RunLock
+
+
+def test_what_a_person_spends_is_not_in_the_cap_so_an_agent_cannot_have_more_sent(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "hello"}) + "\n")
+    store = tmp_path / "runner.db"
+    runner.run(str(tmp_path / "rows.jsonl"), provider="simulator", db=store, progress=False)
+    steering = Steering(Tools(Root(tmp_path), store, Cap(store, 1.0), Human(capped=True)))
+    lock = RunLock(store, 1)
+    assert lock.acquire()
+    try:
+        for call in (
+            lambda: steering.set(run=1, rpm=1000.0),
+            lambda: steering.set(run=1, max_cost=5.0),
+            lambda: steering.requeue(["row-1"], run=1),
+        ):
+            with pytest.raises(UsageError, match="a person has started the session that works on run 1"):
+                call()
+    finally:
+        lock.release()
+    with pytest.raises(NotRunningError, match=r"run 1 .* is not running"):
+        steering.pause(1)
