@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypedDict, Unpack
 
@@ -54,7 +55,8 @@ def drive(job: Job, db: str, options: SessionOptions, **shown: Unpack[Shown]) ->
     told = telling.told(job, observe, quiet=quiet) if shown["telemetry"] else nullcontext(observe.tell)
     try:
         with nullcontext() if web is None else _shown(observe, db, web[0]), told as tell:
-            return _session(job, db, options, observe, begun, confirming.confirm(job, yes=shown["yes"]), tell)
+            passed = partial(_passed, begun, tell)
+            return _session(job, db, options, observe, confirming.confirm(job, yes=shown["yes"]), passed)
     finally:
         if outputs and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
             _export(begun[0], db, outputs, quiet=quiet, as_json=as_json)
@@ -74,7 +76,7 @@ def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool
     """Send the rows of an estimate, with progress on the screen; return 0 if all of them have outcomes, else the exit code."""
     observe = progress.choose(db, quiet=quiet, as_json=False)
     observe.summed = False
-    return _session(job, db, structs.replace(options, db=db), observe, [], confirming.confirm(job, yes=yes), observe.tell)
+    return _session(job, db, structs.replace(options, db=db), observe, confirming.confirm(job, yes=yes), observe.tell)
 
 
 def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool, as_json: bool) -> None:
@@ -90,26 +92,27 @@ def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool, as_json
             print(sentence, flush=True)
 
 
+def _passed(begun: list[int], tell: Observer, event: Event) -> None:
+    """Pass an event on. begun: receives the number of the run."""
+    if isinstance(event, Started):
+        begun.append(event.run)
+    tell(event)
+
+
 def _session(
     job: Job,
     db: str,
     options: SessionOptions,
     observe: progress.View,
-    begun: list[int],
     confirm: Confirm | None,
-    pass_on: Observer,
+    tell: Observer,
 ) -> int:
-    """Run a session and return the exit code. begun: receives the number of the run. pass_on: what ``observe`` is told by."""
+    """Run a session and return the exit code. tell: passes the events on to ``observe``."""
     # Objects loaded so far live until exit: neither a collection nor the end of the process has to scan them.
     gc.freeze()
     # A run creates almost no reference cycles; collecting as often as by default costs a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     handle = StopHandle()
-
-    def tell(event: Event) -> None:
-        if isinstance(event, Started):
-            begun.append(event.run)
-        pass_on(event)
 
     with observe, on_signals(STOP_SIGNALS, handle.signalled) as caught:
         try:

@@ -13,7 +13,7 @@ SCOPE = "runner"
 
 CHAT = "chat"
 """The operation of each attempt, and the first word of the name of its span; the second is the model."""
-SESSION = "runner session"
+SESSION = "runner.session"
 """The name of the span of a session, to which those of its attempts belong."""
 
 OPERATION = "gen_ai.operation.name"

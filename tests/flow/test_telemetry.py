@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from collecting import Collector, collector, values
-from processes import Simulated, environment, run, rows, simulator
+from processes import Simulated, environment, rows, run, simulator
 
 import runner
 from runner.integrations import telemetry_names as names

@@ -42,12 +42,12 @@ class Collector:
 
     @property
     def session(self) -> Span:
-        (found,) = (span for span in self.spans if span.name == "runner session")
+        (found,) = (span for span in self.spans if span.name == "runner.session")
         return found
 
     @property
     def attempts(self) -> list[Span]:
-        return [span for span in self.spans if span.name != "runner session"]
+        return [span for span in self.spans if span.name != "runner.session"]
 
 
 def values(attributes: Any) -> dict[str, Any]:
