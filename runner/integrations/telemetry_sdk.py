@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,12 @@ from runner.version import __version__
 _PREFIX = "OTEL_EXPORTER_OTLP"
 _SIGNALS = ("TRACES", "METRICS")
 _USUAL = "http://localhost:4318"
+_NUMBERS = (
+    *(f"{_PREFIX}{signal}_TIMEOUT" for signal in ("", "_TRACES", "_METRICS")),
+    *(f"OTEL_BSP_{name}" for name in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE")),
+    *(f"OTEL_METRIC_EXPORT_{name}" for name in ("INTERVAL", "TIMEOUT")),
+)
+"""Variables that are numbers above 0; some versions of the SDK take what is none for the default."""
 _logger = logging.getLogger("opentelemetry")
 
 
@@ -84,9 +91,6 @@ class Pipelines:
         self.collector = _collector(environment)
         resource = _resource()
         self.traces, metrics = (environment.get(f"OTEL_{signal}_EXPORTER") != "none" for signal in _SIGNALS)
-        if _logger.level == logging.NOTSET:
-            # it tells every failure, with a traceback; a session tells the first, in a sentence
-            _logger.setLevel(logging.CRITICAL + 1)
         try:
             self._tracing = TracerProvider(resource=resource, shutdown_on_exit=False)
             if self.traces:
@@ -95,6 +99,9 @@ class Pipelines:
             self._metering = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         except ValueError as error:
             raise UsageError(f"a variable OTEL_* has a value that OpenTelemetry cannot read: {error}") from None
+        if _logger.level == logging.NOTSET:
+            # from here on it would tell every failure, with a traceback; a session tells the first, in a sentence
+            _logger.setLevel(logging.CRITICAL + 1)
         self.tracer: Tracer = self._tracing.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
         self.meter: Meter = self._metering.get_meter(SCOPE, __version__, schema_url=SCHEMA_URL)
 
@@ -150,3 +157,13 @@ def _check(environment: Mapping[str, str]) -> None:
         given = environment.get(name, "")
         if given and not given.startswith(("http://", "https://")):
             raise UsageError(f"{name} must be a URL that begins with http:// or https://, such as {_USUAL}")
+    for name in _NUMBERS:
+        if environment.get(name) and not _is_number(environment[name]):
+            raise UsageError(f"{name} is {environment[name]!r}; it must be a number above 0")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return 0 < float(text) < inf
+    except ValueError:
+        return False
