@@ -136,6 +136,13 @@ class Telemetry:
         self._queue.put(_Saved(bare, Counter(map(_kind, event.outcomes))))
 
     def _work(self) -> None:
+        try:
+            self._tell_all()
+        except Exception:
+            # the session goes on; what comes now finds the queue full, and is counted as left out
+            logger.exception("OpenTelemetry is told no more of this session")
+
+    def _tell_all(self) -> None:
         """Make spans and measurements of what was told, until the end."""
         summary: Summary | None = None
         while (told := self._queue.get()) is not None:
@@ -145,22 +152,15 @@ class Telemetry:
                 case Finished():
                     summary = told.summary
                 case _Saved():
-                    self._tell_saved(told)
+                    self._attempts.rows(told.outcomes)
+                    for attempt, reason in told.attempts:
+                        self._attempts.attempt(attempt, reason)
+                        self._taken += 1
+                        # the event loop, if it waits for the interpreter, goes first
+                        time.sleep(0)
                 case _:
                     pass
         self._attempts.end(summary)
-
-    def _tell_saved(self, saved: _Saved) -> None:
-        self._attempts.rows(saved.outcomes)
-        for attempt, reason in saved.attempts:
-            try:
-                self._attempts.attempt(attempt, reason)
-            except Exception:
-                # the attempt is in the books; here it is only told
-                logger.exception("an attempt could not be told to OpenTelemetry")
-            self._taken += 1
-            # the event loop, if it waits for the interpreter, goes first
-            time.sleep(0)
 
 
 def _kind(outcome: Outcome) -> tuple[str, str | None]:

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData, Pe
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from runner.errors import UsageError
 from runner.integrations.telemetry_names import SCHEMA_URL, SCOPE
@@ -102,7 +102,9 @@ class Pipelines:
         if _logger.level == logging.NOTSET:
             # from here on it would tell every failure, with a traceback; a session tells the first, in a sentence
             _logger.setLevel(logging.CRITICAL + 1)
-        self.tracer: Tracer = self._tracing.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
+        self.tracer: Tracer = NoOpTracer()
+        if self.traces:
+            self.tracer = self._tracing.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
         self.meter: Meter = self._metering.get_meter(SCOPE, __version__, schema_url=SCHEMA_URL)
 
     def end(self, within_s: float) -> bool:
