@@ -15,7 +15,7 @@ from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
 
-_WORDS = ("river", "stone", "window", "because", "a", "little", "of", "the", "seldom", "Tokyo", "seven", "and", "green", "end.")
+WORDS = ("river", "stone", "window", "because", "a", "little", "of", "the", "seldom", "Tokyo", "seven", "and", "green", "end.")
 _BATCH = 10_000
 
 
@@ -64,7 +64,7 @@ async def finished(store: Path, path: Path, base_url: str, **settings: Any) -> N
 
 def answered(item: Item, draw: random.Random) -> Outcome:
     """Return the outcome of an item: an answer of about 40 words."""
-    words = " ".join(draw.choices(_WORDS, k=draw.randint(20, 60)))
+    words = " ".join(draw.choices(WORDS, k=draw.randint(20, 60)))
     return Outcome(
         key=item.key,
         position=item.position,

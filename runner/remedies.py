@@ -10,6 +10,7 @@ ADVICE = {
     "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
     "budget": "Raise --max-cost, or --max-tokens-total if that was reached: `runner resume --max-cost X`.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
+    "cancelled_by_user": "Somebody has cancelled the row while the session ran; `runner retry` asks it again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
     "connect": "Check that the server is running and that base_url has its host and port, then run `runner resume`.",
     "content_policy": "The provider refuses the prompt; change the prompt, or leave the row failed.",

@@ -24,7 +24,7 @@ CAUSES: Mapping[str, str] = {
     # a request is under way, and brings an answer; or it brings none
     "answering": "answering_s",
     "failed": "answering_s",
-    # a limit per minute holds requests back; the server has refused one, and a pause follows; flex is full; the budget; a person paused
+    # a limit per minute holds requests back; the server has refused one, a pause follows; flex is full; the budget; a person
     "rpm": "limits_s",
     "tpm": "limits_s",
     "input_tpm": "limits_s",

@@ -195,7 +195,12 @@ def need_web() -> None:
 
     from runner.errors import UsageError
 
-    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "sse_starlette")):
+    try:
+        there = all(find_spec(name) is not None for name in ("starlette", "uvicorn", "sse_starlette"))
+    except (ImportError, ValueError):
+        # somebody keeps them from being imported
+        there = False
+    if not there:
         raise UsageError("the page needs libraries that are not installed: `pip install 'prompt-runner[web]'`")
 
 

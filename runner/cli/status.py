@@ -1,7 +1,7 @@
 """What ``runner status`` prints: one run in full, as text or as JSON."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -15,9 +15,14 @@ from runner.money import tier_asked
 from runner.pace import LaneState, Pace, worker_words
 from runner.session import in_json, perhaps, spelling, unpriced, ways
 from runner.session.naming import in_full, store_path
+from runner.session.steering import WHO
 from runner.several import unit
+from runner.store.steered import Steered
 from runner.store.totals import Totals
 from runner.text import clean, plural
+
+_ASKED = 5
+"""Things that were asked of the sessions of a run that are shown."""
 
 
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
@@ -44,6 +49,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
     lines += money.endpoints(books.endpoints)
+    lines += _steered(books.steered)
     if (reason := spelling.stop_reason(run)) and not run.active:
         lines.insert(1, f"  stopped       {_stopped(reason, run, db)}")
     if books.finish_reasons:
@@ -136,11 +142,22 @@ def _pace(pace: Pace | None) -> list[str]:
         lines.append(f"  workers       {worker_words(pace.workers)}")
     if pace.retrying:
         lines.append(f"  retrying      {clean(pace.retrying)}")
+    if pace.halted_at is not None:
+        lines.append(
+            f"  paused        since {output.date(pace.halted_at)} ({format_span(max(0.0, time.time() - pace.halted_at))})"
+        )
     if pace.left_s is not None:
         outage = " after the outage" if any(lane.outage_s for lane in pace.lanes) else ""
         lines.append(f"  time left     about {clock(pace.left_s)}{outage}")
     lines.append(f"  last update   {format_span(max(0.0, time.time() - pace.at))} ago")
     return lines
+
+
+def _steered(steered: Sequence[Steered]) -> list[str]:
+    """Return a line for each of the last things that were asked of the sessions of a run."""
+    lines = [f"  asked         {output.date(one.at)}, by {WHO.get(one.by, clean(one.by))}: {clean(one.what)}" for one in steered]
+    earlier = len(lines) - _ASKED
+    return [*([f"  asked         {earlier:,} times before; --json has it all"] if earlier > 0 else []), *lines[-_ASKED:]]
 
 
 def _lane(lane: LaneState) -> str:

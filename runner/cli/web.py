@@ -5,7 +5,7 @@ import click
 from runner.cli.options import count, db_option, json_option, need_web, run_argument
 
 
-@click.command()
+@click.command(short_help="Serve a page that shows runs, and steers them.")
 @run_argument
 @db_option
 @click.option("--port", type=count(0, 65535), help="Port to listen on; 0 picks a free one.  [default: 8377, or one of the next]")

@@ -18,8 +18,8 @@ class FeedLike(Protocol):
         """Give ``put`` each frame from now on. Return how to leave, which may be called twice.
 
         after: the newest frame that was seen. The frames behind it come first, or a ``state``, if it is None, or too old.
-        put: returns False if the watcher is too slow, and has not taken the frame. It is to be called no more then: the server
-        subscribes again when the watcher has read what it had, and tells it with a ``skipped``. It may be called at once.
+        put: returns False if the watcher is too slow, and has not taken the frame. Then it is offered a ``skipped`` now and then,
+        and a ``state`` behind it. It may be called at once.
         """
         ...
 

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import cast
 
 from msgspec import structs
 
@@ -31,9 +30,7 @@ _MOST_ASKS = 32
 _PAUSE_S = 0.01
 """Seconds between two requests of one connection, so that one who asks without end leaves the session its time."""
 _BEHIND = 1 << 20
-"""Bytes that a watcher has not read, from which on it is skipped."""
-_CAUGHT_UP = 1 << 16
-"""Bytes that a watcher has not read, from which on it gets frames again."""
+"""Bytes that a watcher has not read, from which on it is skipped: it gets no frame before it has read."""
 _NEVER_READS = 64 << 20
 """Bytes that a connection has not read, from which on it is ended: a large state can be sent, but not twice."""
 _LAST_WORDS_S = 0.5
@@ -132,22 +129,14 @@ class _Guest(Link):
         self._server = server
         self._asks: deque[Ask] = deque()
         self._more = asyncio.Event()
-        self._watch: Watch | None = None
+        self.watches = False
         self._unsubscribe: Callable[[], None] | None = None
-        # frames were left out, since what came before was not read
-        self._skipped = False
-
-    @property
-    def watches(self) -> bool:
-        """True if it gets what happens."""
-        return self._watch is not None
 
     def leave(self) -> None:
         """Send nothing further."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        self._skipped = False
 
     async def answer_all(self) -> None:
         """Answer its requests, one after the other, as long as it is there."""
@@ -186,36 +175,16 @@ class _Guest(Link):
 
     def _begin_watching(self, number: int, watch: Watch) -> None:
         self.leave()
-        self._watch = watch
+        self.watches = True
         self._reply(Reply(number=number, done="watching"))
         self._unsubscribe = self._server.feed.subscribe(watch.after, watch.texts, self._put)
 
     def _put(self, feed: Feed) -> bool:
-        """Send a frame, if what came before was read. What is ended takes nothing either."""
-        if self.ended:
-            return False
-        if self.unsent > _BEHIND:
-            if (leave := self._unsubscribe) is not None:
-                # not now: the feed is going through those who watch
-                asyncio.get_running_loop().call_soon(leave)
-            self._skipped, self._unsubscribe = True, None
+        """Send a frame, if what came before was read. The feed tells a watcher what it was too slow for."""
+        if self.ended or self.unsent > _BEHIND:
             return False
         self.send(encode(feed))
         return True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin. The event loop calls ``resume_writing`` when nearly all was read."""
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=_BEHIND, low=_CAUGHT_UP)
-        super().connection_made(transport)
-
-    def resume_writing(self) -> None:
-        """Send what happens again, to a watcher that was skipped and has read what it had."""
-        if self._watch is None or not self._skipped or self.ended or self.unsent > _CAUGHT_UP:
-            return
-        self._skipped = False
-        # not the newest number: who loses the connection now cannot go on behind what it did not get
-        self.send(encode(Feed(number=0, kind="skipped", data=b"{}")))
-        self._unsubscribe = self._server.feed.subscribe(None, self._watch.texts, self._put)
 
     def _left(self) -> None:
         self.leave()

@@ -119,13 +119,10 @@ class Admitting:
                     await _written(task.reserved, emit)
                 else:
                     await self._covered(task, emit)
-                if self.halt is not None and self.halt.on:
-                    # it has waited for room in memory, or for the store
-                    await self.halt.over()
+                await self._released()
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
-        task.wait = None
         if permit is not None and (self._stop.requested or task.given_up):
             self._sender.leave(task)
             task.lane.release(permit, unused=True)
@@ -138,6 +135,11 @@ class Admitting:
         if permit is not None:
             permit.sent_at = self._clock()
         return permit
+
+    async def _released(self) -> None:
+        """Wait while a person has paused the session: the request has waited for room in memory, or for the store."""
+        if self.halt is not None and self.halt.on:
+            await self.halt.over()
 
     async def _covered(self, task: Task, emit: Emit) -> None:
         """Wait until the store has what the request may use, among others. It is the one that goes out then."""

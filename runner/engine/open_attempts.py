@@ -4,18 +4,21 @@ Without anybody who looks, this costs an entry in a dict for each attempt.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from runner.interfaces import Decoder
 from runner.model import Attempt, Completion, Item
 
 
-class OpenAttempt(NamedTuple):
-    """An attempt that is under way. attempt: what is known of it at its beginning."""
+class OpenAttempt(Struct, eq=False):
+    """An attempt that is under way. attempt: what is known of it at its beginning. names: what a watcher has called it by."""
 
     item: Item
     attempt: Attempt
     decoder: Decoder
+    names: dict[str, Any] | None = None
 
 
 class AttemptWatcher(Protocol):

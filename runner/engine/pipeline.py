@@ -53,8 +53,7 @@ async def run(
     """
     todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry | Reservation](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
-    more = more or More()
-    last = more.last
+    last = (more := more or More()).last
     work, one = partial(_work, todo, handle, finished, stop, last), partial(_one, handle, finished, stop)
     try:
         async with anyio.create_task_group() as outer:

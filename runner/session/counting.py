@@ -53,6 +53,7 @@ class Counting:
         self._beside = More(self._lanes.last)
         self.steering = Steering(job, self._lanes, stop, store, self.note)
         self.steering.told = lambda one: self.feed.steered(one.by, one.what)
+        self.steering.pace = self._meter.pace
         self.feed.paused = lambda: self._lanes.halt.on
 
     async def prices(self) -> PriceBook | None:

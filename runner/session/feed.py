@@ -147,7 +147,7 @@ class SessionFeed:
         self._ended = True
         if self._timer is not None:
             self._other("finished", feed_made.finished_frame(event))
-            self._turn()
+            self.turn()
             self._rest()
 
     # -- the side of those who watch
@@ -207,7 +207,7 @@ class SessionFeed:
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        self._turn()
+        self.turn()
         now = self._clock()
         if self._watchers:
             self._watched_at = now
@@ -218,7 +218,7 @@ class SessionFeed:
         if now - self._watched_at > LINGER_S:
             self._rest()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Make frames of what was collected, and put them to all who watch."""
         if self._texts is not None:
             self._texts.look()

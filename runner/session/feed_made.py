@@ -60,7 +60,9 @@ def _opened(one: OpenAttempt) -> dict[str, Any]:
 
 def which(one: OpenAttempt) -> dict[str, Any]:
     """Return what names an attempt in all frames."""
-    return {"id": row_id(one.item), "attempt": one.attempt.number, "answer_number": number_of(one.item.key)}
+    if one.names is None:
+        one.names = {"id": row_id(one.item), "attempt": one.attempt.number, "answer_number": number_of(one.item.key)}
+    return one.names
 
 
 def closed_answer(one: OpenAttempt, attempt: Attempt, answer: Completion) -> ClosedAnswer:

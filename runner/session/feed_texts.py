@@ -4,8 +4,8 @@ A look costs a comparison for each open answer, and beyond that what is new. It 
 answers too.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
 
 from runner.engine.open_attempts import OpenAttempt
 from runner.engine.voice import Kind, Voices
@@ -25,22 +25,35 @@ class Texts:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
+        # what was never looked at, and the others
+        self._new: dict[str, OpenAttempt] = {}
         self._answers: dict[str, _Answer] = {}
         self._pieces: list[TextPiece] = []
 
     def begin(self, one: OpenAttempt) -> None:
         """Look at an answer from now on."""
-        self._answers[one.item.key] = _Answer(one, self._redactor, self._pieces.append)
+        self._new[one.item.key] = one
 
     def end(self, one: OpenAttempt, answer: Completion, *, failed: bool = False) -> None:
         """Tell what is left of an answer that has ended."""
-        known = self._answers.pop(one.item.key, None)
-        # of one that failed, it may not be known what had come: then what was told stays
-        if known is not None and (answer.text or answer.extra or not failed):
+        unseen, known = self._new.pop(one.item.key, None), self._answers.pop(one.item.key, None)
+        if failed and not (answer.text or answer.extra):
+            # it may not be known what had come: then what was told stays
+            return
+        if known is not None:
             known.voices.finish(answer)
+        elif unseen is not None:
+            reasoning = answer.extra.get("reasoning")
+            if reasoning and isinstance(reasoning, str):
+                tell(self._pieces, one, "reasoning", reasoning, 0)
+            if answer.text:
+                tell(self._pieces, one, "text", answer.text, 0)
 
     def look(self) -> None:
         """See what is new of all."""
+        for key, one in self._new.items():
+            self._answers[key] = _Answer(one, self._redactor, self._pieces)
+        self._new.clear()
         for answer in self._answers.values():
             answer.voices.look()
 
@@ -63,22 +76,19 @@ class Texts:
 
 
 class _Answer:
-    """One answer that is looked at."""
+    """One answer that is looked at. pieces: where what is new goes."""
 
-    __slots__ = ("_tell", "_which", "voices")
+    __slots__ = ("voices",)
 
-    def __init__(self, one: OpenAttempt, redactor: Redactor, tell: Callable[[TextPiece], None]) -> None:
-        self._which: dict[str, Any] = which(one)
-        self._tell = tell
-        self.voices = Voices(one.decoder, self._say, redactor)
+    def __init__(self, one: OpenAttempt, redactor: Redactor, pieces: list[TextPiece]) -> None:
+        self.voices = Voices(one.decoder, partial(tell, pieces, one), redactor)
 
     @property
     def size(self) -> int:
         return self.voices.text.size + self.voices.reasoning.size
 
-    def _say(self, kind: Kind, text: str, at: int) -> None:
-        if not text:
-            # it starts over with nothing
-            self._tell(TextPiece(**self._which, kind=kind, at=at, text=text))
-        for start in range(0, len(text), LONGEST):
-            self._tell(TextPiece(**self._which, kind=kind, at=at + start, text=text[start : start + LONGEST]))
+
+def tell(pieces: list[TextPiece], one: OpenAttempt, kind: Kind, text: str, at: int) -> None:
+    """Add what an answer has said. at: characters before it. An empty text: it starts over with nothing."""
+    names, starts = which(one), range(0, len(text) or 1, LONGEST)
+    pieces += [TextPiece(**names, kind=kind, at=at + start, text=text[start : start + LONGEST]) for start in starts]

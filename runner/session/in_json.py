@@ -18,8 +18,9 @@ from runner.text import clean
 def status(run: Run, books: Totals) -> dict[str, Any]:
     """Return one run in full, as ``runner status`` tells it."""
     sent = msgspec.to_builtins(books)
-    # where the time went is beside what was sent, not part of it
-    return {"run": run, "books": sent, "time": sent.pop("time")}
+    # where the time went, and what was asked, is beside what was sent, not part of it
+    beside = {name: sent.pop(name) for name in ("time", "steered")}
+    return {"run": run, "books": sent, **beside}
 
 
 def stories(store: Path, run: Run, key: str) -> list[Story]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
+import anyio
 from msgspec import Struct
 
 from runner.config.job import Job
@@ -13,6 +14,7 @@ from runner.durations import format_span
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop as StopEvent
 from runner.errors import RunnerError, StoreError, UsageError
+from runner.pace import Pace
 from runner.session.limit_steering import LimitSteering
 from runner.session.naming import command
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, RowSteering, refusals, summed
@@ -23,6 +25,10 @@ from runner.text import plural
 
 WHO: Mapping[str, str] = {"terminal": "you", "page": "you", "api": "a program", "agent": "an agent"}
 """Who asks, in words; whoever sits at a terminal or at the page is who reads them."""
+
+
+LAST_S = 5.0
+"""Seconds for which the end of a session waits until what was asked is answered."""
 
 
 class Done(Struct, frozen=True, kw_only=True):
@@ -48,11 +54,30 @@ class Steering:
         # the number of the session in its run, and the store as commands name it
         self.session, self.db = 0, str(store.path)
         self.told: Told = lambda _: None
-        # the session sends no more
-        self.over = False
+        # returns what the session is doing; None until it is known
+        self.pace: Callable[[], Pace] | None = None
+        # the session sends no more; requests that are being answered, and what is set when none is
+        self.over, self._busy, self._idle = False, 0, anyio.Event()
 
     async def answer(self, request: Request, by: str) -> Reply:
         """Do what is asked, and say what came of it. by: who asks."""
+        self._busy += 1
+        try:
+            return await self._answer(request, by)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def finish(self) -> None:
+        """Take no further request, and wait until those are answered that have come: they need the store."""
+        self.over = True
+        with anyio.move_on_after(LAST_S, shield=True):
+            while self._busy:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def _answer(self, request: Request, by: str) -> Reply:
         name = type(request).__name__.lower()
         try:
             done = await self._done(request, by)
@@ -69,6 +94,9 @@ class Steering:
         # if it fails, the next batch of answers that cannot be saved tells of it
         with suppress(StoreError):
             await self._store.write(lambda connection: note(connection, self._run, steered))
+            # whoever looks at the store sees it at once
+            if self.pace is not None:
+                await self._store.note_pace(self.pace())
 
     async def _done(self, request: Request, by: str) -> Done:
         if self.over:

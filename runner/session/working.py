@@ -77,7 +77,7 @@ class Working(Counting):
                     failure = error
                 background.cancel_scope.cancel()
         finally:
-            self.steering.over = True
+            await self.steering.finish()
             if sharing is not None:
                 sharing.end()
             self._noting.end()

@@ -120,7 +120,10 @@ class Step:
 
     def _items(self, where: str, values: Sequence[int]) -> list[_Item]:
         found = self._store.execute(f"SELECT {_COLUMNS} FROM items WHERE {where}", values)  # noqa: S608 - constants
-        return [_Item._make((*row[:10], row[10:])) for row in found]
+        return [
+            _Item(number, run, key, position, answer, status, finish, code, fields, text, tuple(rest))
+            for number, run, key, position, answer, status, finish, code, fields, text, *rest in found
+        ]
 
     def _changed(self, behind: int, last: int) -> int:
         """Take the rows of attempts that were saved since."""

@@ -21,6 +21,7 @@ from runner.store.retrying import number_pending
 from runner.store.schema import attempts, items, prices, runs, samples
 from runner.store.sessions import time_of
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
+from runner.store.steered import Steered, steered_of
 from runner.time_ledger import TimeLedger
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
@@ -103,6 +104,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     endpoints: Sequence[EndpointFigures] = ()
     # where the time of all sessions went; None: it is not known
     time: TimeLedger | None = None
+    steered: Sequence[Steered] = ()  # what was asked of its sessions while they ran, oldest first
 
 
 class _Drawn(Struct):
@@ -155,6 +157,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         retry_left=fetch(number_pending(run_id))[0][0],
         endpoints=by_endpoint(fetch, run_id),
         time=time_of(fetch, run_id),
+        steered=steered_of(fetch, run_id),
         **early.told(early.saved(fetch, run_id) if early.CODES & {row.code for row in failed} else early.NOTHING),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )

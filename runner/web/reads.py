@@ -18,7 +18,7 @@ _AGAIN_S = 1.0
 """While a run writes, what was read holds for so many seconds at least."""
 _PATIENCE = 20
 """And for so many times as long as it took to read: so reading takes a twentieth of the time, at most."""
-_MOST_KEPT = 64
+_MOST_KEPT, _MOST_LOCKS = 64, 1_000
 
 
 class _Kept(Struct):
@@ -48,6 +48,9 @@ class Reads:
 
     async def kept(self, key: Hashable, read: Callable[[], T]) -> T:
         """Return what is read in a thread, or what was read before, as long as that holds."""
+        if len(self._locks) > _MOST_LOCKS:
+            # whoever has one keeps it
+            self._locks.clear()
         async with self._locks.setdefault(key, anyio.Lock()):
             known = self._kept.get(key)
             if known is None or not self._holds(known):

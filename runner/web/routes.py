@@ -14,11 +14,11 @@ from runner.session import in_json, mending
 from runner.store import database
 from runner.store.over_time import OverTime, over_time
 from runner.store.reader import StoreReader
-from runner.store.runs import known_run
+from runner.store.runs import KnownRun, known_run
 from runner.store.steered import Steered, steered_of
 from runner.web.events import EventStream, stream
 from runner.web.hub import ALL
-from runner.web.reads import reads_of
+from runner.web.reads import Reads, reads_of
 from runner.web.replies import ApiError, reply
 from runner.web.rows import page_of
 
@@ -50,7 +50,8 @@ async def rows(request: Request) -> Response:
     query, indexing = request.query_params.multi_items(), request.app.state.indexing
     # whoever looks at rows may search among them next
     indexing.wanted()
-    return reply(await reads.now(lambda: page_of(reads.store, number, query, indexing.index)))
+    known = await known_of(reads, number)
+    return reply(await reads.now(lambda: page_of(reads.store, known, query, indexing.index)))
 
 
 async def row(request: Request) -> Response:
@@ -125,8 +126,13 @@ async def run_of(request: Request) -> int:
     reads, number = reads_of(request), request.path_params["run"]
     if not reads.is_there or number >= 1 << 62:
         raise ApiError(404, "no_run", f"there is no run {number}")
+    await known_of(reads, number)
+    return int(number)
+
+
+async def known_of(reads: Reads, number: int) -> KnownRun:
+    """Return what the store has of a run. Raises ApiError if there is none."""
     try:
-        await reads.now(lambda: known_run(reads.store, number))
+        return await reads.kept(("known", number), lambda: known_run(reads.store, number))
     except UsageError as error:
         raise ApiError(404, "no_run", f"there is no run {number}") from error
-    return int(number)

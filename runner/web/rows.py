@@ -12,7 +12,7 @@ from runner.session.opening import asked_in
 from runner.store.row_index import RowIndex, State
 from runner.store.row_pages import MOST_ROWS, Place, RowPages
 from runner.store.row_search import Wanted, search
-from runner.store.runs import known_run
+from runner.store.runs import KnownRun
 from runner.web.replies import ApiError
 
 PAGE = 50
@@ -89,9 +89,9 @@ def _place(text: str) -> Place | None:
     return Place(*map(int, parts))
 
 
-def page_of(store: Path, run: int, given: Sequence[tuple[str, str]], index: RowIndex) -> dict[str, Any]:
+def page_of(store: Path, known: KnownRun, given: Sequence[tuple[str, str]], index: RowIndex) -> dict[str, Any]:
     """Return a page of the rows of a run. index: finds rows by what they hold. Raises ApiError, RunnerError."""
-    query, settings = query_of(given), known_run(store, run).settings
+    query, run, settings = query_of(given), known.id, known.settings
     pages, backwards = RowPages(store, run, files_in(settings), asked_in(settings)), query.order == "-input"
     state: State | None = None
     if query.needs_index or (query.wanted.statuses and index.is_complete(run)):

@@ -30,9 +30,10 @@ ROW = _row()
 
 def closed_told() -> dict[str, Any]:
     """Return the schema of a run in full."""
-    books = {"type": "object", "description": "What it has sent, as Totals without `time`."}
+    books = {"type": "object", "description": "What it has sent, as Totals without `time` and `steered`."}
     time = {"anyOf": [{"$ref": f"{_REF}TimeLedger"}, {"type": "null"}]}
-    properties = {"run": {"$ref": f"{_REF}Run"}, "books": books, "time": time}
+    steered = {"type": "array", "items": {"$ref": f"{_REF}Steered"}}
+    properties = {"run": {"$ref": f"{_REF}Run"}, "books": books, "time": time, "steered": steered}
     return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 

@@ -221,13 +221,15 @@ async def test_what_workers_decode_is_told_as_it_comes(tmp_path: Path, monkeypat
     whole, gate, half = Follower(), asyncio.Event(), 3 if dialect == "openai" else 5
     parts = events(dialect, "it is ", "secret-12345", "67890! ", "secret-12", "34567890.")
     given = {"provider": dialect, "max_tokens": 9, "workers": 2}
-    async with RawServer(stream(*parts[:half], gate, *parts[half:])) as server:
-        async with begun(tmp_path, 4, base_url=server.base_url, **given):
-            watching = asyncio.ensure_future(follow(tmp_path, whole))
-            # the answers are open, and what has come of them is there, but for the end that may be a secret
-            await until(lambda: len(whole.open) == 4 and {said[0] for said in whole.open.values()} == {"it is [redacted]! "})
-            gate.set()
-            await watching
+    async with (
+        RawServer(stream(*parts[:half], gate, *parts[half:])) as server,
+        begun(tmp_path, 4, base_url=server.base_url, **given),
+    ):
+        watching = asyncio.ensure_future(follow(tmp_path, whole))
+        # the answers are open, and what has come of them is there, but for the end that may be a secret
+        await until(lambda: len(whole.open) == 4 and {said[0] for said in whole.open.values()} == {"it is [redacted]! "})
+        gate.set()
+        await watching
     assert_told(tmp_path, whole)
     assert set(map(tuple, whole.ended.values())) == {("it is [redacted]! [redacted].", "")}
     assert whole.restarts == 0

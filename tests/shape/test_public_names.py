@@ -148,6 +148,7 @@ def codes() -> set[str]:
     found = texts(assigned(tree(PACKAGE / "providers" / "rules.py"), "Code"))
     for name in ("BAD_ROW", "ATTACHMENT", "INVALID_OUTPUT", "STOPPED_BY_RULE"):
         found |= texts(assigned(tree(PACKAGE / "errors.py"), name))
+    found |= texts(assigned(tree(PACKAGE / "engine" / "giving_up.py"), "CANCELLED"))
     # AttemptTimeoutError makes its code from the timeout that expired
     found |= {f"timeout_{name.removesuffix('_s')}" for name in Timeouts.__struct_fields__ if name.endswith("_s")}
     for path in MODULES:

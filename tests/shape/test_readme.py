@@ -43,7 +43,7 @@ def exit_codes() -> set[int]:
 
 
 def test_the_exit_codes_are_found() -> None:
-    assert exit_codes() == {0, 1, 2, 3, 4, 70, 130, 141, 143}
+    assert exit_codes() == {0, 1, 2, 3, 4, 6, 70, 130, 141, 143}
 
 
 def options_of(name: str) -> set[str]:

@@ -23,6 +23,7 @@ from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
 from runner.store.former import FormerAnswer
+from runner.store.steered import Steered
 from runner.store.story import Sent, Story, TakenFrom
 from runner.store.totals import Totals
 from runner.time_ledger import TimeLedger
@@ -151,6 +152,11 @@ EXPORTED = record(
     about="With --output: the results are written.",
 )
 
+WEB = record(
+    {"event": {"const": "web"}, "url": maybe(TEXT), "error": maybe(TEXT)},
+    about="With --web: where the page of the run is, with the secret that opens it, or why there is none.",
+)
+
 
 def event(struct: type[Struct], name: str) -> Schema:
     return of_struct(struct, {"event": {"const": name}})
@@ -165,6 +171,7 @@ def run() -> Page:
         event(Stopping, "stopping"),
         event(Summary, "finished"),
         EXPORTED,
+        WEB,
         ERROR,
     ]
     return Page("A line of `runner run`, `resume` or `retry` with --json", {"oneOf": lines}, (Started, Progress, Summary), True)
@@ -279,12 +286,13 @@ def errors() -> Page:
 
 
 def status() -> Page:
-    # where the time went is beside what was sent, and no part of it
+    # where the time went, and what was asked, is beside what was sent, and no part of it
     books = of_struct(Totals)
-    books["properties"].pop("time")
-    books["required"].remove("time")
-    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger))})
-    return Page("`runner status --json`", schema, (EndpointFigures, Run, TimeLedger, Totals))
+    for name in ("time", "steered"):
+        books["properties"].pop(name)
+        books["required"].remove(name)
+    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger)), "steered": listed(ref(Steered))})
+    return Page("`runner status --json`", schema, (EndpointFigures, Run, Steered, TimeLedger, Totals))
 
 
 def export() -> Page:
@@ -326,6 +334,11 @@ PAGES: dict[str, Callable[[], Page]] = {
     "tag": lambda: labelled("tag"),
     "try": try_,
     "vacuum": lambda: Page("`runner vacuum --json`", ref(Vacuumed), (Vacuumed,)),
+    "web": lambda: Page(
+        "The first line of `runner web --json`",
+        record({"event": {"const": "web"}, "url": TEXT, "port": WHOLE, "pid": WHOLE}),
+        lines=True,
+    ),
 }
 """The files by their names. ``run`` is also that of ``resume`` and ``retry``."""
 

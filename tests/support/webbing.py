@@ -82,6 +82,12 @@ async def served_here(store: Path, port: int = 0) -> AsyncIterator[Page]:
             await task
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Return when something is so."""
+    while not is_so():  # noqa: ASYNC110 - what is looked at tells nobody
+        await asyncio.sleep(0.005)
+
+
 class Told:
     """The feed of a session whose frames a test makes."""
 

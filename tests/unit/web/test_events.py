@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from filling import done, filled
-from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_here, session_of
+from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_here, session_of, until
 
 from runner.web import hub as hubs
 from runner.web.ring import Ring, frame
@@ -28,11 +28,6 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await main()
 
     asyncio.run(guarded())
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 - what is looked at tells nobody
-        await asyncio.sleep(0.005)
 
 
 async def take(stream: AsyncIterator[Event], kind: str, number: int = 1) -> list[Event]:

@@ -1,0 +1,210 @@
+"""The routes: what they answer is what the commands print, and what their document says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import jsonschema
+import pytest
+from click.testing import CliRunner
+from filling import broken, done, failed, filled
+from starlette.routing import Route
+from webbing import BEARER, JSON, Page, served
+
+from runner.cli.commands import cli
+from runner.control.messages import Cancel, Pause, Requeue, Set
+from runner.model import Usage
+from runner.web import app
+from runner.web.listening import PORT, listen, warning
+from runner.web.openapi import document
+from runner.web.rows import MOST_ROWS
+
+DOCUMENT = document()
+METHODS = ("get", "post")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        done(
+            "a", 1, usage=Usage(input_tokens=3, output_tokens=4), text="x" * 1000, metadata={"topic": "one", "prompt": "Say it."}
+        ),
+        failed("b/2 ü", 2),
+        broken("c", 3),
+        done("d", 4, text="short", metadata={"topic": "two"}),
+    ]
+    folder = tmp_path_factory.mktemp("routes")
+    (folder / "p.jsonl").write_text('{"id": "a", "prompt": "Say it."}\n')
+    return filled(folder / "runner.db", *rows)
+
+
+@pytest.fixture(scope="module")
+def page(store: Path) -> Iterator[Page]:
+    with served(store) as page:
+        yield page
+
+
+@pytest.fixture
+def client(page: Page) -> Iterator[httpx.Client]:
+    with page.client() as client:
+        yield client
+
+
+def printed(store: Path, *words: str) -> Any:
+    done = CliRunner().invoke(cli, [*words, "--db", str(store), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)
+
+
+def fits(answer: httpx.Response, path: str, method: str = "get") -> Any:
+    """Return the JSON of an answer, which must be as the document says."""
+    operation = DOCUMENT["paths"][path][method]
+    told = operation["responses"][str(answer.status_code)]
+    told = DOCUMENT["components"]["responses"]["Error"] if "$ref" in told else told
+    schema = told["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(answer.json())
+    return answer.json()
+
+
+def test_the_document_has_each_route_and_no_other() -> None:
+    routes = [one for one in app._routes() if isinstance(one, Route) and one.path != "/" and not one.path.startswith("/static")]
+    has = {
+        (one.path.replace(":int}", "}").replace(":path}", "}"), method.lower()) for one in routes for method in one.methods or ()
+    }
+    told = {(path, method) for path, of in DOCUMENT["paths"].items() for method in of}
+    assert {(path, method) for path, method in has if method != "head"} == told
+    for path, method in told:
+        names = {one["name"] for one in DOCUMENT["paths"][path][method]["parameters"] if one["in"] == "path"}
+        assert names == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+def test_runs_a_run_a_row_and_errors_are_as_the_commands_print_them(client: httpx.Client, store: Path) -> None:
+    assert fits(client.get("/api/runs"), "/api/runs") == printed(store, "list")
+    assert fits(client.get("/api/runs/1"), "/api/runs/{run}") == printed(store, "status")
+    for key in ("a", "b/2 ü", "c"):
+        path = f"/api/runs/1/rows/{quote(key, safe='')}"
+        assert fits(client.get(path), "/api/runs/{run}/rows/{row}") == printed(store, "show", key)
+    errors = fits(client.get("/api/runs/1/errors"), "/api/runs/{run}/errors")
+    assert errors == [
+        {**one, "command": with_store}
+        for one, with_store in zip(printed(store, "errors"), (each["command"] for each in errors), strict=True)
+    ]
+    assert client.get("/openapi.json").json() == json.loads(json.dumps(DOCUMENT))
+
+
+def test_figures_history_and_metrics(client: httpx.Client) -> None:
+    figures = fits(client.get("/api/runs/1/figures"), "/api/runs/{run}/figures")
+    assert sum(one["answers"] for one in figures["slices"]) == 2
+    assert sum(one["failed"] for one in figures["slices"]) == 1
+    assert {one["first_token_p50_s"] for one in figures["slices"]} - {None} == {0.25}
+    assert fits(client.get("/api/runs/1/history"), "/api/runs/{run}/history") == []
+    text = client.get("/metrics").text
+    assert 'runner_run_rows{run="1",status="done"} 2\n' in text
+    assert 'runner_run_failed_rows{run="1",code="cut"} 1\n' in text
+    for line in text.splitlines():
+        assert line.startswith(("# HELP runner_", "# TYPE runner_")) or float(line.rpartition(" ")[2]) >= 0
+
+
+def test_rows_come_in_pages_with_long_texts_cut(client: httpx.Client) -> None:
+    def page_of(**query: Any) -> Any:
+        return fits(client.get("/api/runs/1/rows", params=query), "/api/runs/{run}/rows")
+
+    whole = page_of()
+    assert [row["id"] for row in whole["rows"]] == ["a", "b/2 ü", "c", "d"]
+    assert (whole["rows"][0]["text"], whole["rows"][0]["text_chars"]) == (f"{'x' * 300}…", 1000)
+    assert (whole["rows"][0]["fields"], whole["rows"][0]["prompt"]) == ({"topic": "one"}, "Say it.")
+    assert page_of(chars=2000)["rows"][0]["text"] == "x" * 1000
+    seen, after = list[str](), ""
+    while True:
+        part = page_of(limit=1, order="-input", after=after)
+        seen += [row["id"] for row in part["rows"]]
+        if part["next"] is None:
+            break
+        after = part["next"]
+    assert seen == ["d", "c", "b/2 ü", "a"]
+    assert [row["id"] for row in page_of(status="failed")["rows"]] == ["b/2 ü", "c"]
+    while not (found := page_of(**{"field.topic": "two"}))["index"]["complete"]:
+        pass
+    assert [row["id"] for row in found["rows"]] == ["d"]
+    assert [row["id"] for row in client.get("/api/runs/1/rows?code=cut&code=bad_row").json()["rows"]] == ["b/2 ü", "c"]
+    assert [row["id"] for row in page_of(q="sho")["rows"]] == ["d"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["after=1", "after=a.b.c", "limit=0", f"limit={MOST_ROWS + 1}", "limit=x", "status=gone", "order=up", "page=3", "chars=-1"],
+)
+def test_a_query_that_means_nothing_is_refused(client: httpx.Client, query: str) -> None:
+    answer = client.get(f"/api/runs/1/rows?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/api/runs/2", 404, "no_run"), ("/api/runs/99999999999999999999", 404, "no_run"), ("/api/runs/0/rows", 404, "no_run"),
+        ("/api/runs/x", 404, "no_route"), ("/api/runs/1/rows/nobody", 404, "no_row"), ("/api/runs/", 404, "no_route"),
+        ("/api/runs/2/events", 404, "no_run"), ("/nothing", 404, "no_route"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_said(client: httpx.Client, path: str, status: int, code: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_retry_says_what_it_sends_before_it_is_confirmed(client: httpx.Client) -> None:
+    path = "/api/runs/{run}/retry"
+    told = fits(client.post("/api/runs/1/retry", json={"class": "cut"}), path, "post")
+    assert (told["started"], told["rows"], told["done"]) == (False, 1, "")
+    assert "sends 1 row of run 1 again" in told["sentence"]
+    refused = fits(client.post("/api/runs/1/retry", json={"class": "nonsense"}), path, "post")
+    assert "nonsense" in refused["error"]
+    unknown = client.post("/api/runs/1/retry", json={"confirm": True, "ids": ["nobody"]})
+    assert unknown.status_code == 400
+    assert "nobody" in unknown.json()["error"]
+    both = client.post("/api/runs/1/retry", json={"class": "cut", "ids": ["a"]})
+    assert (both.status_code, both.json()["code"]) == (400, "body")
+
+
+def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) -> None:
+    import asyncio
+
+    from webbing import session_of
+
+    async def main() -> list[Any]:
+        async with session_of(store, 1) as session, httpx.AsyncClient(base_url=page.url, headers={**BEARER, **JSON}) as client:
+            for what, body in (
+                ("pause", None),
+                ("cancel", {"ids": ["a", 7, 1.5]}),
+                ("requeue", {"ids": ["b"]}),
+                ("set", {"rpm": 5, "max_cost": 1.5}),
+            ):
+                answer = await client.post(f"/api/runs/1/{what}", json=body)
+                assert fits(answer, f"/api/runs/{{run}}/{what}", "post")["done"].endswith("by api")
+            return session.asked  # type: ignore[attr-defined]
+
+    found = [asked for asked, _ in asyncio.run(main())]
+    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, max_cost=1.5)]
+    with page.client() as client:
+        told = fits(client.post("/api/runs/1/stop"), "/api/runs/{run}/stop", "post")
+    assert "is not running" in told["error"]
+
+
+def test_a_store_that_is_not_there_yet_has_no_runs(tmp_path: Path) -> None:
+    with served(tmp_path / "later.db") as page, page.client() as client:
+        assert client.get("/api/runs").json() == []
+        assert client.get("/api/runs/1").status_code == 404
+        assert "runner_info" in client.get("/metrics").text
+        filled(tmp_path / "later.db", done("a", 1))
+        assert client.get("/api/runs/1/rows").json()["rows"][0]["id"] == "a"
+
+
+def test_the_usual_port_is_taken_or_one_of_the_next() -> None:
+    with listen("127.0.0.1", None).end as one, listen("127.0.0.1", None).end as other:
+        ports = [end.getsockname()[1] for end in (one, other)]
+        assert PORT <= ports[0] < ports[1] < PORT + 50
+    assert warning("127.0.0.1") is None
+    assert "not encrypted" in (warning("0.0.0.0") or "")
