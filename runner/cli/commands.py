@@ -31,6 +31,7 @@ from runner.cli.options import (
     run_argument,
     setting_options,
     show_config_option,
+    telemetry_option,
     trust_option,
     warn_of_variables,
     web_options,
@@ -81,10 +82,11 @@ def cli() -> None:
 @trust_option
 @yes_option
 @web_options
+@telemetry_option
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict", "name", "tags")
-@gathered("shown", "quiet", "as_json", "outputs", "yes", "web")
+@gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
@@ -124,7 +126,7 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 @cli.command()
 @continue_options
 @accept_changes_option
-@gathered("shown", "quiet", "as_json", "outputs", "yes", "web")
+@gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 

@@ -5,14 +5,15 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypedDict, Unpack
 
 import msgspec
 from msgspec import structs
 
 from runner import api
-from runner.cli import chosen, confirming, progress
+from runner.cli import chosen, confirming, progress, telling
 from runner.cli import output as texts
 from runner.config.job import Job
 from runner.engine.stop import Stop
@@ -29,29 +30,33 @@ from runner.session.stopping import BY_COMMAND, StopHandle
 from runner.text import clean, json_text, redact
 
 
-def drive(
-    job: Job,
-    db: str,
-    options: SessionOptions,
-    *,
-    quiet: bool,
-    as_json: bool,
-    outputs: tuple[str, ...] = (),
-    yes: bool = False,
-    web: tuple[int | None] | None = None,
-) -> int:
-    """Run a session with progress on the screen; return the exit code. yes: start it whatever it will cost.
+class Shown(TypedDict):
+    """How a session is shown. yes: start it whatever it will cost.
 
     outputs: files to which the results are written at the end, whatever has ended the session but a third signal. web: show it
-    on a page, at this port or, for None in it, at the usual one.
+    on a page, at this port or, for None in it, at the usual one. telemetry: tell OpenTelemetry of it.
     """
+
+    quiet: bool
+    as_json: bool
+    outputs: tuple[str, ...]
+    yes: bool
+    web: tuple[int | None] | None
+    telemetry: bool
+
+
+def drive(job: Job, db: str, options: SessionOptions, **shown: Unpack[Shown]) -> int:
+    """Run a session with progress on the screen; return the exit code."""
+    quiet, as_json, outputs, web = shown["quiet"], shown["as_json"], shown["outputs"], shown["web"]
     refuse_early(outputs, Path(db).resolve(), job.input)
     begun: list[int] = []
     options = structs.replace(options, db=db, outputs=outputs)
     observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=bool(outputs))
+    told = telling.told(job, observe, quiet=quiet) if shown["telemetry"] else nullcontext(observe.tell)
     try:
-        with nullcontext() if web is None else _shown(observe, db, web[0]):
-            return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
+        with nullcontext() if web is None else _shown(observe, db, web[0]), told as tell:
+            passed = partial(_passed, begun, tell)
+            return _session(job, db, options, observe, confirming.confirm(job, yes=shown["yes"]), passed)
     finally:
         if outputs and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
             _export(begun[0], db, outputs, quiet=quiet, as_json=as_json)
@@ -71,7 +76,7 @@ def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool
     """Send the rows of an estimate, with progress on the screen; return 0 if all of them have outcomes, else the exit code."""
     observe = progress.choose(db, quiet=quiet, as_json=False)
     observe.summed = False
-    return _session(job, db, structs.replace(options, db=db), observe, [], confirming.confirm(job, yes=yes))
+    return _session(job, db, structs.replace(options, db=db), observe, confirming.confirm(job, yes=yes), observe.tell)
 
 
 def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool, as_json: bool) -> None:
@@ -87,20 +92,27 @@ def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool, as_json
             print(sentence, flush=True)
 
 
+def _passed(begun: list[int], tell: Observer, event: Event) -> None:
+    """Pass an event on. begun: receives the number of the run."""
+    if isinstance(event, Started):
+        begun.append(event.run)
+    tell(event)
+
+
 def _session(
-    job: Job, db: str, options: SessionOptions, observe: progress.View, begun: list[int], confirm: Confirm | None
+    job: Job,
+    db: str,
+    options: SessionOptions,
+    observe: progress.View,
+    confirm: Confirm | None,
+    tell: Observer,
 ) -> int:
-    """Run a session and return the exit code. begun: receives the number of the run."""
+    """Run a session and return the exit code. tell: passes the events on to ``observe``."""
     # Objects loaded so far live until exit: neither a collection nor the end of the process has to scan them.
     gc.freeze()
     # A run creates almost no reference cycles; collecting as often as by default costs a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     handle = StopHandle()
-
-    def tell(event: Event) -> None:
-        if isinstance(event, Started):
-            begun.append(event.run)
-        observe.tell(event)
 
     with observe, on_signals(STOP_SIGNALS, handle.signalled) as caught:
         try:

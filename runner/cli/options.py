@@ -213,9 +213,26 @@ def web_options(command: F) -> F:
     return page(port(command))
 
 
+def _telemetry(_: click.Context, __: click.Parameter, telemetry: bool) -> bool:
+    if telemetry:
+        # before anything is read or sent
+        from runner.integrations.telemetry import need_otel
+
+        need_otel()
+    return telemetry
+
+
+telemetry_option = click.option(
+    "--telemetry",
+    is_flag=True,
+    callback=_telemetry,
+    help="Tell OpenTelemetry of each attempt; the OTEL_* variables say where its collector is.",
+)
+
+
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    shown = web_options(yes_option(quiet_option(json_option(command))))
+    shown = web_options(telemetry_option(yes_option(quiet_option(json_option(command)))))
     return run_argument(output_option(setting_options()(db_option(trust_option(shown)))))
 
 

@@ -26,7 +26,7 @@ from runner.errors import UsageError
     shell_complete=complete_file,
 )
 @click.option("--all", "all_rows", is_flag=True, help="Send done rows again too.")
-@gathered("shown", "quiet", "as_json", "outputs", "yes", "web")
+@gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
 @gathered("chosen", "classes", "ids", "all_rows")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: Any, **settings: Any) -> None:
     """Send failed rows of a run again, or those that --class, --ids, --where or --all name, and no other rows.
