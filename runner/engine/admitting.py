@@ -122,13 +122,7 @@ class Admitting:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
                 permit = await self._permit(task)
-                if task.files is not None:
-                    await self._sender.enter(task)
-                if task.reserved is not None:
-                    await _written(task.reserved, emit)
-                else:
-                    await self._covered(task, emit)
-                await self._released()
+                await self._covered(task, emit)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
@@ -151,6 +145,16 @@ class Admitting:
             await self.halt.over()
 
     async def _covered(self, task: Task, emit: Emit) -> None:
+        """Wait for room in memory, until the store has what the request may use, and while a person has paused the session."""
+        if task.files is not None:
+            await self._sender.enter(task)
+        if task.reserved is not None:
+            await _written(task.reserved, emit)
+        else:
+            await self._among_others(task, emit)
+        await self._released()
+
+    async def _among_others(self, task: Task, emit: Emit) -> None:
         """Wait until the store has what the request may use, among others. It is the one that goes out then."""
         self._encode_again(task)
         if (collective := self.collective) is not None:

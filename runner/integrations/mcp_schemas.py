@@ -12,13 +12,14 @@ from runner.integrations.mcp_guard import GIVEN
 from runner.model import Run
 from runner.session.estimating import Estimate
 from runner.store.former import FormerAnswer
+from runner.store.steered import Steered
 from runner.store.story import Sent, TakenFrom
 from runner.store.totals import Totals
 from runner.time_ledger import TimeLedger
 
 Schema = dict[str, Any]
 
-_STRUCTS = (Run, Estimate, Totals, TimeLedger, State, Sent, TakenFrom, FormerAnswer)
+_STRUCTS = (Run, Estimate, Totals, Steered, TimeLedger, State, Sent, TakenFrom, FormerAnswer)
 _TEXT, _WHOLE, _NUMBER, _FLAG = {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
 _OPEN: Schema = {"type": "object"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
@@ -127,7 +128,13 @@ _RETURNED: Mapping[str, Schema] = {
         "budget": _ref(State),
     },
     "runs": {"runs": _list(_ref(Run)), "older": {**_WHOLE, "description": "how many are not listed"}},
-    "status": {"run": _ref(Run), "books": _OPEN, "time": _maybe(_ref(TimeLedger)), "notes": _TEXTS},
+    "status": {
+        "run": _ref(Run),
+        "books": _OPEN,
+        "time": _maybe(_ref(TimeLedger)),
+        "steered": _list(_ref(Steered)),
+        "notes": _TEXTS,
+    },
     "errors": {"run": _WHOLE, "causes": _list(_CAUSE)},
     "results": {"run": _WHOLE, "rows": _list(_ROW), "next": {**_maybe(_TEXT), "description": "`after` of the next page"}},
     "show": {"run": _WHOLE, "answers": _list({**_OPEN, "properties": {"key": _TEXT, "attempts": _list(_ref(Sent))}})},

@@ -53,7 +53,7 @@ def offered(*words: str) -> list[str]:
 
 
 def test_commands_and_options(here: Path) -> None:
-    assert offered("st") == ["status"]
+    assert offered("st") == ["status", "stop"]
     assert offered("export", "--pre") == ["--prefix-fields"]
     assert {"--name", "--tag", "--max-cost"} <= set(offered("run", "--"))
     assert offered("completion", "") == list(SHELLS)

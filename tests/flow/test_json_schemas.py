@@ -66,8 +66,8 @@ def test_the_files_are_those_of_the_code() -> None:
 
 def test_every_command_with_json_has_a_schema_and_all_that_print_have_json() -> None:
     having = {name for name, one in cli.commands.items() if any("--json" in option.opts for option in one.params)}
-    # one prints a script for a shell, the other prints nothing
-    assert having == set(cli.commands) - {"completion", "worker"}
+    # one prints a script for a shell, one speaks a protocol, and one prints nothing
+    assert having == set(cli.commands) - {"completion", "mcp", "worker"}
     assert having - set(OF_LINES) <= set(json_schemas.PAGES)
 
 

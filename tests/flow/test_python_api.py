@@ -225,6 +225,7 @@ ERRORS = [
     errors.RunnerError("a"),
     errors.UsageError("a"),
     errors.NotReadyError("a"),
+    errors.NotRunningError("a"),
     errors.StoreError("a", kept=False, stuck=True),
     errors.RunLockedError("a", kept=False),
     errors.RunStoppedError("a", code="auth"),
