@@ -68,9 +68,11 @@ def advice(time: TimeLedger) -> str | None:
 
 
 def _of_limits(time: TimeLedger) -> str | None:
-    causes = (*_LIMITS, "pause", "capacity", "budget")
+    causes = (*_LIMITS, "pause", "capacity", "budget", "halt")
     cause = max(causes, key=time.share)
     share = _percent(time.share(cause))
+    if cause == "halt":
+        return f"{share} of the time the session was paused by hand: nothing was sent"
     if cause == "pause":
         first = f"{share} of the time requests waited after the server had refused some"
         return f"{first}: ask for a higher limit, or set --rpm, --tpm or --concurrency to what it takes"

@@ -53,6 +53,10 @@ def ledger(causes: dict[str, float], **more: Any) -> TimeLedger:
             ),
         ),
         (
+            ledger({"halt": 21, "rpm": 1, "answering": 78}),
+            "21 % of the time the session was paused by hand: nothing was sent",
+        ),
+        (
             ledger({"answering": 20, "first_token": 80}, **SPEED),
             (
                 "the server took 3 s to its first token with 60 requests in flight, and 0.4 s at best: more at once will not be "
