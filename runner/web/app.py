@@ -41,7 +41,7 @@ _WORDS = {404: ("no_route", "there is nothing at this address"), 405: ("method",
 class _RunNumber(IntegerConvertor):
     """A number of so few digits that it can be one: Python refuses to read thousands of them."""
 
-    regex = "[0-9]{1,19}"
+    regex = "[0-9]{1,1000}"
 
 
 register_url_convertor("run", _RunNumber())
