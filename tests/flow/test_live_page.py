@@ -243,6 +243,8 @@ def assert_harmless(tab: Tab) -> None:
     )
     assert "\u202e" not in tab.page.content()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+    # no part of a run is off the edge
+    assert tab.page.evaluate("[...document.querySelectorAll('.tabs')].every((one) => one.scrollWidth <= one.clientWidth)")
 
 
 def assert_accessible(tab: Tab) -> None:
