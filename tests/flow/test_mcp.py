@@ -136,7 +136,7 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
         # the same JSON as that of the commands; the client has held each answer to the schema of its tool
         status = await agent("status", run=number)
         books = status["books"]
-        fits("status", {name: status[name] for name in ("run", "books", "time")})
+        fits("status", {name: status[name] for name in ("run", "books", "time", "steered")})
         fits("estimate", estimate)
         fits("errors", causes)
         fits("show", row)
