@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from runner.errors import UsageError
+
 VERSION = 1
 """Of these messages. A session answers no other version, but says its own in ``Hello``, whose beginning never changes."""
 ANSWER_S = 5.0
@@ -120,8 +122,13 @@ _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder[Any](Mes
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as a frame."""
-    return _encoder.encode(message)
+    """Return a message as a frame. Raises UsageError for a number or a text that no frame can hold."""
+    try:
+        return _encoder.encode(message)
+    except OverflowError:
+        raise UsageError("a number is too large, and means nothing here; give a smaller one") from None
+    except UnicodeEncodeError:
+        raise UsageError("a text is not UTF-8, so no row has it as its id; look at the ids with `runner export`") from None
 
 
 def decode(frame: bytes) -> Message:

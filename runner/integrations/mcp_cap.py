@@ -194,6 +194,9 @@ class Cap:
         try:
             text = self._file.read_bytes()
         except FileNotFoundError:
+            if any(self.folder.glob("*.jsonl")):
+                # sessions were started, and what they have spent would be forgotten
+                raise StoreError(f"{self._file} is gone, {self._unknown}") from None
             return _Kept()
         except OSError as error:
             raise StoreError(f"{self._file} cannot be read: {error.strerror}; it keeps what agents have spent") from error
@@ -202,10 +205,13 @@ class Cap:
         except msgspec.MsgspecError:
             kept = None
         if kept is None or kept.version != _VERSION:
-            raise StoreError(
-                f"{self._file} is damaged, so nobody knows what agents have spent; restore it, or remove it to begin at 0"
-            )
+            raise StoreError(f"{self._file} is damaged, {self._unknown}")
         return kept
+
+    @property
+    def _unknown(self) -> str:
+        ways = f"restore it; or a person removes the folder {self.folder} while nothing runs, to begin at 0"
+        return f"so nobody knows what agents have spent; {ways}"
 
     def _write(self, kept: _Kept) -> None:
         try:

@@ -265,7 +265,8 @@ class Tools:
     def _refuse_own(self, file: str) -> None:
         """Raise RunnerError for a file of the store itself, and for one that holds prompts."""
         folder, last = self.root.target(file)
-        if folder == self.store.parent and last.startswith(self.store.name):
+        in_account = folder.is_relative_to(self.cap.folder.resolve())
+        if in_account or (folder == self.store.parent and last.startswith(self.store.name)):
             raise RunnerError(f"{last} belongs to the store {self.store.name}; name another file")
         with StoreReader(self.store) as reader:
             overwriting.refuse_own(folder / last, self.store, files_read(reader))

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -37,6 +38,15 @@ _TYPES = {
 _WORDS = {404: ("no_route", "there is nothing at this address"), 405: ("method", "this address does not take this method")}
 
 
+class _RunNumber(IntegerConvertor):
+    """A number of so few digits that it can be one: Python refuses to read thousands of them."""
+
+    regex = "[0-9]{1,1000}"
+
+
+register_url_convertor("run", _RunNumber())
+
+
 def static_files() -> dict[str, Path]:
     """Return the files of the page by their names. Nothing else is ever read for an address under ``/static``."""
     root = Path(str(files("runner"))) / "web" / "static"
@@ -64,7 +74,7 @@ def make_app(store: Path, access: Access, hub: Hub, asks: AskRoutes) -> ASGIApp:
 
 
 def _routes() -> list[Route]:
-    of_run = "/api/runs/{run:int}"
+    of_run = "/api/runs/{run:run}"
     return [
         Route("/", _page),
         Route("/static/{path:path}", _static),

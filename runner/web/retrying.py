@@ -1,6 +1,7 @@
 """A retry of a run that is not running, as a process of its own: what it sends and may cost, and its start."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,7 @@ async def begin(store: Path, run: int, ids: Sequence[str] | None, classes: Seque
     which = ("--ids", "-") if ids is not None else ("--class", ",".join(classes)) if classes else ()
     words = ("retry", str(run), "--db", str(store), "--yes", "--quiet", *which, *options)
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as rows:
-        rows.write("".join(f"{one}\n" for one in ids or ()).encode(errors="surrogatepass"))
+        rows.write(spelled(ids or ()))
         rows.seek(0)
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is not waited for; the interpreter that runs this, and our own program
             (sys.executable, "-P", "-m", "runner", *words),
@@ -92,6 +93,11 @@ async def begin(store: Path, run: int, ids: Sequence[str] | None, classes: Seque
     if process.returncode in (0, 1):
         return "the retry has ended already; the run shows what came of it"
     raise ApiError(409, "refused", f"the retry did not begin: {last}")
+
+
+def spelled(ids: Sequence[str]) -> bytes:
+    """Return ids as lines of a file: JSON, since one may hold line ends or look like a heading, and so name other rows."""
+    return "".join(f"{json.dumps({'id': one})}\n" for one in ids).encode()
 
 
 async def _begun(store: Path, run: int, process: subprocess.Popen[bytes]) -> bool:

@@ -243,6 +243,8 @@ def assert_harmless(tab: Tab) -> None:
     )
     assert "\u202e" not in tab.page.content()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+    # no part of a run is off the edge
+    assert tab.page.evaluate("[...document.querySelectorAll('.tabs')].every((one) => one.scrollWidth <= one.clientWidth)")
 
 
 def assert_accessible(tab: Tab) -> None:
@@ -292,6 +294,12 @@ FLOOD = """async () => {
 }"""
 """Open a thousand answers that grow, one of them to a megabyte."""
 
+BESIDE = """async (books) => {
+    const { besideCost, facts } = await import("/static/facts.js");
+    return books.map((one) => besideCost(facts({ finished_at: 1, rows: 1, answers: 1 }, one, null)));
+}"""
+"""What stands beside the cost of runs that are over. books: of each."""
+
 
 def test_streams_and_unfinished_json_are_read_and_a_thousand_answers_are_few_elements(browser: Any, tmp_path: Path) -> None:
     value = {"a": [1, 2.5, {"b": 'x\n"\U0001f600é\\'}], "c": None, "d": True, "e": ""}
@@ -312,6 +320,9 @@ def test_streams_and_unfinished_json_are_read_and_a_thousand_answers_are_few_ele
             assert "\\ud" not in "".join(begins)
             sizes = [len(json.loads(begin).get("a") or []) for begin in begins]
             assert sizes == sorted(sizes)
+        books = [{"cost": 1.0, "cost_perhaps": more} for more in (None, 0.25, 0.0)] + [{"cost": None, "cost_perhaps": None}]
+        beside = ["perhaps more: answers had no limit", "perhaps $0.25 more", "", "no price is known"]
+        assert tab.page.evaluate(BESIDE, books) == beside
         length, opened, elements, characters = tab.page.evaluate(FLOOD)
         assert length == 20 * 10 + 50 * 20_000
         assert opened > 1000

@@ -1,5 +1,7 @@
 // What is known of a run, from its session if that is running, else from the store: the same words for both.
 
+import { money } from "./format.js";
+
 // Rows that are done, failed and left; they add up to those that are wanted.
 function settled({ all_done: done, all_failed: failed, left }) {
   return { wanted: done + failed + left, done, failed, left };
@@ -52,13 +54,22 @@ export function facts(run, books, live) {
     leftS: isLive ? progress?.left_s ?? null : null,
     cost: (isLive ? progress?.cost : null) ?? summary?.cost ?? books?.cost ?? null,
     projected: (isLive ? progress?.cost_projected : null) ?? summary?.cost_projected ?? books?.cost_projected ?? null,
-    perhaps: summary?.cost_perhaps ?? books?.cost_perhaps ?? null,
+    // null: more than anybody knows, as answers had no limit
+    perhaps: (summary ?? books ?? {}).cost_perhaps,
     outputTokens: books?.output_tokens ?? null, inputTokens: books?.input_tokens ?? null,
     reason: summary?.stop_reason ?? (isLive ? live.stopping?.reason : run?.stop_reason) ?? null,
     why: isLive ? whys(live, lanes, progress) : [],
     limits: lanes, time: (isLive ? progress?.time : null) ?? summary?.time ?? null,
     workers: progress?.pace?.workers ?? null,
   };
+}
+
+/** What stands beside the cost: what it will be, or what may come on top of it. */
+export function besideCost(now) {
+  if (now.cost === null) return "no price is known";
+  if (now.projected !== null && now.isLive) return `about ${money(now.projected)} in all`;
+  if (now.perhaps === null) return "perhaps more: answers had no limit";
+  return now.perhaps ? `perhaps ${money(now.perhaps)} more` : "";
 }
 
 // Why requests wait, one sentence each.

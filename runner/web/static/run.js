@@ -7,7 +7,7 @@ import { Ask } from "./ask.js";
 import { Charts } from "./charts.js";
 import { brief, el, mark, place, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
-import { facts } from "./facts.js";
+import { besideCost, facts } from "./facts.js";
 import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";
 import { History } from "./history.js";
 import { Ledger } from "./ledger.js";
@@ -213,8 +213,7 @@ class Head {
     tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${plural(now.workers.live, "worker")} at work` : "rows in line", now.why.length ? "wait" : "");
     tiles.Rate.draw(now.rowsPerS === null ? "–" : `${digits(now.rowsPerS * 60)}/min`, now.tokensPerS === null ? "rows" : `rows; ${short(now.tokensPerS)} tokens/s`);
     tiles["Time left"].draw(now.isLive ? duration(now.leftS) : "–", now.leftS ? `until ${clock(Date.now() / 1000 + now.leftS, { second: false })}` : "");
-    const more = now.projected !== null && now.isLive ? `about ${money(now.projected)} in all` : now.perhaps ? `perhaps ${money(now.perhaps)} more` : "";
-    tiles.Spent.draw(now.cost === null ? "–" : money(now.cost), now.cost === null ? "no price is known" : more);
+    tiles.Spent.draw(now.cost === null ? "–" : money(now.cost), besideCost(now));
     for (const name of ["In flight", "Waiting", "Rate", "Time left"]) tiles[name].node.hidden = !now.isLive;
   }
 }

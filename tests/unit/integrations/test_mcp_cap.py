@@ -64,6 +64,17 @@ def test_a_damaged_account_starts_nothing(store: Path, text: str) -> None:
         cap.reserve(None, free=False)
 
 
+def test_an_account_that_was_deleted_does_not_begin_at_0(store: Path) -> None:
+    cap = Cap(store, 1.0)
+    grant, lock = cap.reserve(None, free=False)
+    os.close(lock)
+    # a session has begun to say what happens
+    cap.log_of(grant.id).touch()
+    (cap.folder / "spent.json").unlink()
+    with pytest.raises(StoreError, match=r"spent\.json is gone, so nobody knows what agents have spent"):
+        Cap(store, 1.0).reserve(None, free=False)
+
+
 def test_a_link_in_the_place_of_the_folder_is_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     Cap(store, 1.0).folder.symlink_to(tmp_path / "elsewhere")

@@ -1,12 +1,13 @@
 """What an agent may do with a session that a person has started."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 import runner
-from runner.errors import NotRunningError, UsageError
+from runner.errors import NotRunningError, RunnerError, UsageError
 from runner.integrations.mcp_cap import Cap
 from runner.integrations.mcp_files import Root
 from runner.integrations.mcp_guard import Human
@@ -34,3 +35,18 @@ def test_what_a_person_spends_is_not_in_the_cap_so_an_agent_cannot_have_more_sen
         lock.release()
     with pytest.raises(NotRunningError, match=r"run 1 .* is not running"):
         steering.pause(1)
+
+
+def test_what_keeps_the_account_is_no_place_for_an_export(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "hello"}) + "\n")
+    store = tmp_path / "runner.db"
+    runner.run(str(tmp_path / "rows.jsonl"), provider="simulator", db=store, progress=False)
+    tools = Tools(Root(tmp_path), store, Cap(store, 1.0), Human(capped=True))
+    grant, lock = tools.cap.reserve(0.5, free=False)
+    os.close(lock)
+    log = tools.cap.log_of(grant.id)
+    log.write_text("said")
+    for name in (log.name, "new.csv"):
+        with pytest.raises(RunnerError, match=r"belongs to the store runner\.db"):
+            tools.export(f"{tools.cap.folder.name}/{name}", overwrite=True)
+    assert log.read_text() == "said"

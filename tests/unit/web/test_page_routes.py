@@ -15,13 +15,16 @@ from starlette.routing import Route
 from webbing import BEARER, JSON, Page, served
 
 from runner.cli.commands import cli
-from runner.control.messages import Cancel, Pause, Requeue, Set
+from runner.control.messages import Ask, Cancel, Pause, Requeue, Set, encode
+from runner.errors import UsageError
 from runner.model import Usage
+from runner.session import ids
 from runner.web import app
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.listening import PORT, listen, warning
 from runner.web.openapi import document
+from runner.web.retrying import spelled
 from runner.web.rows import MOST_ROWS
 
 DOCUMENT = document()
@@ -75,7 +78,7 @@ def test_the_document_has_each_route_and_no_other() -> None:
     every = [*app._routes(), *AskRoutes(Asker(Path("none.db"))).routes]
     routes = [one for one in every if isinstance(one, Route) and one.path != "/" and not one.path.startswith("/static")]
     has = {
-        (one.path.replace(":int}", "}").replace(":path}", "}"), method.lower()) for one in routes for method in one.methods or ()
+        (one.path.replace(":run}", "}").replace(":path}", "}"), method.lower()) for one in routes for method in one.methods or ()
     }
     told = {(path, method) for path, of in DOCUMENT["paths"].items() for method in of}
     assert {(path, method) for path, method in has if method != "head"} == told
@@ -156,6 +159,28 @@ def test_a_query_that_means_nothing_is_refused(client: httpx.Client, query: str)
 def test_what_is_not_there_is_said(client: httpx.Client, path: str, status: int, code: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_ids_of_a_retry_name_the_rows_that_were_foreseen_and_no_others(tmp_path: Path) -> None:
+    # as lines of text these would be the rows b and d, a heading, a table, and an object
+    hostile = ["b\nd", "id", "x,id", '{"id": "d"}', " a ", "e\u2028f", "ü", "a (answer 2)"]
+    for first in range(len(hostile)):
+        told = [*hostile[first:], *hostile[:first]]
+        (tmp_path / "told").write_bytes(spelled(told))
+        assert ids.read(str(tmp_path / "told")) == told
+
+
+def test_a_number_that_is_too_long_is_no_run(page: Page, client: httpx.Client) -> None:
+    for path in ("", "/rows", "/events"):
+        answer = client.get(f"/api/runs/{'9' * 5000}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_route")
+
+
+def test_a_limit_that_no_frame_can_hold_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UsageError, match="too large"):
+        encode(Ask(number=1, request=Set(concurrency=10**20), by="page"))
+    with pytest.raises(UsageError, match="UTF-8"):
+        encode(Ask(number=1, request=Cancel(ids=("\udcff",)), by="terminal"))
 
 
 def test_a_retry_says_what_it_sends_before_it_is_confirmed(client: httpx.Client) -> None:
