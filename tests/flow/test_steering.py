@@ -282,6 +282,36 @@ async def test_a_failed_row_is_sent_again_at_once(tmp_path: Path, gate: asyncio.
     assert desk.history == ["set", "requeue"]
 
 
+async def test_a_row_that_is_named_twice_is_sent_again_once(tmp_path: Path, gate: asyncio.Event) -> None:
+    """By its id and by its line, and in two requests at the same time; so is one that is given up."""
+    sent = Counter[str]()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row not in ("row-0", "row-1"):
+            return held(gate)(request)
+        return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",)) if sent[row] == 1 else answered(request)
+
+    async with at_work(tmp_path, answers) as desk:
+        await until(lambda: len([code for code in desk.results.values() if code]) == 2 and desk.open == 2)
+        await desk.ask(Pause())
+        other = await connect(desk.store, 1)
+        both = await asyncio.gather(desk.ask(Requeue(ids=("row-0", "1"))), other.ask(Requeue(ids=("1", "row-0", "row-1"))))
+        await other.aclose()
+        assert [said.rows["row-0"] for said in both] in (
+            [REQUEUED, "it is being sent already"],
+            ["it is being sent already", f"{REQUEUED}: the same row as 1"],
+        )
+        said = await desk.ask(Cancel(ids=("row-11", "12")))
+        assert said.done == "cancelled 1 row (row-11)"
+        assert said.rows == {"row-11": CANCELLED_ROW, "12": f"{CANCELLED_ROW}: the same row as row-11"}
+        gate.set()
+        await desk.ask(Continue())
+        summary = await desk.task
+    assert (summary.done, summary.failed, summary.left, summary.finished) == (ROWS - 1, 1, 0, True)
+    assert desk.sent == Counter({**dict.fromkeys([f"row-{n}" for n in range(ROWS - 1)], 1), "row-0": 2, "row-1": 2})
+
+
 @pytest.mark.parametrize("way", ["fixed", "auto", "endpoints"])
 async def test_slots_are_set_up_and_down(tmp_path: Path, gate: asyncio.Event, way: str) -> None:
     more: dict[str, Any] = {"fixed": {}, "auto": {"concurrency": None, "max_concurrency": 2}, "endpoints": {"servers": 2}}[way]
