@@ -1,7 +1,7 @@
 """Rows that a person names while a session runs: to be given up, or to be sent again."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import anyio
@@ -187,8 +187,11 @@ class RowSteering:
 
     # -- requeue
 
-    async def requeue(self, ids: Sequence[str]) -> dict[str, str]:
-        """Have failed rows sent again, and return what became of each: ``REQUEUED``, or why not, a phrase."""
+    async def requeue(self, ids: Sequence[str], refuse: Callable[[], None]) -> dict[str, str]:
+        """Have failed rows sent again, and return what became of each: ``REQUEUED``, or why not, a phrase.
+
+        refuse: raises if the session sends nothing any more; it may have come to its end while the rows were looked for.
+        """
         if self._input is None:
             raise UsageError("the program asks the rows of this run itself: it may ask the row again")
         words = _words(ids)
@@ -205,6 +208,7 @@ class RowSteering:
                     by_key[at[0]] = await self._again(*at, items)
                 said[word] = by_key[at[0]]
             if items:
+                refuse()
                 self._input.send(items)
         return _once(said, key_of, REQUEUED)
 

@@ -99,8 +99,7 @@ class Steering:
                 await self._store.note_pace(self.pace())
 
     async def _done(self, request: Request, by: str) -> Done:
-        if self.over:
-            raise UsageError(f"run {self._run} is about to end")
+        self._refuse_when_over()
         match request:
             case Pause():
                 return self._pause(by)
@@ -113,7 +112,7 @@ class Steering:
                 return _of_rows(rows, CANCELLED_ROW)
             case Requeue():
                 self._refuse_at_end()
-                rows = await self._rows.requeue(request.ids)
+                rows = await self._rows.requeue(request.ids, self._refuse_at_end)
                 return _of_rows(rows, REQUEUED)
             case Set():
                 self._refuse_at_end()
@@ -156,7 +155,12 @@ class Steering:
             return Done(what="drops its open requests, and ends")
         return Done(what=f"stops: no further request goes out; {plural(self._lanes.in_flight, 'open request')} may end")
 
+    def _refuse_when_over(self) -> None:
+        if self.over:
+            raise UsageError(f"run {self._run} is about to end")
+
     def _refuse_at_end(self) -> None:
+        self._refuse_when_over()
         if self._stop.requested:
             raise UsageError(f"run {self._run} is stopping, and sends nothing further")
 

@@ -72,6 +72,8 @@ class Working(Counting):
                     await self._round(attempts, self._items())
                     while (self._has_more() or self._beside.waiting) and not self._stop.requested:
                         await self._round(attempts, self._items() if self._has_more() else nothing())
+                    # before anything is awaited: what is asked from now on would not be sent
+                    self.steering.over = True
                     if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
                         await self._give()
                 except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
