@@ -232,10 +232,10 @@ class RowSteering:
     def _may_go(self, key: str, row: Row, stored: Settled | None, tried: int) -> Item | str:
         """Return one answer of a row to be sent again, or why it is not."""
         assert self._input is not None
+        if not self._rows.at_work(key) and self._rows.is_given_up(key):
+            return f"{REQUEUED}: it is sent when its turn comes"
         if self._is_open(key):
             return "it is being sent already"
-        if self._rows.is_given_up(key):
-            return f"{REQUEUED}: it is sent when its turn comes"
         if not _has_outcome(stored) or stored is None or stored.again:
             return "it has not failed: it is sent when its turn comes"
         if stored.status == "done":
