@@ -62,8 +62,12 @@ class Connection(Link):
             del self._replies[number]
 
     async def watch(self, after: int | None = None, *, texts: bool = True) -> AsyncGenerator[Feed, None]:
-        """Yield what happens, until the session ends. Arguments: as those of ``Watch``. Raises NotRunningError, as ``ask``."""
-        await self.ask(Watch(after=after, texts=texts))
+        """Yield what happens, until the session ends. Arguments: as those of ``Watch``.
+
+        Raises NotRunningError, as ``ask``, and if too many watch the session already.
+        """
+        if (error := (await self.ask(Watch(after=after, texts=texts))).error) is not None:
+            raise NotRunningError(error)
         while True:
             while self._frames:
                 yield self._frames.popleft()

@@ -22,7 +22,9 @@ Answer = Callable[[Request, str], Awaitable[Reply]]
 """Does what is asked for, and says what came of it; the number of the reply is filled in. The second argument: who asks."""
 
 MOST_GUESTS = 64
-"""Connections at a time. Who comes beyond takes the place of the oldest that does not watch, or is sent away."""
+"""Connections at a time. Who comes beyond takes the place of the oldest that does not watch."""
+MOST_WATCHERS = 56
+"""Of these, those that watch, so that nobody who watches keeps out one who steers."""
 MOST_BYTES = 4 << 20
 """Bytes of a request, at most: a hundred thousand ids."""
 _MOST_ASKS = 32
@@ -89,9 +91,10 @@ class ControlServer:
             loop.remove_reader(self._listening.end.fileno())
             loop.call_later(_FULL_S, self.begin)
             return
-        if not is_own(end) or not self._has_room():
+        if not is_own(end):
             end.close()
             return
+        self._make_room()
         forks.keep_from_children(end)
         guest = _Guest(self)
         hello = structs.replace(self._hello, newest=self.feed.newest)
@@ -109,16 +112,16 @@ class ControlServer:
         self._tasks.add(task := loop.create_task(attend()))
         task.add_done_callback(self._tasks.discard)
 
-    def _has_room(self) -> bool:
-        """Return True if one more can be let in; who came first and does not watch may have to go for it."""
-        if len(self._guests) < MOST_GUESTS:
-            return True
-        idle = next((guest for guest in self._guests if not guest.watches), None)
-        if idle is None:
-            return False
-        idle.abort()
-        self.forget(idle)
-        return True
+    def may_watch(self) -> bool:
+        """Return True if one more may watch."""
+        return sum(guest.watches for guest in self._guests) < MOST_WATCHERS
+
+    def _make_room(self) -> None:
+        """Make room for one more: who came first and does not watch may have to go for it."""
+        if len(self._guests) >= MOST_GUESTS:
+            idle = next(guest for guest in self._guests if not guest.watches)
+            idle.abort()
+            self.forget(idle)
 
 
 class _Guest(Link):
@@ -174,6 +177,10 @@ class _Guest(Link):
             self.send(encode(reply))
 
     def _begin_watching(self, number: int, watch: Watch) -> None:
+        if not self.watches and not self._server.may_watch():
+            error = f"{MOST_WATCHERS} watch this session already, which is the most; `runner status --watch` follows it too"
+            self._reply(Reply(number=number, error=error))
+            return
         self.leave()
         self.watches = True
         self._reply(Reply(number=number, done="watching"))

@@ -71,6 +71,10 @@ class InputRows:
         """Return why a row cannot be sent again now; None if it can."""
         return self._once.refusal(item) if self._once is not None else None
 
+    def goes_again(self, key: str) -> bool:
+        """Return True for a row that was sent again and has no outcome since. It may wait for its turn."""
+        return key in self.again
+
     def send(self, items: Sequence[Item]) -> None:
         """Send rows again, at once. They have failed before, and count as open from now on."""
         for item in items:

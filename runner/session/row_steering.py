@@ -1,7 +1,7 @@
 """Rows that a person names while a session runs: to be given up, or to be sent again."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import anyio
@@ -26,9 +26,11 @@ _SAVED_S = 2.0
 """Seconds that are waited for the outcomes of rows that were given up."""
 _LOOK_S = 0.01
 _AT_ONCE = 500
-_NO_ROW, _NOT_YET = "the input has no row with this id", "not found yet"
+_NO_ROW, NOT_YET = "the input has no row with this id", "not found yet"
 CANCELLED_ROW, REQUEUED = "cancelled", "requeued"
 """What a reply says of a row with which it was done."""
+SAME = ": the same row as "
+"""Follows them where a row was named twice, by id and by line."""
 
 
 class Found(NamedTuple):
@@ -58,6 +60,10 @@ class RowInput(Protocol):
         """Return why a row cannot be sent again now; None if it can."""
         ...
 
+    def goes_again(self, key: str) -> bool:
+        """Return True for a row that was sent again and has no outcome since. It may wait for its turn."""
+        ...
+
     def send(self, items: Sequence[Item]) -> None:
         """Send rows again, at once. They have failed before, and count as open from now on."""
         ...
@@ -68,6 +74,8 @@ class RowSteering:
 
     def __init__(self, rows: GivingUp, store: RunStore, input_: RowInput | None) -> None:
         self._rows, self._store, self._input = rows, store, input_
+        # held from the look at what the store has of rows until they are sent again: else two requests could send one of them
+        self._sending = anyio.Lock()
 
     # -- cancel
 
@@ -82,17 +90,18 @@ class RowSteering:
         # their outcomes may be saved by now
         stored = {key: one for key, one in (await self._settled(every)).items() if key not in ended}
         said = {word: self._give_up(self._keys([word]), stored, ended) for word in words}
+        key_of = {word: word for word in words}
         if unknown := [word for word in words if said[word] is None]:
-            said.update(await self._come_later(unknown))
+            said.update(await self._come_later(unknown, key_of))
         told = {word: phrase or CANCELLED_ROW for word, phrase in said.items()}
-        return await self._as_it_is(told)
+        return _once(await self._as_it_is(told, key_of), key_of, CANCELLED_ROW)
 
     def _give_up(self, keys: Sequence[str], stored: Mapping[str, Settled], ended: Collection[str] = ()) -> str | None:
         """Give up the answers of a row that have no outcome. Return a phrase; None if nothing is known of the row.
 
         ended: those that were given up just now.
         """
-        settled = [key for key in keys if _has_outcome(stored.get(key)) and not self._rows.at_work(key)]
+        settled = [key for key in keys if _has_outcome(stored.get(key)) and not self._is_open(key)]
         if len(settled) == len(keys):
             return f"it is {'done' if all(_is_done(stored[key]) for key in settled) else 'failed'} already"
         known = bool(settled) or any(key in stored or key in ended or self._rows.at_work(key) for key in keys)
@@ -105,8 +114,15 @@ class RowSteering:
             return None
         return CANCELLED_ROW if not settled else f"{CANCELLED_ROW}, but for {plural(len(settled), 'answer')} that it has"
 
-    async def _come_later(self, words: Sequence[str]) -> dict[str, str]:
-        """Return what is said of rows of which nothing is known: whether they are in the input is looked up."""
+    def _is_open(self, key: str) -> bool:
+        """Return True for a row that has no outcome yet, whatever the store has of it from before it was sent again."""
+        return self._rows.at_work(key) or (self._input is not None and self._input.goes_again(key))
+
+    async def _come_later(self, words: Sequence[str], key_of: dict[str, str]) -> dict[str, str]:
+        """Return what is said of rows of which nothing is known: whether they are in the input is looked up.
+
+        key_of: gets the keys of those that were named by their lines.
+        """
         if self._input is None:
             self._take_back(words)
             return dict.fromkeys(words, "no such row is being asked")
@@ -114,7 +130,7 @@ class RowSteering:
         for word in words:
             at = found.rows.get(word)
             if at is None and found.rest:
-                said[word] = f"{_NOT_YET}: it fails when it comes, if there is such a row"
+                said[word] = f"{NOT_YET}: it fails when it comes, if there is such a row"
             elif at is None:
                 self._take_back([word])
                 said[word] = _NO_ROW
@@ -123,6 +139,7 @@ class RowSteering:
             else:
                 # it was named by its line
                 self._take_back([word])
+                key_of[word] = at[0]
                 keys = self._keys([at[0]])
                 said[word] = self._give_up(keys, await self._settled(keys)) or CANCELLED_ROW
         return said
@@ -131,16 +148,16 @@ class RowSteering:
         for key in self._keys(words):
             self._rows.take_back(key)
 
-    async def _as_it_is(self, said: dict[str, str]) -> dict[str, str]:
+    async def _as_it_is(self, said: dict[str, str], key_of: Mapping[str, str]) -> dict[str, str]:
         """Wait until what was ended is on the books. Return what is said then: an answer may have come in the last moment."""
         words = [word for word, phrase in said.items() if phrase == CANCELLED_ROW]
-        keys = self._keys(words)
+        keys = self._keys([key_of[word] for word in words])
         await self._saved(keys)
         stored = await self._settled(keys)
         for word in words:
-            mine = self._keys([word])
+            mine = self._keys([key_of[word]])
             if done := sum(_is_done(stored.get(key)) for key in mine):
-                self._take_back([word])
+                self._take_back([key_of[word]])
                 several = f"{CANCELLED_ROW}, but for {plural(done, 'answer')} that came meanwhile"
                 said[word] = "its answer has come meanwhile" if len(mine) == done else several
         return said
@@ -170,21 +187,30 @@ class RowSteering:
 
     # -- requeue
 
-    async def requeue(self, ids: Sequence[str]) -> dict[str, str]:
-        """Have failed rows sent again, and return what became of each: ``REQUEUED``, or why not, a phrase."""
+    async def requeue(self, ids: Sequence[str], refuse: Callable[[], None]) -> dict[str, str]:
+        """Have failed rows sent again, and return what became of each: ``REQUEUED``, or why not, a phrase.
+
+        refuse: raises if the session sends nothing any more; it may have come to its end while the rows were looked for.
+        """
         if self._input is None:
             raise UsageError("the program asks the rows of this run itself: it may ask the row again")
         words = _words(ids)
-        found, said, items = await self._find(words), dict[str, str](), list[Item]()
-        for word in words:
-            at = found.rows.get(word)
-            if at is None:
-                said[word] = f"{found.rest}: `runner retry` sends it" if found.rest else _NO_ROW
-                continue
-            said[word] = await self._again(*at, items)
-        if items:
-            self._input.send(items)
-        return said
+        found = await self._find(words)
+        key_of = {word: found.rows[word][0] if word in found.rows else word for word in words}
+        said, by_key, items = dict[str, str](), dict[str, str](), list[Item]()
+        async with self._sending:
+            for word in words:
+                at = found.rows.get(word)
+                if at is None:
+                    said[word] = f"{found.rest}: `runner retry` sends it" if found.rest else _NO_ROW
+                    continue
+                if at[0] not in by_key:
+                    by_key[at[0]] = await self._again(*at, items)
+                said[word] = by_key[at[0]]
+            if items:
+                refuse()
+                self._input.send(items)
+        return _once(said, key_of, REQUEUED)
 
     async def _again(self, key: str, row: Row, items: list[Item]) -> str:
         """Collect the failed answers of a row. Return what is said of it."""
@@ -206,10 +232,10 @@ class RowSteering:
     def _may_go(self, key: str, row: Row, stored: Settled | None, tried: int) -> Item | str:
         """Return one answer of a row to be sent again, or why it is not."""
         assert self._input is not None
-        if self._rows.at_work(key):
-            return "it is being sent already"
-        if self._rows.is_given_up(key):
+        if not self._rows.at_work(key) and self._rows.is_given_up(key):
             return f"{REQUEUED}: it is sent when its turn comes"
+        if self._is_open(key):
+            return "it is being sent already"
         if not _has_outcome(stored) or stored is None or stored.again:
             return "it has not failed: it is sent when its turn comes"
         if stored.status == "done":
@@ -248,17 +274,11 @@ def _is_done(stored: Settled | None) -> bool:
     return stored is not None and stored.status == "done"
 
 
-def summed(said: Mapping[str, str], done: str) -> str:
-    """Return one sentence about what became of rows. done: what those say with which it was done."""
-    well = [word for word, phrase in said.items() if phrase.startswith(done)]
-    shown = ", ".join(clean(word, 40) for word in well[:3]) + (", ..." if len(well) > 3 else "")
-    return f"{done} {plural(len(well), 'row')} ({shown})" if well else f"no row was {done}"
-
-
-def refusals(said: Mapping[str, str], done: str) -> str | None:
-    """Return why nothing was done; None if something was."""
-    if any(phrase.startswith((done, _NOT_YET)) for phrase in said.values()):
-        return None
-    first, phrase = next(iter(said.items()))
-    more = f" (and {plural(len(said) - 1, 'other row')})" if len(said) > 1 else ""
-    return f"row {clean(first, 40)}: {phrase}{more}"
+def _once(said: Mapping[str, str], key_of: Mapping[str, str], done: str) -> dict[str, str]:
+    """Return what is said of rows, with those as done once that were named twice, by id and by line. key_of: of each word."""
+    first, told = dict[str, str](), dict[str, str]()
+    for word, phrase in said.items():
+        one = first.setdefault(key_of[word], word)
+        twice = one != word and said[one].startswith(done)
+        told[word] = f"{done}{SAME}{clean(one, 40)}" if twice else phrase
+    return told

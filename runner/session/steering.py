@@ -17,16 +17,16 @@ from runner.errors import RunnerError, StoreError, UsageError
 from runner.pace import Pace
 from runner.session.limit_steering import LimitSteering
 from runner.session.naming import command
-from runner.session.row_steering import CANCELLED_ROW, REQUEUED, RowSteering, refusals, summed
+from runner.session.row_steering import CANCELLED_ROW, NOT_YET, REQUEUED, SAME, RowSteering
 from runner.session.stopping import BY_COMMAND
 from runner.store.checkpoint import RunStore
 from runner.store.steered import Steered, note
-from runner.text import plural
+from runner.text import clean, plural
 
 WHO: Mapping[str, str] = {"terminal": "you", "page": "you", "api": "a program", "agent": "an agent"}
 """Who asks, in words; whoever sits at a terminal or at the page is who reads them."""
-
-
+_MOST_REASONS = 3
+"""Reasons that are told where nothing was done; the reply has one for each row."""
 LAST_S = 5.0
 """Seconds for which the end of a session waits until what was asked is answered."""
 
@@ -99,8 +99,7 @@ class Steering:
                 await self._store.note_pace(self.pace())
 
     async def _done(self, request: Request, by: str) -> Done:
-        if self.over:
-            raise UsageError(f"run {self._run} is about to end")
+        self._refuse_when_over()
         match request:
             case Pause():
                 return self._pause(by)
@@ -113,7 +112,7 @@ class Steering:
                 return _of_rows(rows, CANCELLED_ROW)
             case Requeue():
                 self._refuse_at_end()
-                rows = await self._rows.requeue(request.ids)
+                rows = await self._rows.requeue(request.ids, self._refuse_at_end)
                 return _of_rows(rows, REQUEUED)
             case Set():
                 self._refuse_at_end()
@@ -135,7 +134,7 @@ class Steering:
         again = f"`{command('continue', self._run, self.db)}`"
         self._refuse_at_end()
         if self._lanes.halt.on:
-            return Done(what=f"run {self._run} is paused already; {again} goes on", noted=False)
+            return Done(what=f"paused already; {again} goes on", noted=False)
         self._lanes.pause(f"paused by {WHO.get(by, by)}: {again}", time.time())
         opened = self._lanes.in_flight
         rest = f"; {plural(opened, 'open request')} may end" if opened else ""
@@ -144,7 +143,7 @@ class Steering:
     def _go_on(self) -> Done:
         halt, now = self._lanes.halt, time.time()
         if not halt.on:
-            return Done(what=f"run {self._run} is not paused", noted=False)
+            return Done(what="it is not paused", noted=False)
         paused_s = max(0.0, now - halt.at)
         self._lanes.go_on(now)
         return Done(what=f"goes on after a pause of {format_span(paused_s)}")
@@ -156,16 +155,41 @@ class Steering:
             return Done(what="drops its open requests, and ends")
         return Done(what=f"stops: no further request goes out; {plural(self._lanes.in_flight, 'open request')} may end")
 
+    def _refuse_when_over(self) -> None:
+        if self.over:
+            raise UsageError(f"run {self._run} is about to end")
+
     def _refuse_at_end(self) -> None:
+        self._refuse_when_over()
         if self._stop.requested:
             raise UsageError(f"run {self._run} is stopping, and sends nothing further")
 
 
 def _of_rows(rows: Mapping[str, str], done: str) -> Done:
     """Return what came of a request about rows. Raises UsageError if nothing did."""
-    if (why := refusals(rows, done)) is not None:
+    if (why := _refusals(rows, done)) is not None:
         raise RefusedRowsError(why, rows)
-    return Done(what=summed(rows, done), rows=rows)
+    return Done(what=_summed(rows, done), rows=rows)
+
+
+def _summed(said: Mapping[str, str], done: str) -> str:
+    """Return one sentence about what became of rows. done: what those say with which it was done."""
+    well = [word for word, phrase in said.items() if phrase.startswith(done) and not phrase.startswith(f"{done}{SAME}")]
+    shown = ", ".join(clean(word, 40) for word in well[:3]) + (", ..." if len(well) > 3 else "")
+    return f"{done} {plural(len(well), 'row')} ({shown})" if well else f"no row was {done}"
+
+
+def _refusals(said: Mapping[str, str], done: str) -> str | None:
+    """Return why nothing was done; None if something was."""
+    if any(phrase.startswith((done, NOT_YET)) for phrase in said.values()):
+        return None
+    # of each reason, the first row
+    firsts = dict[str, str]()
+    for word, phrase in said.items():
+        firsts.setdefault(phrase, word)
+    shown = list(firsts.items())[:_MOST_REASONS]
+    more = f" (and {plural(len(said) - len(shown), 'other row')})" if len(said) > len(shown) else ""
+    return "; ".join(f"row {clean(word, 40)}: {phrase}" for phrase, word in shown) + more
 
 
 class RefusedRowsError(UsageError):

@@ -70,7 +70,7 @@ class Working(Counting):
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
                     await self._round(attempts, self._items())
-                    while (self._has_more() or self._beside.waiting) and not self._stop.requested:
+                    while self._goes_on():
                         await self._round(attempts, self._items() if self._has_more() else nothing())
                     if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
                         await self._give()
@@ -123,6 +123,11 @@ class Working(Counting):
     def _has_more(self) -> bool:
         """Return True if there is more to be done once all that has been given out is saved."""
         return False
+
+    def _goes_on(self) -> bool:
+        """Return True if another round is needed. If not, nothing is taken that is asked from now on: it would not be sent."""
+        self.steering.over = self._stop.requested or not (self._has_more() or self._beside.waiting)
+        return not self.steering.over
 
     async def _give(self) -> None:
         """Save the outcomes that rows get from others. Nothing is sent."""

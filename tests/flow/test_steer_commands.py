@@ -12,7 +12,9 @@ import pytest
 from doc_blocks import ROOT, blocks
 from processes import Started, assert_clean, count, rows, run, runner, simulator, write_prompts
 
+from runner.control.messages import Ask, Watch, encode
 from runner.control.place import places_of, socket_of
+from runner.control.server import MOST_GUESTS, MOST_WATCHERS
 
 GUIDE = ROOT / "docs" / "guides" / "steering.md"
 SLOW = ("--first-token-s", "0.3", "--chunk-s", "0.02", "--tokens", "20")
@@ -131,6 +133,29 @@ def test_garbage_a_flood_and_one_that_never_reads_cannot_hurt(tmp_path: Path, se
                 ends[79].sendall(b"\x05\0\0\0\x00\x00\x00\x00\x00" * 10_000)
         before = count(tmp_path / "runner.db", where="status = 'done'")
         session.until(lambda: count(tmp_path / "runner.db", where="status = 'done'") > before + 20, "more answers")
+        assert run("stop", cwd=tmp_path).code == 0
+        for end in ends:
+            end.close()
+        ended = session.ended()
+    assert_clean(ended)
+
+
+def test_those_who_watch_keep_nobody_out_who_steers(tmp_path: Path, server: tuple[str, ...]) -> None:
+    frame = encode(Ask(number=1, request=Watch()))
+    with begun(tmp_path, server) as session:
+        place = str(socket_of(tmp_path / "runner.db", 1))
+        ends = list[socket.socket]()
+        for _ in range(MOST_GUESTS):
+            ends.append(end := socket.socket(socket.AF_UNIX))
+            end.connect(place)
+            end.sendall(len(frame).to_bytes(4, "little") + frame)
+            end.settimeout(60)
+            told = b""
+            # that it watches, or may not
+            while b"watch" not in told:
+                told += end.recv(1 << 16)
+        late = run("attach", cwd=tmp_path)
+        assert f"{MOST_WATCHERS} watch this session already" in late.err
         assert run("stop", cwd=tmp_path).code == 0
         for end in ends:
             end.close()

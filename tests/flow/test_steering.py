@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from runner.control.client import Connection, connect
 from runner.control.messages import Cancel, Continue, Pause, Requeue, Set, Stop
 from runner.control.messages import Reply as Said
 from runner.errors import NotRunningError
-from runner.session.row_steering import CANCELLED_ROW, REQUEUED
+from runner.session.input_rows import InputRows
+from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found
 
 pytestmark = pytest.mark.anyio
 ROWS = 12
@@ -280,6 +282,68 @@ async def test_a_failed_row_is_sent_again_at_once(tmp_path: Path, gate: asyncio.
     assert desk.sent == Counter({**dict.fromkeys(desk.results, 1), "row-0": 2})
     assert desk.attempts["row-0", "bad_request"] == desk.attempts["row-0", None] == 1
     assert desk.history == ["set", "requeue"]
+
+
+async def test_a_row_that_is_named_twice_is_sent_again_once(tmp_path: Path, gate: asyncio.Event) -> None:
+    """By its id and by its line, and in two requests at the same time; so is one that is given up."""
+    sent = Counter[str]()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row not in ("row-0", "row-1"):
+            return held(gate)(request)
+        return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",)) if sent[row] == 1 else answered(request)
+
+    async with at_work(tmp_path, answers) as desk:
+        await until(lambda: len([code for code in desk.results.values() if code]) == 2 and desk.open == 2)
+        await desk.ask(Pause())
+        other = await connect(desk.store, 1)
+        both = await asyncio.gather(desk.ask(Requeue(ids=("row-0", "1"))), other.ask(Requeue(ids=("1", "row-0", "row-1"))))
+        await other.aclose()
+        assert [said.rows["row-0"] for said in both] in (
+            [REQUEUED, "it is being sent already"],
+            ["it is being sent already", f"{REQUEUED}: the same row as 1"],
+        )
+        said = await desk.ask(Cancel(ids=("row-11", "12")))
+        assert said.done == "cancelled 1 row (row-11)"
+        assert said.rows == {"row-11": CANCELLED_ROW, "12": f"{CANCELLED_ROW}: the same row as row-11"}
+        gate.set()
+        await desk.ask(Continue())
+        summary = await desk.task
+    assert (summary.done, summary.failed, summary.left, summary.finished) == (ROWS - 1, 1, 0, True)
+    assert desk.sent == Counter({**dict.fromkeys([f"row-{n}" for n in range(ROWS - 1)], 1), "row-0": 2, "row-1": 2})
+
+
+async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
+    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, goes_on, find = threading.Event(), threading.Event(), InputRows.find
+
+    def slow(rows: InputRows, words: Collection[str], until: float) -> Found:
+        looked.set()
+        assert goes_on.wait(60)
+        return find(rows, words, until + 60)
+
+    def answers(request: Received) -> Reply:
+        if row_of(request) == "row-0":
+            return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",))
+        return held(gate)(request)
+
+    monkeypatch.setattr(InputRows, "find", slow)
+    async with at_work(tmp_path, answers, count=4) as desk:
+        await until(lambda: len(desk.results) == 1 and desk.open == 2)
+        asked = asyncio.ensure_future(desk.ask(Requeue(ids=("row-0",))))
+        await until(looked.is_set)
+        other = await connect(desk.store, 1)
+        await other.ask(Stop())
+        await other.aclose()
+        goes_on.set()
+        said = await asked
+        gate.set()
+        summary = await desk.task
+    assert (said.error, said.rows) == ("run 1 is stopping, and sends nothing further", {})
+    assert (summary.failed, desk.sent["row-0"]) == (1, 1)
+    assert desk.history == ["stop"]
 
 
 @pytest.mark.parametrize("way", ["fixed", "auto", "endpoints"])
