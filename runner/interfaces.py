@@ -110,10 +110,8 @@ class Exchange(Protocol):
         """Seconds from sending to the last finish reason of a stream; None before it, and for an answer without a stream."""
         ...
 
-    @property
-    def tail_lost(self) -> bool:
-        """True if the connection broke after a complete answer, so that its usage may be missing."""
-        ...
+    # True if the connection broke after a complete answer, or was ended, so that its usage may be missing
+    tail_lost: bool
 
 
 E = TypeVar("E", bound=Exchange)

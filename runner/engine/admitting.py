@@ -122,39 +122,44 @@ class Admitting:
                     with task.lane.resting(task.standing):
                         await self._sleep(wait_s)
                 permit = await self._permit(task)
-                await self._covered(task, emit)
+                if task.files is not None:
+                    await self._sender.enter(task)
+                if task.reserved is not None:
+                    await _written(task.reserved, emit)
+                else:
+                    await self._covered(task, emit)
+                await self._released(task, emit)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
         if permit is not None and (self._stop.requested or task.given_up or task.answered):
-            self._sender.leave(task)
-            task.lane.release(permit, unused=True)
-            if task.share is not None:
-                task.share.end()
-            if task.reserved is not None and self.purse is not None:
-                self.purse.budget.settle(task.reserved.amounts, Amounts())
-                await _voided(task.reserved, emit)
+            await self._give_back(task, permit, emit)
             return None
         if permit is not None:
             permit.sent_at = self._clock()
         return permit
 
-    async def _released(self) -> None:
+    async def _give_back(self, task: Task, permit: Permit, emit: Emit) -> None:
+        """Give back all that a request holds that is not to go out after all."""
+        self._sender.leave(task)
+        task.lane.release(permit, unused=True)
+        if task.share is not None:
+            task.share.end()
+        if task.reserved is not None and self.purse is not None:
+            self.purse.budget.settle(task.reserved.amounts, Amounts())
+            await _voided(task.reserved, emit)
+
+    async def _released(self, task: Task, emit: Emit) -> None:
         """Wait while a person has paused the session: the request has waited for room in memory, or for the store."""
         if self.halt is not None and self.halt.on:
-            await self.halt.over()
+            try:
+                await self.halt.over()
+            except BaseException:
+                if task.reserved is not None:
+                    await _voided(task.reserved, emit)
+                raise
 
     async def _covered(self, task: Task, emit: Emit) -> None:
-        """Wait for room in memory, until the store has what the request may use, and while a person has paused the session."""
-        if task.files is not None:
-            await self._sender.enter(task)
-        if task.reserved is not None:
-            await _written(task.reserved, emit)
-        else:
-            await self._among_others(task, emit)
-        await self._released()
-
-    async def _among_others(self, task: Task, emit: Emit) -> None:
         """Wait until the store has what the request may use, among others. It is the one that goes out then."""
         self._encode_again(task)
         if (collective := self.collective) is not None:

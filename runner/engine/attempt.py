@@ -21,7 +21,7 @@ from runner.engine.clock import Clock
 from runner.engine.collective import Collective
 from runner.engine.exchanging import send
 from runner.engine.failing import Failing
-from runner.engine.giving_up import CANCELLED, WORDS, GivingUp, cut, given_up
+from runner.engine.giving_up import CANCELLED, WORDS, GivingUp, cut, given_up, is_cut
 from runner.engine.judge import Judge
 from runner.engine.late import settled
 from runner.engine.limits.halt import Halt
@@ -115,7 +115,7 @@ class Attempts(Failing, Generic[E]):
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
-        revision = self._provider.revision
+        revision, given = self._provider.revision, item
         if self.rows.comes_twice(item):
             return None
         try:
@@ -125,6 +125,9 @@ class Attempts(Failing, Generic[E]):
         except Exception as error:  # noqa: BLE001 - one unusual row must not end the run
             words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
+        if self.rows.comes_twice(given):
+            # it was asked for once more while its files were looked at
+            return None
         if self.rows.is_given_up(item.key):
             return failed(item, item.attempts_before, None, CANCELLED, WORDS)
         lane = self._lanes.of(item.request.model)
@@ -166,6 +169,7 @@ class Attempts(Failing, Generic[E]):
                 return done(item, standing.number, attempt, result)
             if task.given_up:
                 task.lane.told_nothing(permit)
+                self._expect_late(task, attempt, result)
                 return given_up(task, attempt)
             if self._costs_nothing(task, permit, attempt, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
@@ -205,11 +209,13 @@ class Attempts(Failing, Generic[E]):
         self.open.begin(item, attempt, decoder)
         result: Completion | AttemptError
         try:
+            ended = False
             with task.can_be_cut():
                 call = None if task.files is None else self._sender.whole(task.files, way.provider)
                 lost, clock = task.lost, self._clock
                 await send(self._client, await call if call else task.call, decoder, exchange, way, permit, clock, lost)
-            if task.given_up and not decoder.complete:
+                ended = True
+            if not ended and is_cut(decoder, exchange):
                 result, task.answer = cut(sent=exchange.connected), None
             else:
                 result, task.answer = judged(way.provider, decoder, exchange, self._redactor)

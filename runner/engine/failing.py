@@ -47,9 +47,13 @@ class Failing:
             return False
         task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
+        self._expect_late(task, attempt, result)
+        return True
+
+    def _expect_late(self, task: Task, attempt: Attempt, result: Completion | AttemptError) -> None:
+        """Have what is heard later of a request that was lost with its worker offered to its item, or booked with its attempt."""
         if isinstance(result, AttemptError) and result.booked is not None:
             result.booked(attempt.key, attempt.number, offer(task, attempt, self._redactor, self._wall))
-        return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
         """Record a failure. Return the seconds until the next attempt; None if there is none."""
@@ -88,7 +92,7 @@ class Failing:
         return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
-        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, or an answer has come."""
+        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: nothing more is to be sent."""
         task.standing.ended, task.standing.asked = self._clock(), False
         refusing_s = task.lane.refused(task.standing, permit, attempt)
         patience_s = self._policy.refused_s if task.way.judge.answered else min(self._policy.refused_s, UNREACHED_S)
@@ -96,6 +100,9 @@ class Failing:
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row was refused for {format_span(patience_s)})")
             self._stop_run(attempt, code="refused", todo=advice("refused"))
         await emit(attempt)
+        if task.given_up:
+            # while the writer had no room
+            return None
         with self._stop.interrupts() as task.wait, interrupts(task.lost):
             return await task.lane.fate(task.standing)
         return None

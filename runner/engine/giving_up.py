@@ -3,7 +3,8 @@
 from runner.engine.outcomes import failed
 from runner.engine.task import Task
 from runner.errors import AttemptError
-from runner.model import Attempt, Item, Outcome
+from runner.interfaces import Decoder, Exchange
+from runner.model import Attempt, Item, Outcome, Stage
 
 CANCELLED = "cancelled_by_user"
 """Error code of such a row."""
@@ -69,6 +70,14 @@ class GivingUp:
 def cut(*, sent: bool) -> AttemptError:
     """Return the error of an attempt whose row was given up. sent: the request may have reached the server."""
     return AttemptError(WORDS, code="cancelled", verdict="fail", sent=sent)
+
+
+def is_cut(decoder: Decoder, exchange: Exchange) -> bool:
+    """Return True if text may be missing of an answer whose request was ended; else it counts, and at most its tail is lost."""
+    if decoder.stage < Stage.WHOLE:
+        return True
+    exchange.tail_lost = exchange.tail_lost or not decoder.ended
+    return False
 
 
 def given_up(task: Task, attempt: Attempt | None) -> Outcome | None:

@@ -26,7 +26,7 @@ from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, ProviderError, TransportError
 from runner.interfaces import Handle, Heard, Items
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Stage, Usage
 
 ROUND_TRIP_S = 0.02
 """Seconds that a refusal takes: one round trip."""
@@ -66,6 +66,7 @@ class Decoder:
 
     started = complete = ended = False
     text_chars = 0
+    stage = Stage.OPEN
 
     def __init__(self) -> None:
         self.gathered = Completion(text="", finish_reason="")

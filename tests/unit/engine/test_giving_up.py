@@ -1,0 +1,137 @@
+"""A row that a person gives up, wherever it is by then: what was paid for is kept or booked, and nothing is held any more."""
+
+from typing import Any
+
+import anyio
+import pytest
+from test_attempt import HANG, HELLO, Answer, Bench, Client, an_item, settled
+from test_budget import Purse
+from test_lost_requests import REFUSED, Loss
+from virtual import BACKEND
+from world import Decoder, Exchange
+
+from runner.admission import Reservation
+from runner.engine.giving_up import CANCELLED
+from runner.engine.retry import RetryPolicy
+from runner.model import HttpCall, Item, Outcome, Stage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+class Staged(Client):
+    """An answer that has come as far as a stage, and whose body goes on."""
+
+    stage = Stage.OPEN
+
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:
+        decoder.stage, decoder.complete, decoder.gathered = self.stage, self.stage > Stage.OPEN, HELLO
+        await super().stream(call, decoder, exchange, refuse)
+
+
+async def given_up(bench: Bench) -> Outcome:
+    """Handle an item, and give it up after a second."""
+    found: list[Outcome | None] = []
+
+    async def handle() -> None:
+        found.append(await bench.handle())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        await anyio.sleep(1)
+        bench.attempts.rows.give_up("k")
+    return settled(found[0])
+
+
+@pytest.mark.parametrize("stage", Stage)
+async def test_an_answer_counts_if_no_text_can_be_missing(stage: Stage) -> None:
+    bench, client = Bench(), Staged([HANG])
+    client.stage = stage
+    bench.client = bench.attempts._client = client
+    outcome = await given_up(bench)
+    assert outcome.attempt is not None
+    if stage < Stage.WHOLE:
+        assert (outcome.status, outcome.error_code, outcome.attempt.error_code) == ("failed", CANCELLED, "cancelled")
+    else:
+        assert (outcome.status, outcome.attempt.error_code) == ("done", None)
+        assert outcome.completion is not None
+        assert "tail_lost" in outcome.completion.notes
+
+
+async def test_what_is_heard_later_of_a_request_whose_worker_was_lost_in_that_moment_is_booked() -> None:
+    class Losing(Client):
+        async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:
+            try:
+                await super().stream(call, decoder, exchange, refuse)
+            except anyio.get_cancelled_exc_class():
+                raise loss.error from None
+
+    loss, bench = Loss(), Bench()
+    bench.client = bench.attempts._client = Losing([HANG])
+    outcome = await given_up(bench)
+    assert outcome.attempt is not None
+    assert (outcome.error_code, outcome.attempt.error_code) == (CANCELLED, "worker_lost")
+    # there is one who can be told, and the row takes nothing any more
+    assert loss.comes() is False
+
+
+async def test_a_refused_row_that_is_given_up_while_its_attempt_waits_for_the_writer_waits_for_no_other_row() -> None:
+    bench = Bench(REFUSED, policy=RetryPolicy(refused_s=600))
+    bench.judge.success("m", 1)
+    # others come, so that it is not known yet whose refusal it is
+    others = [bench.lane.enter(0, str(number)) for number in range(5)]
+
+    async def emit(entry: Any) -> None:
+        bench.attempts.rows.give_up("k")
+        await bench.emit(entry)
+
+    outcome = None
+    with anyio.move_on_after(60):
+        outcome = await bench.attempts.handle(an_item(), emit)
+    assert settled(outcome).error_code == CANCELLED
+    for one in others:
+        bench.lane.leave(one)
+    assert (bench.lanes.in_flight, bench.lane.waiting_items) == (0, 0)
+
+
+async def test_a_session_that_is_cancelled_while_it_is_paused_leaves_no_reservation() -> None:
+    bench, reserved = Bench(Answer()), list[tuple[Reservation, bool]]()
+    bench.attempts.afford(Purse(100, bench))  # type: ignore[arg-type]
+    bench.attempts.obey(bench.lanes.halt)
+
+    async def emit(entry: Any) -> None:
+        # the pause comes while the store has it written
+        bench.lanes.pause("paused", 0.0)
+        reserved.append((entry, entry.void))
+        entry.written.set()
+
+    with anyio.move_on_after(10):
+        await bench.attempts.handle(an_item(), emit)
+    assert (bench.client.calls, [void for _, void in reserved]) == ([], [False, True])
+
+
+async def test_a_row_that_is_sent_again_twice_before_its_files_are_read_is_sent_once() -> None:
+    bench = Bench(Answer())
+    encoded = bench.attempts._sender.encoded
+
+    async def slowly(item: Item) -> Any:
+        await anyio.sleep(1)
+        return await encoded(item)
+
+    bench.attempts._sender.encoded = slowly  # type: ignore[method-assign]
+    found = list[Outcome | None]()
+
+    async def handle(item: Item) -> None:
+        found.append(await bench.attempts.handle(item, bench.emit))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            bench.attempts.rows.send_again(item := an_item())
+            group.start_soon(handle, item)
+            await anyio.sleep(0.5)
+    assert len(bench.client.calls) == 1
+    assert [one and one.status for one in found] == [None, "done"]
