@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from anyio.lowlevel import checkpoint
+
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
@@ -49,7 +51,8 @@ class Permits(Members):
 
     async def _queue(self, permit: Permit, standing: Standing, gate: Gate) -> None:
         tried = standing.ended is not None
-        unsent = not tried
+        # those of the standard tier wait elsewhere, so nobody can let them go first
+        unsent = not (tried or permit.standard)
         self._unsent += unsent
         line = self._line(permit)
         line.join(at_once=not gate.busy)
@@ -69,7 +72,8 @@ class Permits(Members):
                     unsent = False
                     await self._save_up(permit, standing, gate, tried=tried)
                     break
-                # back to the end of the queue
+                # back to the end of the queue; rows that were served leave it with the next turn of the event loop
+                await checkpoint()
         except BaseException:
             if permit.issued:
                 # another row let it go with itself, at the moment of the cancellation

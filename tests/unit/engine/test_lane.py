@@ -150,6 +150,28 @@ async def test_who_is_cancelled_when_another_row_has_let_it_go_gives_its_slot_to
     nothing_is_left(group)
 
 
+async def test_a_row_that_lets_others_go_first_waits_until_those_that_were_served_have_run() -> None:
+    group = lanes()
+    lane = group.of("m")
+    line = Line(lane)
+    held, tasks = await waits_behind(group, lane, line, 3)
+    for permit in held[:4]:
+        lane.release(permit, unused=True)
+    while group.in_flight < 7:
+        await checkpoint()
+    # two hold slots, and have not run since; now an outage may begin, and a failed row comes back at once
+    assert line.through == [0]
+    lane.failed(held[4], TransportError("no connection", code="connect", sent=False), None, throttled=False, retried=True)
+    back = Standing()
+    back.ended = anyio.current_time()
+    line.permits.append(await lane.acquire(back, SIZE, 50))
+    assert sorted(line.through) == [0, 1, 2]
+    await asyncio.wait(tasks, timeout=60)
+    for permit in [*held[4:], *line.permits]:
+        lane.release(permit, unused=True)
+    nothing_is_left(group)
+
+
 async def test_a_lane_does_not_take_all_free_places_where_another_one_waits_for_some() -> None:
     group = lanes(8)
     a, b = group.of("a"), group.of("b")
