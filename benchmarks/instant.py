@@ -21,11 +21,13 @@ import uvloop
 from runner.errors import StreamError
 from runner.frames import Batch, Link, join
 from runner.model import Completion, Usage
+from runner.text import Redactor
 from runner.workers import tokens
 from runner.workers.door import split
 from runner.workers.faults import fault_of
 from runner.workers.hands import Hands
 from runner.workers.joining import _let_in
+from runner.workers.looking import Looking
 from runner.workers.process import Worker
 from runner.workers.protocol import Back, Done, Heard, Tries, Welcome, encode
 
@@ -52,6 +54,8 @@ class Instant:
         self._draw = random.Random(id(self))  # noqa: S311 - a time
         self._loop = asyncio.get_running_loop()
         self._batch = Batch(self._flush)
+        # a beat says whether somebody watches; there is no text to tell
+        self.looking = Looking(Redactor(), lambda _: None)
         self._heard: list[Heard] = []
         self._done: list[Done] = []
         self._open: dict[int, asyncio.TimerHandle | None] = {}
