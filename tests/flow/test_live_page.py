@@ -186,7 +186,7 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         tab.wait(f"{STATE} === 'interrupted'")
         page.click("nav >> text=Overview")
         tab.wait("document.querySelectorAll('.curve').length > 3")
-        assert page.evaluate("document.querySelectorAll('.answer[data-state=open]').length") == 0
+        tab.wait("document.querySelectorAll('.answer[data-state=open]').length === 0")
         assert tab.said == []
 
 
