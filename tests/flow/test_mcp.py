@@ -115,6 +115,7 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
         (cause,) = [cause for cause in causes if cause["status"] == "failed"]
         assert (cause["count"], cause["ids"], cause["code"]) == (2, ["r3", "r7"], "bad_request")
         await agent("retry", run=number, classes=[cause["code"]])
+        await agent.until(number, ROWS)
         assert (await agent.ended(number))["run"]["done"] == ROWS
         finished = await agent("submit", file=job)
         assert not finished["running"]
