@@ -36,7 +36,7 @@ def main() -> NoReturn:
             # a character that the terminal cannot show is printed as an escape instead of raising an error
             stream.reconfigure(errors="backslashreplace")
     reading = "--help" in sys.argv or not _SENDING.intersection(sys.argv)
-    if hasattr(signal, "SIGPIPE") and reading:
+    if hasattr(signal, "SIGPIPE") and reading and not {"worker", "web"}.intersection(sys.argv):
         # `runner list | head` ends as quietly as `ls | head`; in a run, a broken connection must not end the process
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     code = 0
