@@ -31,10 +31,13 @@ HEADERS_S = 0.1
 
 
 class Hands:
-    """Makes exchanges. ends: where they go. secrets: values by variable."""
+    """Makes exchanges. ends: where they go. secrets: values by variable.
 
-    def __init__(self, link: Link, ends: Ends, secrets: Mapping[str, str]) -> None:
-        self._link, self._ends, self._secrets = link, ends, secrets
+    too_late: returns True if the driver may have given to others what this worker has not sent yet.
+    """
+
+    def __init__(self, link: Link, ends: Ends, secrets: Mapping[str, str], too_late: Callable[[], bool]) -> None:
+        self._link, self._ends, self._secrets, self._too_late = link, ends, secrets, too_late
         self._redactor = Redactor(secrets.values())
         # address, headers and base URL, by number
         self._routes: OrderedDict[int, tuple[str, dict[str, str], str]] = OrderedDict()
@@ -121,6 +124,7 @@ class Hands:
         exchange = end.client.exchange(
             fresh=one.fresh, fallback=one.fallback, heard=lambda status, raw: self._begun(number, status, raw)
         )
+        exchange.too_late = self._too_late
         decoder = end.provider.decoder()
         taking: Decoder = _Passed(decoder, number, self._piece, self._redactor) if one.watched else decoder
         if not one.watched:

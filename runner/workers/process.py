@@ -141,7 +141,11 @@ class Worker:
         assert welcome.setup is not None
         secrets = {name: self._environment.get(name, "").strip() for name in welcome.variables}
         self.ends = Ends(welcome.setup, secrets, self._own)
-        self._hands = Hands(self.link, self.ends, secrets)
+        self._hands = Hands(self.link, self.ends, secrets, self._too_late)
+
+    def _too_late(self) -> bool:
+        """Return True once its driver may have given up this worker, which may stop and go on between any two steps."""
+        return self._ended.done() or monotonic() - self._beat_at > STILL_S
 
     @property
     def _out(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from several import UNAUTHORIZED, answer, desk
 from simulating import until
 from test_workers_elsewhere import opened, place_of
 
+from runner.errors import AttemptError, ProviderError
 from runner.frames import MOST_BYTES, Link
 from runner.model import Completion, HttpCall, Usage
 from runner.providers.dialects import openai
@@ -22,7 +24,7 @@ from runner.workers import joining, tokens
 from runner.workers.door import Challenge
 from runner.workers.hands import _plain
 from runner.workers.process import STILL_S, Worker
-from runner.workers.protocol import PROTOCOL, Done, Welcome, encode
+from runner.workers.protocol import PROTOCOL, Done, Tries, Welcome, encode
 from runner.workers.token_file import remove_stale
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -127,6 +129,44 @@ async def test_a_worker_that_was_long_on_its_way_in_does_not_take_that_for_stand
         client.member.beat()
         await until(lambda: worker._ended.done())
         assert "it stood still" in worker._ended.result()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_what_a_worker_has_taken_before_it_stood_still_is_not_sent_after_it(kept: bool) -> None:
+    """Its driver has given it to another. kept: over a connection that was there before."""
+    bodies = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal bodies
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                bodies += 1
+                await reader.readexactly(2)
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, OneWorker(Timeouts()) as client:
+        worker, provider = client._worker, openai.make(url, "a-test-key", version="0")
+        call = HttpCall(url=f"{url}/x", headers={}, body=b"{}")
+        if kept:
+            with pytest.raises(ProviderError):
+                await client.stream(call, provider.decoder(), client.exchange(), provider.error)
+        before, hands = bodies, worker._hands
+        assert hands is not None
+        takes = hands.take
+
+        def takes_and_stands(tries: Tries) -> None:
+            takes(tries)
+            worker._beat_at -= STILL_S + 1
+
+        hands.take = takes_and_stands  # type: ignore[method-assign]
+        exchange = client.exchange()
+        with pytest.raises(AttemptError):
+            await client.stream(call, provider.decoder(), exchange, provider.error)
+        assert not exchange.connected
+        assert bodies == before
 
 
 def late_welcome(client: OneWorker) -> Welcome:

@@ -1,6 +1,6 @@
 """The record of one exchange. The client fills it in; the engine writes the attempt from it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from runner.interfaces import Heard
 from runner.providers.http.body import Body
@@ -21,6 +21,7 @@ class HttpExchange:
         "status",
         "tail_lost",
         "time_to_first_token_s",
+        "too_late",
     )
 
     def __init__(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> None:
@@ -30,6 +31,8 @@ class HttpExchange:
         self.heard = heard
         # True: its row fell back from flex to the standard tier
         self.fallback = fallback
+        # asked once, when nothing is left but to send: returns True if that must not be done any more
+        self.too_late: Callable[[], bool] | None = None
         self.status: int | None = None
         self.headers: Iterable[tuple[bytes, bytes]] = ()
         self.received: Body | None = None

@@ -6,6 +6,7 @@ import aiohttp
 import httpx
 from aiohttp import StreamReader
 
+from runner.errors import TransportError
 from runner.providers.http.aiohttp_internals import RawResponseMessage, reader_of
 from runner.providers.http.connection import HttpConnection
 from runner.providers.http.errors import unsendable
@@ -73,6 +74,9 @@ class Transport(httpx.AsyncBaseTransport):
         connection = pool.take(endpoint)
         if connection is None:
             connection = await watch.connected(pool.open(endpoint.request))
+        if exchange.too_late is not None and exchange.too_late():
+            connection.end()
+            raise TransportError("it was too late to send the request", code="cancelled", sent=False)
         exchange.connected, exchange.reused = True, connection.served
         try:
             connection.begin(watch, endpoint, request.body)
