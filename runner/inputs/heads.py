@@ -1,9 +1,10 @@
 """What a template says before its first field: the same for all rows, so that a provider's cache can hold it. Pure."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import nodes
+if TYPE_CHECKING:
+    from jinja2 import nodes
 
 
 class Constant(NamedTuple):
@@ -28,8 +29,11 @@ class Head(NamedTuple):
     behind: int = 0
 
 
-def constant_of(tree: nodes.Template) -> Constant:
+def constant_of(tree: "nodes.Template") -> Constant:
     """Return what is constant in a template."""
+    # here, since most runs have no template, and to load this takes as long as to read a thousand rows
+    from jinja2 import nodes
+
     texts: list[str] = []
     field: str | None = None
     behind = 0
