@@ -142,8 +142,8 @@ class Permits(Members):
         at: when that one has gone, by the lane's clock. Each of them would find the same in a turn of the event loop of its own.
         Where there is more to look at, it does.
         """
-        apart = self._rates.limited or self._savers or self._outage.likely
-        if apart or self._closed() or not self._free(permit):
+        # no pause has begun since that one went, as nothing else has run
+        if self._rates.limited or self._savers or self._outage.likely or not self._free(permit):
             return False
         self._let(permit, at)
         return True

@@ -150,6 +150,27 @@ async def test_who_is_cancelled_when_another_row_has_let_it_go_gives_its_slot_to
     nothing_is_left(group)
 
 
+async def test_where_an_outage_may_begin_rows_that_were_never_sent_go_together_and_failed_ones_after_them() -> None:
+    group, went = lanes(), list[str]()
+    lane = group.of("m")
+    held = [await lane.acquire(Standing(), SIZE, 50) for _ in range(8)]
+    lane.failed(held[0], TransportError("no connection", code="connect", sent=False), None, throttled=False, retried=True)
+
+    async def go(name: str) -> None:
+        await lane.acquire(Standing(ended=anyio.current_time() if name == "failed" else None), SIZE, 50)
+        went.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("new", "failed", "failed", "new", "new"):
+            tasks.start_soon(go, name)
+        await anyio.wait_all_tasks_blocked()
+        for permit in held[:3]:
+            lane.release(permit, unused=True)
+        await anyio.sleep(5)
+        assert went == ["new"] * 3
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_row_that_lets_others_go_first_waits_until_those_that_were_served_have_run() -> None:
     group = lanes()
     lane = group.of("m")
