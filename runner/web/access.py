@@ -32,7 +32,7 @@ class Access(Struct, frozen=True):
 
     @property
     def proof(self) -> str:
-        """What the page sends beside the cookie, and keeps for its own port: whoever listens at another one gets the cookie too."""
+        """What the page sends beside the cookie, which whoever listens at another port may be sent too."""
         return blake2b(b"proof", key=self.token.encode()[:64], digest_size=24).hexdigest()
 
     def is_token(self, given: str) -> bool:
