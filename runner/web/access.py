@@ -30,6 +30,11 @@ class Access(Struct, frozen=True):
         """What the cookie holds: made from the token, which cannot be told from it."""
         return blake2b(b"cookie", key=self.token.encode()[:64], digest_size=24).hexdigest()
 
+    @property
+    def proof(self) -> str:
+        """What the page sends beside the cookie, which whoever listens at another port may be sent too."""
+        return blake2b(b"proof", key=self.token.encode()[:64], digest_size=24).hexdigest()
+
     def is_token(self, given: str) -> bool:
         """Return True for the token. Takes as long for any other text of its length."""
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
@@ -41,6 +46,10 @@ class Access(Struct, frozen=True):
     def has_cookie(self, cookies: Mapping[str, str]) -> bool:
         """Return True if one of the cookies of a request was given for the token."""
         return hmac.compare_digest(cookies.get(self.cookie, "").encode(errors="replace"), self.mark.encode())
+
+    def is_proof(self, header: str | None) -> bool:
+        """Return True for an ``X-Runner`` header with the proof."""
+        return header is not None and hmac.compare_digest(header.encode(errors="replace"), self.proof.encode())
 
     def is_own_host(self, host: str | None, reached: str | None) -> bool:
         """Return True for a ``Host`` header that names this server. reached: the address at which the connection came in.

@@ -9,6 +9,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runner.web import peers
 from runner.web.access import Access, is_own_origin
 from runner.web.replies import ApiError, refused
 
@@ -32,6 +33,8 @@ _SAFE = ("GET", "HEAD")
 _NO_ACCESS = "no access: open the address that `runner` printed, or send its token as `Authorization: Bearer TOKEN`"
 _BY_TOKEN = ("/", "/metrics")
 """Paths that take the token from the address."""
+_SHELL, _STATIC = ("/", "/openapi.json"), "/static/"
+"""What a browser gets for its cookie alone: it says nothing about runs."""
 
 
 class Guard:
@@ -97,13 +100,20 @@ class Guard:
         is_link = scope["path"] == "/" and scope["method"] in _SAFE and headers.get("sec-fetch-mode") == "navigate"
         if not is_own and not (is_link and headers.get("origin") is None):
             raise ApiError(403, "origin", "pages of other sites may not use this server")
-        if scope["method"] not in _SAFE and headers.get("x-runner") != "1":
+        holds_nothing = scope["method"] in _SAFE and (scope["path"] in _SHELL or scope["path"].startswith(_STATIC))
+        given = headers.get("x-runner")
+        if holds_nothing or self._access.is_proof(given):
+            return
+        # browsers send a cookie to all ports of a machine, so another user of it may have been sent this one
+        if not peers.is_own(scope.get("client"), scope.get("server")):
+            raise ApiError(401, "no_access", _NO_ACCESS, {"WWW-Authenticate": "Bearer"})
+        if scope["method"] not in _SAFE and given != "1":
             raise ApiError(403, "header", "what changes something needs the header `X-Runner: 1`, or the token as Bearer")
 
     def _entered(self, scope: Scope) -> Response:
-        """Return the answer that gives a browser its cookie, and takes the token out of the address."""
-        query = [(name, one) for name, values in _query(scope).items() if name != "token" for one in values]
-        found = RedirectResponse(f"/?{urlencode(query)}" if query else "/", 303)
+        """Return the answer that gives a browser its cookie and the page its proof, and takes the token out of the address."""
+        query = [(name, one) for name, values in _query(scope).items() if name not in ("token", "proof") for one in values]
+        found = RedirectResponse(f"/?{urlencode([*query, ('proof', self._access.proof)])}", 303)
         found.set_cookie(self._access.cookie, self._access.mark, path="/", httponly=True, samesite="strict")
         found.headers["Cache-Control"] = "no-store"
         return found

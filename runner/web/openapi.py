@@ -80,7 +80,10 @@ def _post(about: str, body: Json | None = None, *, retry: bool = False) -> Json:
     }
 
 
-_COOKIE = "What the page has. To change something, the header `X-Runner: 1` is needed too."
+_COOKIE = (
+    "What a browser has. To change something, the header `X-Runner: 1` is needed too; "
+    "through a proxy, the proof that the page has."
+)
 _ERROR = {"$ref": "#/components/responses/Error"}
 
 

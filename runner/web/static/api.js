@@ -1,5 +1,7 @@
 // Requests to the server of this page.
 
+import { proof } from "./key.js";
+
 class ApiError extends Error {
   constructor(message, status) {
     super(message);
@@ -13,7 +15,7 @@ const NO_COOKIE = "This browser has no access any more. Open the address that `r
 async function ask(path, options) {
   let answer;
   try {
-    answer = await fetch(path, { cache: "no-store", ...options });
+    answer = await fetch(path, { cache: "no-store", ...options, headers: { "X-Runner": proof, ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(NO_SERVER, 0);
@@ -28,7 +30,7 @@ export const get = (path, signal) => ask(path, { signal });
 
 /** Change something. Returns what the server says about it. */
 export const post = (path, body = {}) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json", "X-Runner": "1" }, body: JSON.stringify(body) });
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 /** The path of a run, with a query of those values that are not empty. */
 export function path(run, rest = "", query = {}) {

@@ -3,6 +3,7 @@
 import { announce } from "./app.js";
 import { el, mark, prose, visible, write } from "./dom.js";
 import { money, number } from "./format.js";
+import { proof } from "./key.js";
 import { IDLE, reduce, stream } from "./runner-stream.js";
 
 // how near to its end a text is scrolled that goes on scrolling
@@ -46,7 +47,7 @@ export class Ask {
   async #ask(prompt) {
     if (!prompt.trim()) { this.prompt.focus(); return; }
     this.#answer?.cancel();
-    const mine = this.#answer = stream({ prompt, run: this.run });
+    const mine = this.#answer = stream({ prompt, run: this.run }, { headers: { "X-Runner": proof } });
     this.last = prompt;
     this.#take({ ...IDLE, status: "waiting" });
     for await (const event of mine) {

@@ -8,8 +8,8 @@ export class Hub {
   #clients = new Set();
   #link = { state: "connecting" };
 
-  constructor(url) {
-    this.source = new Source(url, (event) => this.#told(event), (link) => this.#linked(link));
+  constructor(url, proof) {
+    this.source = new Source(url, proof, (event) => this.#told(event), (link) => this.#linked(link));
   }
 
   /** Send what comes to one more tab, what is known first. Returns how it leaves. */

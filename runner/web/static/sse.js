@@ -54,8 +54,9 @@ export class Source {
   #wake = null;
   #closed = false;
 
-  constructor(url, told, linked) {
+  constructor(url, proof, told, linked) {
     this.url = url;
+    this.proof = proof;
     this.told = told;
     this.linked = linked;
     addEventListener("online", () => this.#wake?.());
@@ -103,7 +104,7 @@ export class Source {
     };
     alive();
     try {
-      const headers = { Accept: "text/event-stream", ...(this.#last ? { "Last-Event-ID": this.#last } : {}) };
+      const headers = { Accept: "text/event-stream", "X-Runner": this.proof, ...(this.#last ? { "Last-Event-ID": this.#last } : {}) };
       const answer = await fetch(this.url, { headers, cache: "no-store", signal: this.#stop.signal });
       if (answer.status === 401 || answer.status === 403) return true;
       if (!answer.ok || !answer.body) return false;

@@ -1,6 +1,7 @@
 // How a tab gets at the one stream of its browser: by the shared worker, else from the tab that leads, else by its own.
 
 import { Hub } from "./hub.js";
+import { proof } from "./key.js";
 
 const NAME = "runner-events";
 
@@ -8,12 +9,13 @@ const NAME = "runner-events";
 export function listen(take) {
   if (window.SharedWorker) byWorker(take);
   else if (navigator.locks && window.BroadcastChannel) byLeader(take);
-  else new Hub("/api/events").join(take);
+  else new Hub("/api/events", proof).join(take);
 }
 
 function byWorker(take) {
   const connect = () => {
-    const worker = new SharedWorker("/static/worker.js", { type: "module", name: NAME });
+    // a worker has no storage; what stands behind # is sent to nobody
+    const worker = new SharedWorker(`/static/worker.js#${proof}`, { type: "module", name: NAME });
     worker.addEventListener("error", () => take({ link: { state: "lost" } }));
     worker.port.addEventListener("message", ({ data }) => take(data));
     worker.port.start();
@@ -42,7 +44,7 @@ function byLeader(take) {
   });
   navigator.locks.request(NAME, () => new Promise(() => {
     leads = true;
-    const hub = new Hub("/api/events");
+    const hub = new Hub("/api/events", proof);
     hub.join(take);
     hub.join((message) => channel.postMessage({ message }));
     channel.addEventListener("message", ({ data }) => {

@@ -2,7 +2,7 @@
 
 import { Hub } from "./hub.js";
 
-const hub = new Hub("/api/events");
+const hub = new Hub("/api/events", location.hash.slice(1));
 
 self.addEventListener("connect", (event) => {
   const [port] = event.ports;

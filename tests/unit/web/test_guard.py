@@ -1,6 +1,7 @@
 """Who may use the server of the page: attacks from other hosts, other sites, other programs, and slow ones."""
 
 import http.client
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 from filling import done, failed, filled
 from webbing import BEARER, GUARD_S, JSON, TOKEN, Page, served
 
-from runner.web import guard
+from runner.web import guard, peers
 from runner.web.access import access, name_of
 from runner.web.app import static_files
 from runner.web.serve import MOST_HEAD
@@ -31,15 +32,52 @@ def cookie(page: Page) -> str:
     return answer.headers["set-cookie"].partition(";")[0]
 
 
+def proof(page: Page) -> str:
+    """Return what the page keeps for its own port."""
+    return access(TOKEN, "127.0.0.1", page.port).proof
+
+
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(page: Page) -> None:
     with page.client(Accept="text/html") as client:
         answer = client.get("/", params={"token": TOKEN, "x": "1"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/?x=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/?x=1&proof={proof(page)}")
     attributes = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/"} <= attributes
     assert TOKEN not in str(answer.headers)
-    with page.client(Cookie=cookie(page)) as client:
+    with page.client(Cookie=cookie(page), **{"X-Runner": proof(page)}) as client:
         assert client.get("/").status_code == client.get("/api/runs").status_code == 200
+
+
+def test_a_cookie_that_another_user_was_sent_opens_nothing_but_the_files_of_the_page(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with page.client(Cookie=cookie(page)) as client:
+        assert client.get("/api/runs").status_code == 200
+        # from here on, the server belongs to another user than this process
+        other = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: other)
+        for given in (None, "1", "wrong", TOKEN, cookie(page).partition("=")[2]):
+            headers = {"X-Runner": given} if given is not None else {}
+            paths = ("/api/runs", "/api/runs/1/rows", "/api/events", "/metrics")
+            answers = [client.get(path, headers=headers) for path in paths]
+            answers += [client.post(path, json={}, headers=headers) for path in ("/api/runs/1/pause", "/api/stream", "/")]
+            answers.append(client.delete("/api/stream/1", headers=headers))
+            assert {answer.status_code for answer in answers} == {401}
+        found = [client.get(path) for path in ("/", "/static/main.js", "/openapi.json")]
+        assert [answer.status_code for answer in found] == [200] * 3
+        assert not [answer for answer in found if proof(page) in answer.text]
+        assert client.get("/api/runs", headers={"X-Runner": proof(page)}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_tells_whose_the_other_end_of_a_connection_is(host: str) -> None:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        with socket.create_connection(server.getsockname()[:2]) as client:
+            ends = client.getsockname()[:2], client.getpeername()[:2]
+            assert peers._owner(*ends) == os.getuid()
+        assert not peers.is_own((host, 1), ends[1])
+    assert not peers.is_own(None, ends[1])
+    assert not peers.is_own(("a name", 1), ends[1])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +141,7 @@ def test_a_server_for_others_is_reached_under_its_own_names_alone() -> None:
     ],
 )
 def test_other_sites_can_neither_read_nor_change(page: Page, headers: dict[str, str]) -> None:
-    with page.client(Cookie=cookie(page), **{"X-Runner": "1"}, **headers) as client:
+    with page.client(Cookie=cookie(page), **{"X-Runner": proof(page)}, **headers) as client:
         answers = [client.get("/api/runs"), client.get("/api/events"), client.post("/api/runs/1/pause", json={})]
     assert {answer.status_code for answer in answers} == {403}
     assert not [name for answer in answers for name in answer.headers if name.startswith("access-control")]
