@@ -31,15 +31,17 @@ _VERSION = 1
 class Grant(Struct, frozen=True, kw_only=True):
     """What one session may spend. Picodollars.
 
-    share: at most; None: nothing that it sends costs anything. run: None until it has begun. before: what the run had cost then.
-    used: None until it has ended.
+    share: at most; None: nothing that it sends costs anything. run: None until it has begun. created: when that run was; another
+    run may get its number when it is deleted. after: the newest attempt of the run before the session. Its own are those behind
+    that one: what older ones have cost may still become better known. used: None until it has ended.
     """
 
     id: str
     at: float
     share: int | None = None
     run: int | None = None
-    before: int = 0
+    created: float | None = None
+    after: int = 0
     used: int | None = None
 
 
@@ -100,9 +102,10 @@ class Cap:
 
     def begun(self, grant_id: str, run: int) -> None:
         """Note the run of a session, before it sends anything."""
-        before = self._spent(run, 0)
-        with self._held(settle=False) as kept:
-            self._write(_changed(kept, grant_id, run=run, before=before))
+        # the others of this run that have died must be settled before there are further attempts
+        with self._held() as kept:
+            created, after = self._place(run)
+            self._write(_changed(kept, grant_id, run=run, created=created, after=after))
 
     def ended(self, grant_id: str) -> None:
         """Note that a session has ended, and what it has used."""
@@ -150,18 +153,25 @@ class Cap:
         if grant is None or grant.used is not None:
             return kept
         # nothing is sent before the run is noted
-        used = 0 if grant.run is None else max(0, self._spent(grant.run, grant.before + (grant.share or 0)) - grant.before)
-        return _changed(kept, grant_id, used=used if grant.share is not None else 0)
+        used = 0 if grant.run is None or grant.share is None else self._spent(grant.run, grant.share, grant)
+        return _changed(kept, grant_id, used=used)
 
-    def _spent(self, run: int, unknown: int) -> int:
-        """Return what a run has cost at most, in picodollars. unknown: returned if that has no limit, or the run is gone."""
+    def _spent(self, run: int, share: int, grant: Grant) -> int:
+        """Return what a session has cost at most, in picodollars: its share if that has no limit, or its run is gone."""
         if not self.store.exists():
-            return unknown
+            return share
         with StoreReader(self.store) as reader:
-            if all(one.id != run for one in reader.runs(counted=False)):
-                return unknown
-            money = reader.money(run)
-        return unknown if money.perhaps is None else money.spent + money.perhaps
+            if _created(reader, run) != grant.created:
+                return share
+            money = reader.money_after(run, grant.after)
+        return share if money.perhaps is None else money.spent + money.perhaps
+
+    def _place(self, run: int) -> tuple[float | None, int]:
+        """Return when a run was created, and its newest attempt; None and 0 if there is no such run."""
+        if not self.store.exists():
+            return None, 0
+        with StoreReader(self.store) as reader:
+            return _created(reader, run), reader.last_attempt(run)
 
     @contextmanager
     def _held(self, *, settle: bool = True) -> Iterator[_Kept]:
@@ -225,7 +235,11 @@ class Cap:
             raise StoreError(f"{self._file} cannot be written: {error.strerror}; nothing is started that is not noted") from error
 
 
-def _changed(kept: _Kept, grant_id: str, **fields: int) -> _Kept:
+def _created(reader: StoreReader, run: int) -> float | None:
+    return next((one.created_at for one in reader.runs(counted=False) if one.id == run), None)
+
+
+def _changed(kept: _Kept, grant_id: str, **fields: int | float | None) -> _Kept:
     grants = (structs.replace(one, **fields) if one.id == grant_id else one for one in kept.grants)
     return structs.replace(kept, grants=tuple(grants))
 

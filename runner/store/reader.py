@@ -165,6 +165,15 @@ class StoreReader:
             left = money_of([], self._fetch(held_of(run_id, ended=ended)))
             return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
 
+    def money_after(self, run_id: int, attempt: int) -> Money:
+        """Add up what sessions under a budget have cost: the attempts behind one, and what is reserved for single requests."""
+        groups = self._fetch(tokens_of(run_id, after=attempt))
+        return money_of(self._fetch(rates_of(run_id)), [group for group in groups if group.open != OF_KILLED])
+
+    def last_attempt(self, run_id: int) -> int:
+        """Return the number of the newest attempt of a run; 0 if there is none."""
+        return self._fetch(sa.select(sa.func.max(attempts.c.id)).where(attempts.c.run_id == run_id))[0][0] or 0
+
     def killed(self, run_id: int) -> Money:
         """Add up what requests may have cost that were open when a session without a budget was killed. They are in no row."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
