@@ -152,7 +152,8 @@ class Cap:
         grant = next((one for one in kept.grants if one.id == grant_id), None)
         if grant is None or grant.used is not None:
             return kept
-        # nothing is sent before the run is noted
+        # nothing is sent before the run is noted, and the books of a run never fall between its sessions: an open request that a
+        # killed session has left counts as the attempt that it becomes
         used = 0 if grant.run is None or grant.share is None else self._spent(grant.run, grant.share, grant)
         return _changed(kept, grant_id, used=used)
 
