@@ -90,9 +90,7 @@ class Cap:
         known. Raises UsageError if nothing is left.
         """
         with self._held() as kept:
-            now, share = self._state(kept), None
-            if not free:
-                share = self._share(now, wanted)
+            share = None if free else self._share(kept, wanted)
             grant = Grant(
                 id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}", at=time.time(), share=share
             )
@@ -132,15 +130,17 @@ class Cap:
     # -- within the lock
 
     def _state(self, kept: _Kept) -> State:
-        used = kept.past + sum(grant.used or 0 for grant in kept.grants)
-        held = sum(grant.share or 0 for grant in kept.grants if grant.used is None)
-        left = 0 if self.cap is None else max(0, self.cap - used - held)
+        used, held = _used(kept), _held(kept)
+        left = self._left(kept)
         return State(cap=None if self.cap is None else self.cap / PICO, used=used / PICO, held=held / PICO, left=left / PICO)
 
-    def _share(self, now: State, wanted: float | None) -> int:
-        assert self.cap is not None
-        left = picodollars(now.left)
+    def _left(self, kept: _Kept) -> int:
+        return 0 if self.cap is None else max(0, self.cap - _used(kept) - _held(kept))
+
+    def _share(self, kept: _Kept, wanted: float | None) -> int:
+        left = self._left(kept)
         if left <= 0:
+            now = self._state(kept)
             held = f" and ${now.held:.4f} held by sessions that are running" if now.held else ""
             raise UsageError(
                 f"nothing is left of the ${now.cap:g} that agents may spend here: ${now.used:.4f} is spent{held}; "
@@ -162,10 +162,15 @@ class Cap:
         if not self.store.exists():
             return share
         with StoreReader(self.store) as reader:
-            if _created(reader, run) != grant.created:
+            created = _created(reader, run)
+            if created is None or created != grant.created:
                 return share
-            money = reader.money_after(run, grant.after)
-        return share if money.perhaps is None else money.spent + money.perhaps
+            money, sessions = reader.money_after(run, grant.after), reader.sessions_after(run, grant.at)
+        if money.perhaps is None:
+            return share
+        used = money.spent + money.perhaps
+        # where a person has gone on with the run meanwhile, the attempts of that session are among them
+        return used if sessions <= 1 else min(used, share)
 
     def _place(self, run: int) -> tuple[float | None, int]:
         """Return when a run was created, and its newest attempt; None and 0 if there is no such run."""
@@ -234,6 +239,14 @@ class Cap:
             Path(name).replace(self._file)
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written: {error.strerror}; nothing is started that is not noted") from error
+
+
+def _used(kept: _Kept) -> int:
+    return kept.past + sum(grant.used or 0 for grant in kept.grants)
+
+
+def _held(kept: _Kept) -> int:
+    return sum(grant.share or 0 for grant in kept.grants if grant.used is None)
 
 
 def _created(reader: StoreReader, run: int) -> float | None:

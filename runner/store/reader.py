@@ -27,7 +27,7 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
 from runner.store.reuse import numbers_taken_over
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, items, runs, sessions
 from runner.store.selection import EVERY, Selection, has_endpoints, has_further, ordered
 from runner.store.spending import OF_KILLED, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
@@ -173,6 +173,11 @@ class StoreReader:
     def last_attempt(self, run_id: int) -> int:
         """Return the number of the newest attempt of a run; 0 if there is none."""
         return self._fetch(sa.select(sa.func.max(attempts.c.id)).where(attempts.c.run_id == run_id))[0][0] or 0
+
+    def sessions_after(self, run_id: int, at: float) -> int:
+        """Count the sessions of a run that have begun behind a time."""
+        mine = sa.and_(sessions.c.run_id == run_id, sessions.c.began_at > at)
+        return int(self._fetch(sa.select(sa.func.count()).where(mine))[0][0])
 
     def killed(self, run_id: int) -> Money:
         """Add up what requests may have cost that were open when a session without a budget was killed. They are in no row."""
