@@ -152,8 +152,7 @@ class Cap:
         grant = next((one for one in kept.grants if one.id == grant_id), None)
         if grant is None or grant.used is not None:
             return kept
-        # nothing is sent before the run is noted, and the books of a run never fall between its sessions: an open request that a
-        # killed session has left counts as the attempt that it becomes
+        # nothing is sent before the run is noted
         used = 0 if grant.run is None or grant.share is None else self._spent(grant.run, grant.share, grant)
         return _changed(kept, grant_id, used=used)
 
@@ -253,7 +252,7 @@ def _created(reader: StoreReader, run: int) -> float | None:
     return next((one.created_at for one in reader.runs(counted=False) if one.id == run), None)
 
 
-def _changed(kept: _Kept, grant_id: str, **fields: int | float | None) -> _Kept:
+def _changed(kept: _Kept, grant_id: str, **fields: float | None) -> _Kept:
     grants = (structs.replace(one, **fields) if one.id == grant_id else one for one in kept.grants)
     return structs.replace(kept, grants=tuple(grants))
 

@@ -29,7 +29,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         books.execute("DELETE FROM attempts")
         rates = ("input", "output", "cached_input", "cache_write", "reasoning", "cache_write_1h")
         columns = ", ".join(("id", "run_id", "model", "tier", *rates))
-        books.execute(f"INSERT INTO prices ({columns}) VALUES (1000, 1, 'm', 'standard', 0, 1, 0, 0, 1, 0)")  # noqa: S608
+        books.execute(f"INSERT INTO prices ({columns}) VALUES (1000, 1, 'm', 'standard', 0, 1, 0, 0, 1, 0)")
         books.commit()
     return store
 
@@ -55,7 +55,7 @@ class Desk:
         bill = "input_bound, output_bound, error_code" if lost else "input_tokens, output_tokens, error_code"
         code = "worker_lost" if lost else None
         self.books.execute(
-            f"INSERT INTO attempts ({columns}, {bill}) VALUES (1, 'a', 1, 1.0, 1.0, 1, 0, 1000, 0, ?, ?)",  # noqa: S608
+            f"INSERT INTO attempts ({columns}, {bill}) VALUES (1, 'a', 1, 1.0, 1.0, 1, 0, 1000, 0, ?, ?)",
             (tokens, code),
         )
         self.books.commit()
