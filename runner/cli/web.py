@@ -32,7 +32,7 @@ def dollars(value: str) -> float | None:
     default="5",
     show_default=True,
     metavar="X",
-    help="Dollars that asked prompts may cost in all while the server runs; none: whatever they cost.",
+    help="Dollars that all prompts asked in this store may cost, over all starts; none: whatever they cost.",
 )
 @json_option
 def web(

@@ -31,15 +31,17 @@ _VERSION = 1
 class Grant(Struct, frozen=True, kw_only=True):
     """What one session may spend. Picodollars.
 
-    share: at most; None: nothing that it sends costs anything. run: None until it has begun. before: what the run had cost then.
-    used: None until it has ended.
+    share: at most; None: nothing that it sends costs anything. run: None until it has begun. created: when that run was; another
+    run may get its number when it is deleted. after: the newest attempt of the run before the session. Its own are those behind
+    that one: what older ones have cost may still become better known. used: None until it has ended.
     """
 
     id: str
     at: float
     share: int | None = None
     run: int | None = None
-    before: int = 0
+    created: float | None = None
+    after: int = 0
     used: int | None = None
 
 
@@ -88,9 +90,7 @@ class Cap:
         known. Raises UsageError if nothing is left.
         """
         with self._held() as kept:
-            now, share = self._state(kept), None
-            if not free:
-                share = self._share(now, wanted)
+            share = None if free else self._share(kept, wanted)
             grant = Grant(
                 id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}", at=time.time(), share=share
             )
@@ -100,9 +100,10 @@ class Cap:
 
     def begun(self, grant_id: str, run: int) -> None:
         """Note the run of a session, before it sends anything."""
-        before = self._spent(run, 0)
-        with self._held(settle=False) as kept:
-            self._write(_changed(kept, grant_id, run=run, before=before))
+        # the others of this run that have died must be settled before there are further attempts
+        with self._held() as kept:
+            created, after = self._place(run)
+            self._write(_changed(kept, grant_id, run=run, created=created, after=after))
 
     def ended(self, grant_id: str) -> None:
         """Note that a session has ended, and what it has used."""
@@ -129,15 +130,17 @@ class Cap:
     # -- within the lock
 
     def _state(self, kept: _Kept) -> State:
-        used = kept.past + sum(grant.used or 0 for grant in kept.grants)
-        held = sum(grant.share or 0 for grant in kept.grants if grant.used is None)
-        left = 0 if self.cap is None else max(0, self.cap - used - held)
+        used, held = _used(kept), _held(kept)
+        left = self._left(kept)
         return State(cap=None if self.cap is None else self.cap / PICO, used=used / PICO, held=held / PICO, left=left / PICO)
 
-    def _share(self, now: State, wanted: float | None) -> int:
-        assert self.cap is not None
-        left = picodollars(now.left)
+    def _left(self, kept: _Kept) -> int:
+        return 0 if self.cap is None else max(0, self.cap - _used(kept) - _held(kept))
+
+    def _share(self, kept: _Kept, wanted: float | None) -> int:
+        left = self._left(kept)
         if left <= 0:
+            now = self._state(kept)
             held = f" and ${now.held:.4f} held by sessions that are running" if now.held else ""
             raise UsageError(
                 f"nothing is left of the ${now.cap:g} that agents may spend here: ${now.used:.4f} is spent{held}; "
@@ -150,18 +153,30 @@ class Cap:
         if grant is None or grant.used is not None:
             return kept
         # nothing is sent before the run is noted
-        used = 0 if grant.run is None else max(0, self._spent(grant.run, grant.before + (grant.share or 0)) - grant.before)
-        return _changed(kept, grant_id, used=used if grant.share is not None else 0)
+        used = 0 if grant.run is None or grant.share is None else self._spent(grant.run, grant.share, grant)
+        return _changed(kept, grant_id, used=used)
 
-    def _spent(self, run: int, unknown: int) -> int:
-        """Return what a run has cost at most, in picodollars. unknown: returned if that has no limit, or the run is gone."""
+    def _spent(self, run: int, share: int, grant: Grant) -> int:
+        """Return what a session has cost at most, in picodollars: its share if that has no limit, or its run is gone."""
         if not self.store.exists():
-            return unknown
+            return share
         with StoreReader(self.store) as reader:
-            if all(one.id != run for one in reader.runs(counted=False)):
-                return unknown
-            money = reader.money(run)
-        return unknown if money.perhaps is None else money.spent + money.perhaps
+            created = _created(reader, run)
+            if created is None or created != grant.created:
+                return share
+            money, sessions = reader.money_after(run, grant.after), reader.sessions_after(run, grant.at)
+        if money.perhaps is None:
+            return share
+        used = money.spent + money.perhaps
+        # where a person has gone on with the run meanwhile, the attempts of that session are among them
+        return used if sessions <= 1 else min(used, share)
+
+    def _place(self, run: int) -> tuple[float | None, int]:
+        """Return when a run was created, and its newest attempt; None and 0 if there is no such run."""
+        if not self.store.exists():
+            return None, 0
+        with StoreReader(self.store) as reader:
+            return _created(reader, run), reader.last_attempt(run)
 
     @contextmanager
     def _held(self, *, settle: bool = True) -> Iterator[_Kept]:
@@ -225,7 +240,19 @@ class Cap:
             raise StoreError(f"{self._file} cannot be written: {error.strerror}; nothing is started that is not noted") from error
 
 
-def _changed(kept: _Kept, grant_id: str, **fields: int) -> _Kept:
+def _used(kept: _Kept) -> int:
+    return kept.past + sum(grant.used or 0 for grant in kept.grants)
+
+
+def _held(kept: _Kept) -> int:
+    return sum(grant.share or 0 for grant in kept.grants if grant.used is None)
+
+
+def _created(reader: StoreReader, run: int) -> float | None:
+    return next((one.created_at for one in reader.runs(counted=False) if one.id == run), None)
+
+
+def _changed(kept: _Kept, grant_id: str, **fields: float | None) -> _Kept:
     grants = (structs.replace(one, **fields) if one.id == grant_id else one for one in kept.grants)
     return structs.replace(kept, grants=tuple(grants))
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.errors import UsageError
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
+from runner.web.uvicorn_internals import MOST_HEAD, LimitedProtocol
 
 PATH = "/mcp"
 TOKEN = "RUNNER_MCP_TOKEN"  # noqa: S105 - the name of a variable
@@ -75,6 +76,21 @@ def listening(port: int) -> socket.socket:
     return end
 
 
+def configured(app: ASGIApp) -> uvicorn.Config:
+    """Return how an application is served: heads of requests, and connections, are limited as those of the page."""
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        ws="none",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        h11_max_incomplete_event_size=MOST_HEAD,
+    )
+
+
 def serve(server: MCPServer[Any], port: int) -> int:
     """Serve until a signal comes, and return the exit code."""
     end, token = listening(port), token_in(os.environ)
@@ -82,8 +98,7 @@ def serve(server: MCPServer[Any], port: int) -> int:
     names = tuple(f"{host}:{number}" for host in ("127.0.0.1", "localhost"))
     security = TransportSecuritySettings(allowed_hosts=[*names], allowed_origins=[f"http://{name}" for name in names])
     app = _Door(server.streamable_http_app(streamable_http_path=PATH, transport_security=security), token, names)
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=_GRACE_S)
-    listener = uvicorn.Server(config)
+    listener = uvicorn.Server(configured(app))
 
     def leave(_: int) -> None:
         listener.should_exit = True

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import structs
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from runner import api
 from runner.errors import RunnerError
@@ -32,7 +32,16 @@ Input = Annotated[
         "data/*.csv, or run:12 for the answers of run 12. Relative names begin in the root folder."
     ),
 ]
-Named = Annotated[int | str | None, Field(description="The number or the name of a run. Default: the newest run.")]
+
+
+def _number(run: Any) -> Any:
+    """Return the number of a run that was given as a string, as some clients do. No name of a run is a number."""
+    return int(run) if isinstance(run, str) and run.isascii() and run.isdecimal() else run
+
+
+Named = Annotated[
+    int | str | None, BeforeValidator(_number), Field(description="The number or the name of a run. Default: the newest run.")
+]
 Settings = Annotated[
     dict[str, Any] | None,
     Field(description="Settings by name, such as model, prompt, max_tokens, concurrency. They override the job file."),

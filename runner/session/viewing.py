@@ -217,6 +217,15 @@ def settings_of(job: Job, *, plain: bool, most: float | None) -> Job:
     return structs.replace(job, max_cost_session=most)
 
 
+def spent(store: Path) -> int:
+    """Return what all prompts have cost that were asked in a store, or may have, in picodollars, as far as that has a limit."""
+    if not store.exists():
+        return 0
+    with StoreReader(store) as reader:
+        found = [reader.money(run.id) for run in reader.runs(counted=False) if origin.is_of_page(run.input)]
+    return sum(money.spent + (money.perhaps or 0) for money in found)
+
+
 def row_of(job: Job, own: str, fields: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a prompt. own: its id. settings: of this row alone. Raises UsageError for what the job does not allow."""
     if settings and not job.row_settings:

@@ -27,7 +27,7 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
 from runner.store.reuse import numbers_taken_over
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, items, runs, sessions
 from runner.store.selection import EVERY, Selection, has_endpoints, has_further, ordered
 from runner.store.spending import OF_KILLED, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
@@ -164,6 +164,20 @@ class StoreReader:
                 return money_of(rates, self._fetch(tokens_of(run_id, ended=ended)))
             left = money_of([], self._fetch(held_of(run_id, ended=ended)))
             return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
+
+    def money_after(self, run_id: int, attempt: int) -> Money:
+        """Add up what sessions under a budget have cost: the attempts behind one, and what is reserved for single requests."""
+        groups = self._fetch(tokens_of(run_id, after=attempt))
+        return money_of(self._fetch(rates_of(run_id)), [group for group in groups if group.open != OF_KILLED])
+
+    def last_attempt(self, run_id: int) -> int:
+        """Return the number of the newest attempt of a run; 0 if there is none."""
+        return self._fetch(sa.select(sa.func.max(attempts.c.id)).where(attempts.c.run_id == run_id))[0][0] or 0
+
+    def sessions_after(self, run_id: int, at: float) -> int:
+        """Count the sessions of a run that have begun behind a time."""
+        mine = sa.and_(sessions.c.run_id == run_id, sessions.c.began_at > at)
+        return int(self._fetch(sa.select(sa.func.count()).where(mine))[0][0])
 
     def killed(self, run_id: int) -> Money:
         """Add up what requests may have cost that were open when a session without a budget was killed. They are in no row."""

@@ -19,12 +19,16 @@ OF_KILLED = 2
 _RATES = Rates.__struct_fields__
 
 
-def of_run(run_id: int) -> sa.ColumnElement[bool]:
-    """Select the attempts of a run in the order of the table: the index, in the order of the keys, is several times slower."""
+def of_run(run_id: int, after: int = 0) -> sa.ColumnElement[bool]:
+    """Select the attempts of a run in the order of the table: the index, in the order of the keys, is several times slower.
+
+    after: only those that were saved behind this one.
+    """
     edges = (sa.func.min(attempts.c.id), sa.func.max(attempts.c.id))
     first, last = (sa.select(edge).where(attempts.c.run_id == run_id).scalar_subquery() for edge in edges)
     # adding 0 prevents SQLite from using that index
-    return sa.and_(attempts.c.id.between(first, last), attempts.c.run_id + 0 == run_id)
+    mine = sa.and_(attempts.c.id.between(first, last), attempts.c.run_id + 0 == run_id)
+    return sa.and_(mine, attempts.c.id > after) if after else mine
 
 
 def once(rows: sa.Select[Any]) -> sa.Subquery:
@@ -41,14 +45,14 @@ def rates_of(run_id: int) -> sa.Select[Any]:
     return sa.select(prices.c.id, *columns).where(prices.c.run_id == run_id)
 
 
-def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = False) -> sa.Select[Any]:
+def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = False, after: int = 0) -> sa.Select[Any]:
     """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
 
     bounded: their usage is not known as a whole, and they have bounds of what they may have used. at_end: of these, those that
     were open when their session ended.
     keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
     it becomes if its process is killed. open: 1 for such, 2 for those that were open when a session without a budget was killed.
-    ended: no session goes on, so that the newest was killed if it has left a reservation.
+    ended: no session goes on, so that the newest was killed if it has left a reservation. after: as for ``of_run``.
     """
     a = attempts.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
@@ -67,7 +71,7 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = F
             *(sa.func.coalesce(_sum(value), 0).label(name) for name, value in bounds("attempts").items()),
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
-        .where(of_run(run_id), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
+        .where(of_run(run_id, after), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
         .group_by(a.price_id, failed, bounded, at_end)
     )
     return sa.select(sa.union_all(made, _held(run_id, keys, ended=ended)).subquery())

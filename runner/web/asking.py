@@ -26,7 +26,7 @@ from runner.web import ask_events as events
 from runner.web.ask_events import Data
 
 MOST_COST = 5.0
-"""Dollars that prompts may cost in all while the server runs, unless the user says another sum."""
+"""Dollars that all prompts of a store may cost, unless the user says another sum."""
 IDLE_S = 60.0
 """Seconds without an open stream after which a session ends: then another process may use its run, and connections are closed."""
 LOOK_S = 0.5
@@ -126,7 +126,11 @@ class Stream:
 
 
 class Asker:
-    """Opens streams. job: of a job file; None: the settings are those of runs. most: dollars, None: whatever they cost."""
+    """Opens streams. job: of a job file; None: the settings are those of runs. most: dollars, None: whatever they cost.
+
+    What earlier servers have spent counts, as the books have it, and so does what another one spends at the same time: it is
+    looked up when a session is opened and nothing is open.
+    """
 
     def __init__(self, store: Path, *, job: Job | None = None, most: float | None = MOST_COST) -> None:
         self._store, self._given = store, job
@@ -140,7 +144,7 @@ class Asker:
 
     @property
     def spent(self) -> float | None:
-        """Dollars that prompts have cost, or may have; None if nothing is counted."""
+        """Dollars that prompts have cost, or may have, as far as that is known here; None if nothing is counted."""
         return self._pot.used / PICO if self._pot is not None else None
 
     async def open(self, asked: Asked) -> Stream:
@@ -209,6 +213,7 @@ class Asker:
             return viewing.settings_of(job, plain=plain, most=most)
 
         job, number = await in_thread(settings), 1
+        await self._count_spent()
         while True:
             handle = StopHandle()
             prompts = Prompts(job, self._pot, db=store, name=viewing.name_of(run, plain=plain, number=number), stop=handle)
@@ -221,6 +226,16 @@ class Asker:
                     raise
                 continue
             return _Held(prompts, handle, job)
+
+    async def _count_spent(self) -> None:
+        """Read what prompts have cost. The books know all of it while nothing is open here."""
+        pot = self._pot
+        if pot is None or self.streams:
+            return
+        before = pot.used
+        spent = await in_thread(lambda: viewing.spent(self._store))
+        if not self.streams and pot.used == before and not pot.held:
+            pot.used = spent
 
     def _count(self, held: _Held, by: int) -> None:
         held.streams += by

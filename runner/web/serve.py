@@ -15,10 +15,8 @@ from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.hub import Hub
 from runner.web.listening import Listening
-from runner.web.uvicorn_internals import LimitedProtocol, Server
+from runner.web.uvicorn_internals import MOST_HEAD, LimitedProtocol, Server
 
-MOST_HEAD = 32 << 10
-"""Bytes of the head of a request, at most."""
 _IDLE_S = 30
 """Seconds for which a connection is kept that asks for nothing."""
 _END_S = 2

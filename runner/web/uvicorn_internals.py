@@ -16,6 +16,8 @@ CHECKED_WITH = "0.54.0"
 """The version of uvicorn for which this has been looked at."""
 HEAD_S = 10.0
 """Seconds in which the head of a request must have come, the first one and each next one, once it has begun."""
+MOST_HEAD = 32 << 10
+"""Bytes of the head of a request, at most."""
 MOST_CONNECTIONS = 2_000
 """Connections at a time; those beyond are closed at once."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import jsonschema_rs
 import pytest
 from agents import OverHttp, RefusedError, none_left, over_pipes, sessions
 from billing import PRICES, Biller
-from processes import assert_clean, count, run, runner
+from doc_blocks import ROOT
+from processes import HANG_S, assert_clean, count, run, runner
 from raw_server import RawServer, Received, Reply, in_thread, whole
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +151,30 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
     shown = run("status", "--json", cwd=desk.folder)
     assert json.loads(shown.out)["books"]["cost"] == books["cost"]
     assert (desk.folder / "mcp.err").read_text().count("\n") == 1
+
+
+async def test_the_program_of_the_guide_agents_mcp_steers_mends_and_exports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program: Any = runpy.run_path(str(ROOT / "docs/guides/agents-mcp/agent.py"))
+    folder, ids = tmp_path.resolve(), [f"r{one}" for one in range(300)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps({'id': one, 'prompt': f'Say {one}.'})}\n" for one in ids))
+    with none_left(folder):
+        async with over_pipes(folder) as agent:
+            with anyio.fail_after(HANG_S):
+                written = await program["work"](program["Tools"](agent.client), "rows.jsonl", ids, {"provider": "simulator"})
+    told = capsys.readouterr().out
+    for line in (
+        "estimate: 300 rows to send",
+        "pause: paused",
+        "set: concurrency 64",
+        "cancel: r298 cancelled\ncancel: r299 cancelled\nrequeue: r299 requeued",
+        "continue: goes on",
+        "ended: 299 done, 1 failed\nerror: 1 x cancelled_by_user, r298\nretried: 300 done, 0 failed",
+        "results: 300 rows, the last one r299\nexport: 300 rows in answers.csv",
+    ):
+        assert line in told, told
+    assert len((folder / written).read_text().splitlines()) == 300 + 1
 
 
 async def test_sessions_together_stay_below_the_cap_whatever_files_say_and_whoever_is_killed(desk: Desk) -> None:

@@ -272,6 +272,13 @@ def test_a_cap_holds_over_all_prompts(tmp_path: Path) -> None:
                 paid = float(simulator.invoice().amount) - before
                 assert desk.asker.spent == pytest.approx(paid)
                 assert paid <= 0.002
+            # a new server goes on with the same cap, and so does one that sends as another run
+            async with serving(store, most=0.002) as desk:
+                for body in ({"prompt": "x"}, {"row": {"text": "x"}}):
+                    assert (await desk.ask(**body))[-1][1].get("code") == "budget", body
+                assert desk.asker.spent == pytest.approx(paid)
+            async with serving(store, most=0.004) as desk:
+                assert (await desk.ask(prompt="x"))[-1][0] == "done"
             assert spent(store) == pytest.approx(float(simulator.invoice().amount))
 
     asyncio.run(work())

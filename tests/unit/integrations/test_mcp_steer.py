@@ -3,8 +3,10 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import runner
 from runner.errors import NotRunningError, RunnerError, UsageError
@@ -12,7 +14,7 @@ from runner.integrations.mcp_cap import Cap
 from runner.integrations.mcp_files import Root
 from runner.integrations.mcp_guard import Human
 from runner.integrations.mcp_steer import Steering
-from runner.integrations.mcp_tools import Tools
+from runner.integrations.mcp_tools import Named, Tools
 from runner.store.lock import RunLock
 
 
@@ -50,3 +52,8 @@ def test_what_keeps_the_account_is_no_place_for_an_export(tmp_path: Path) -> Non
         with pytest.raises(RunnerError, match=r"belongs to the store runner\.db"):
             tools.export(f"{tools.cap.folder.name}/{name}", overwrite=True)
     assert log.read_text() == "said"
+
+
+@pytest.mark.parametrize(("given", "meant"), [("12", 12), (12, 12), ("nightly", "nightly"), ("1.5", "1.5"), (None, None)])
+def test_a_client_may_give_the_number_of_a_run_as_a_string(given: Any, meant: Any) -> None:
+    assert TypeAdapter(Named).validate_python(given) == meant

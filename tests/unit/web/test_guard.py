@@ -15,7 +15,7 @@ from webbing import BEARER, GUARD_S, JSON, TOKEN, Page, served
 from runner.web import guard, peers
 from runner.web.access import access, name_of
 from runner.web.app import static_files
-from runner.web.serve import MOST_HEAD
+from runner.web.uvicorn_internals import MOST_HEAD
 
 
 @pytest.fixture(scope="module")
