@@ -95,7 +95,7 @@ class Story(Struct, frozen=True, kw_only=True):
 def story(store: Path, run_id: int, key: str, usual: UsualOf = early.usual) -> list[Story]:
     """Return a row of a run by its id, or by its line if no row has that id, once for each of its answers. Raises StoreError.
 
-    usual: returns what whole answers of the run are like, which takes long in a large one; asked only if an answer was ended early.
+    usual: returns what whole answers of the run are like. It takes long, and is asked only if an answer was ended early.
     """
     database.prepare(store, create=False)
     with database.transaction(store, write=False) as connection:
