@@ -78,6 +78,16 @@ def filled(path: Path, *outcomes: Entry) -> Path:
     return path
 
 
+def saved(store: Path, *entries: Entry, run: int = 1) -> None:
+    """Save outcomes, and attempts, in a run that a store has."""
+
+    async def save() -> None:
+        async with RunStore.own(store, run) as own:
+            await own.save(entries)
+
+    anyio.run(save)
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
 

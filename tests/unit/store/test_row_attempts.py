@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from filling import done, filled
+from filling import done, filled, saved
 from msgspec import structs
-from test_row_index import saved
 
-from runner.model import Attempt, Outcome
+from runner.model import Attempt, Entry, Outcome
 from runner.several import key_of
 from runner.store import database
 from runner.store.schema import attempts
 from runner.store.story import story
 
-Answer = tuple[str, int]
+TABLES = ("attempts", "items", "replaced", "reused")
 
 
 def failure(key: str, number: int) -> Attempt:
@@ -28,7 +27,8 @@ def answer(key: str, position: int, number: int, **changes: Any) -> Outcome:
     """Return an answer, after attempts that have failed."""
     found = done(key, position)
     assert found.attempt is not None
-    return structs.replace(found, attempts=number, attempt=structs.replace(found.attempt, number=number), **changes)
+    sent = structs.replace(found.attempt, number=number)
+    return structs.replace(found, attempts=number, attempt=sent, **changes)
 
 
 def numbers(store: Path, key: str) -> list[tuple[int, list[int]]]:
@@ -51,7 +51,7 @@ def read() -> Iterator[list[str]]:
 
 def test_all_attempts_are_found_and_only_those_of_the_row_are_read(tmp_path: Path, read: list[str]) -> None:
     further = key_of("b", 2)
-    entries = [
+    entries: list[Entry] = [
         *(failure("b", number) for number in (1, 2, 3)),
         answer("a", 1, 1), answer("b", 2, 4), failure(further, 1), answer(further, 2, 2), failure("open", 1), answer("ab", 3, 1),
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_an_answer_that_no_outcome_names_any_more_is_found_by_its_number(tmp_pat
 
 @pytest.mark.parametrize("seed", range(2))
 def test_it_is_what_reading_all_attempts_finds(tmp_path: Path, seed: int) -> None:
-    draw, store, sent, entries = random.Random(seed), tmp_path / "runner.db", dict[str, int](), list[Outcome | Attempt]()
+    draw, store, sent, entries = random.Random(seed), tmp_path / "runner.db", dict[str, int](), list[Entry]()
     for _ in range(40):
         key = key_of(draw.choice("abc"), draw.randint(1, 2))
         sent[key] = sent.get(key, 0) + 1

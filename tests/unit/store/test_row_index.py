@@ -9,14 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
-from filling import broken, done, failed, filled
+from filling import broken, done, failed, filled, saved
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StoreError, UsageError
 from runner.model import Outcome
 from runner.store import row_search
-from runner.store.checkpoint import RunStore
 from runner.store.deletion import delete
 from runner.store.index_words import plain, terms
 from runner.store.row_index import RowIndex
@@ -42,14 +41,6 @@ def keys(store: Path, index: RowIndex, limit: int = 500, *, backwards: bool = Fa
         if page.next is None:
             return found
         after = page.next
-
-
-def saved(store: Path, *outcomes: Outcome, run: int = 1) -> None:
-    async def save() -> None:
-        async with RunStore.own(store, run) as own:
-            await own.save(outcomes)
-
-    anyio.run(save)
 
 
 def many(number: int) -> list[Outcome]:
