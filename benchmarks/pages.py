@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -60,6 +61,15 @@ class Page:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def waited_ms(self) -> float:
+        """Return how long the threads of the server, and this one, have waited for a processor that other programs had."""
+        waited = 0
+        for task in (*Path(f"/proc/{self._process.pid}/task").iterdir(), Path("/proc/self")):
+            # a thread may end meanwhile
+            with suppress(OSError):
+                waited += int((task / "schedstat").read_text().split()[1])
+        return waited / 1e6
+
     def get(self, path: str, query: Mapping[str, str] | None = None) -> tuple[float, Any]:
         """Return how long an answer took, in milliseconds, and its JSON."""
         began = time.perf_counter()
@@ -79,11 +89,15 @@ def measured(page: Page, kinds: Mapping[str, page_kinds.Asked], asked: int) -> d
     for name, next_one in kinds.items():
         # what is added up over the run is kept then
         first = page.get(*next_one())[0]
-        before = page.cpu_s()
-        times = [page.get(*next_one())[0] for _ in range(asked)]
+        before, times, alone = page.cpu_s(), list[float](), list[float]()
+        for _ in range(asked):
+            waited = page.waited_ms()
+            times.append(page.get(*next_one())[0])
+            alone.append(max(0.0, times[-1] - max(0.0, page.waited_ms() - waited)))
         cpu = _MS * (page.cpu_s() - before) / asked
         found[name] = [
             _p95(times),
+            _p95(alone)._replace(what="p95 without waiting for a processor", at_most=None),
             Figure("median", statistics.median(times), "ms"),
             Figure("CPU of the server", cpu, "ms"),
             Figure("first", first, "ms"),
@@ -120,6 +134,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the run (1,000,000)")
     parser.add_argument("--asked", type=int, default=100, help="pages of each kind (100)")
+    parser.add_argument(
+        "--keep-index", action="store_true", help="take the index that is there, and do not measure how it is made"
+    )
     parser.add_argument("--folder", type=Path, help="folder with such a store, or where it is to be made")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
@@ -129,7 +146,8 @@ def main() -> int:
         if not store.exists():
             page_kinds.make(store, folder / "prompts.jsonl", args.rows)
             say("the store is made")
-        RowIndex(store).forget()
+        if not args.keep_index:
+            RowIndex(store).forget()
         draw = random.Random(1)  # noqa: S311 - the same in every run
         kinds, others = page_kinds.of_rows(args.rows, draw), page_kinds.of_others(args.rows, draw)
         with Page(store) as page:

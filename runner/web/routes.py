@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from runner import api
 from runner.errors import UsageError
+from runner.model import Run
 from runner.origin import files_in
 from runner.session import in_json, mending
 from runner.store import database, early
@@ -62,15 +63,16 @@ async def row(request: Request) -> Response:
     def usual(fetch: Fetch, of: int) -> early.Usual | None:
         return reads.kept_in_thread(("usual", of), lambda: early.usual(fetch, of))
 
-    def read() -> Any:
+    def read_run() -> Run:
         with StoreReader(reads.store) as reader:
-            found = reader.run(number, counted=False)
-        files = files_in(found.settings)
-        told = [in_json.row(found, one, files) for one in in_json.stories(reads.store, found, key, usual)]
-        return told if len(told) > 1 else told[0]
+            return reader.run(number, counted=False)
 
     try:
-        return reply(await reads.now(read))
+        # its settings alone are needed, which change when a session begins
+        of = await reads.kept(("settings", number), read_run)
+        files = files_in(of.settings)
+        told = await reads.now(lambda: [in_json.row(of, one, files) for one in in_json.stories(reads.store, of, key, usual)])
+        return reply(told if len(told) > 1 else told[0])
     except UsageError as error:
         raise ApiError(404, "no_row", str(error)) from error
 
