@@ -56,19 +56,14 @@ class Page:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
-    def cpu_s(self) -> float:
-        """Return what processor time the server has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def waited_ms(self) -> float:
-        """Return how long the threads of the server, and this one, have waited for a processor that other programs had."""
-        waited = 0
-        for task in (*Path(f"/proc/{self._process.pid}/task").iterdir(), Path("/proc/self")):
+    def cpu_ms(self) -> float:
+        """Return what processor time the threads of the server have used that there are."""
+        used = 0
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
             # a thread may end meanwhile
             with suppress(OSError):
-                waited += int((task / "schedstat").read_text().split()[1])
-        return waited / 1e6
+                used += int((task / "schedstat").read_text().split()[0])
+        return used / 1e6
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> tuple[float, Any]:
         """Return how long an answer took, in milliseconds, and its JSON."""
@@ -89,17 +84,16 @@ def measured(page: Page, kinds: Mapping[str, page_kinds.Asked], asked: int) -> d
     for name, next_one in kinds.items():
         # what is added up over the run is kept then
         first = page.get(*next_one())[0]
-        before, times, alone = page.cpu_s(), list[float](), list[float]()
+        times, used = list[float](), list[float]()
         for _ in range(asked):
-            waited = page.waited_ms()
+            before = page.cpu_ms()
             times.append(page.get(*next_one())[0])
-            alone.append(max(0.0, times[-1] - max(0.0, page.waited_ms() - waited)))
-        cpu = _MS * (page.cpu_s() - before) / asked
+            used.append(max(0.0, page.cpu_ms() - before))
         found[name] = [
             _p95(times),
-            _p95(alone)._replace(what="p95 without waiting for a processor", at_most=None),
             Figure("median", statistics.median(times), "ms"),
-            Figure("CPU of the server", cpu, "ms"),
+            # what other programs on the machine do not change much
+            _p95(used)._replace(what="p95 of its processor time", at_most=None),
             Figure("first", first, "ms"),
         ]
     return found
@@ -121,7 +115,7 @@ def index(store: Path, page: Page, kinds: Mapping[str, page_kinds.Asked]) -> dic
     size = RowIndex(store).path.stat().st_size
     about = [
         Figure("seconds until all rows are in it", time.monotonic() - began, "s"),
-        Figure("CPU of the server", page.cpu_s(), "s"),
+        Figure("processor time", page.cpu_ms() / _MS, "s"),
         Figure("size", size / 1e6, "MB"),
         Figure("size / size of the store", size / store.stat().st_size, ""),
     ]
