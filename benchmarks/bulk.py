@@ -1,13 +1,14 @@
 """A million rows: a prompt file, and a store in which they are done, which the project's own code writes."""
 
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
 from runner.inputs import scan, source
-from runner.model import Attempt, Completion, Item, Outcome, Usage
+from runner.model import Attempt, Completion, Entry, Item, Outcome, Usage
 from runner.session import continuing, reading
 from runner.session.identity import Given
 from runner.session.opening import open_input, template_of
@@ -32,8 +33,17 @@ def line(number: int) -> str:
     return f'{{"id":"row-{number:07}","prompt":"{prompt}","topic":"numbers-{number % 97}"}}\n'
 
 
-async def finished(store: Path, path: Path, base_url: str, **settings: Any) -> None:
-    """Create a store in which all rows of a prompt file are done, as a finished run leaves it. settings: others of the job."""
+async def finished(
+    store: Path,
+    path: Path,
+    base_url: str,
+    made: Callable[[Item, random.Random], Sequence[Entry]] = lambda item, draw: [answered(item, draw)],
+    **settings: Any,
+) -> None:
+    """Create a store with all rows of a prompt file, as a finished run leaves it. settings: others of the job.
+
+    made: returns the attempts and the outcome of a row; an answer each, if it is left out.
+    """
     options = {"base_url": base_url, "model": "m", "provider": "openai", **settings}
     job = with_base_url(load_job(path, options, {}), {})
     input_file = open_input(job.input)
@@ -50,12 +60,11 @@ async def finished(store: Path, path: Path, base_url: str, **settings: Any) -> N
             input_file, scanned, template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()
         )
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
-        batch: list[Outcome] = []
+        batch: list[Entry] = []
         async for item in items:
             assert isinstance(item, Item)
-            outcome = answered(item, draw)
-            batch.append(outcome)
-            if len(batch) == _BATCH:
+            batch += made(item, draw)
+            if len(batch) >= _BATCH:
                 await run.save(batch)
                 batch.clear()
         await run.save(batch)

@@ -1,7 +1,6 @@
 """``python -m benchmarks.pages``: pages, filters and searches among a million rows, as the page asks for them. See the README."""
 
 import argparse
-import asyncio
 import http.client
 import json
 import os
@@ -14,17 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from benchmarks import bulk
+from benchmarks import page_kinds
 from benchmarks.process import environment, interrupted, say
 from benchmarks.table import Figure, missed, render
 from runner.store.row_index import RowIndex
 
-_NOWHERE = "http://127.0.0.1:9/v1"
 _MS = 1_000
+_AT_MOST_MS = 100
+_LOOK_S = 0.5
+_MEANWHILE = ("a page anywhere", "words, own field, status", "one row whole")
+"""Kinds that are asked for while the index is made, too."""
 STORE = "runner.db"
 
 
@@ -52,77 +56,71 @@ class Page:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
-    def cpu_s(self) -> float:
-        """Return what processor time the server has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_ms(self) -> float:
+        """Return what processor time the threads of the server have used that there are."""
+        used = 0
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            # a thread may end meanwhile
+            with suppress(OSError):
+                used += int((task / "schedstat").read_text().split()[0])
+        return used / 1e6
 
-    def get(self, path: str, **query: str) -> tuple[float, Any]:
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> tuple[float, Any]:
         """Return how long an answer took, in milliseconds, and its JSON."""
         began = time.perf_counter()
         self._connection.request("GET", f"{path}?{urlencode(query)}" if query else path, headers=self._headers)
         answer = self._connection.getresponse()
         text = answer.read()
         took = _MS * (time.perf_counter() - began)
-        if answer.status != 200:
+        told = json.loads(text)
+        if answer.status != 200 and told.get("code") != "no_row":
             raise RuntimeError(f"{path} {query}: {text.decode()}")
-        return took, json.loads(text)
+        return took, told
 
 
-def figures(page: Page, rows: int, asked: int) -> dict[str, list[Figure]]:
-    """Ask for pages of all kinds, from random places, and return how long 95 of 100 take at most."""
-    draw = random.Random(1)  # noqa: S311 - the same in every run
-    words = sorted({word.strip(".").lower() for word in bulk.WORDS if len(word) > 3})
-
-    def place() -> str:
-        line = draw.randrange(1, rows)
-        return f"{line}.1.{line}"
-
-    kinds: dict[str, Any] = {
-        "first page": dict,
-        "a page anywhere": lambda: {"after": place()},
-        "a page backwards": lambda: {"after": place(), "order": "-input"},
-        "status": lambda: {"after": place(), "status": draw.choice(("done", "failed"))},
-        "error code, finish reason": lambda: draw.choice(({"code": "timeout_first_byte"}, {"finish": "stop", "after": place()})),
-        "own field": lambda: {"field.topic": f"numbers-{draw.randrange(97)}", "after": place()},
-        "an id": lambda: {"q": f"row-{draw.randrange(rows):07}"},
-        "a word that nearly all rows have": lambda: {"q": f"{draw.choice(words)} ", "after": place()},
-        "the beginning of a word": lambda: {"q": draw.choice(words)[: draw.randrange(2, 5)], "after": place()},
-        "four words": lambda: {"q": f"{' '.join(draw.sample(words, 4))} ", "after": place()},
-        "words that no row has": lambda: {"q": f"{draw.choice(words)} nowhere{draw.randrange(9)} "},
-        "words, own field, status": lambda: {
-            "q": draw.choice(words),
-            "field.topic": f"numbers-{draw.randrange(97)}",
-            "status": "done",
-        },
-    }
+def measured(page: Page, kinds: Mapping[str, page_kinds.Asked], asked: int) -> dict[str, list[Figure]]:
+    """Ask for pages of all kinds, and return how long 95 of 100 take at most."""
     found: dict[str, list[Figure]] = {}
-    for name, query in kinds.items():
-        before = page.cpu_s()
-        times = [page.get("/api/runs/1/rows", **query())[0] for _ in range(asked)]
-        cpu = _MS * (page.cpu_s() - before) / asked
-        found[name] = [_p95(times), Figure("median", statistics.median(times), "ms"), Figure("CPU of the server", cpu, "ms")]
-    keys = [quote(f"row-{draw.randrange(rows):07}") for _ in range(asked)]
-    # this reads all attempts of the run, as no index holds the answered ones
-    found["one row whole"] = [_p95([page.get(f"/api/runs/1/rows/{key}")[0] for key in keys[:20]])._replace(at_most=None)]
+    for name, next_one in kinds.items():
+        # what is added up over the run is kept then
+        first = page.get(*next_one())[0]
+        times, used = list[float](), list[float]()
+        for _ in range(asked):
+            before = page.cpu_ms()
+            times.append(page.get(*next_one())[0])
+            used.append(max(0.0, page.cpu_ms() - before))
+        found[name] = [
+            _p95(times),
+            Figure("median", statistics.median(times), "ms"),
+            # what other programs on the machine do not change much
+            _p95(used)._replace(what="p95 of its processor time", at_most=None),
+            Figure("first", first, "ms"),
+        ]
     return found
 
 
-def _p95(times: list[float]) -> Figure:
-    return Figure("p95", statistics.quantiles(times, n=100)[94], "ms", at_most=100)
+def _p95(times: Sequence[float]) -> Figure:
+    return Figure("p95", statistics.quantiles(times, n=100, method="inclusive")[94], "ms", at_most=_AT_MOST_MS)
 
 
-def index(store: Path, page: Page) -> list[Figure]:
-    """Wait until the index is there, and return how long that took, and how large it is."""
-    began = time.monotonic()
-    while not page.get("/api/runs/1/rows", q="nothing at all")[1]["index"]["complete"]:
-        time.sleep(0.5)
+def index(store: Path, page: Page, kinds: Mapping[str, page_kinds.Asked]) -> dict[str, list[Figure]]:
+    """Have the index made, and return how long that took, how large it is, and how long pages took meanwhile."""
+    began, meanwhile = time.monotonic(), {name: list[float]() for name in kinds}
+    while True:
+        if page.get(page_kinds.ROWS, {"q": "nothing at all"})[1]["index"]["complete"]:
+            break
+        for name, next_one in kinds.items():
+            meanwhile[name].append(page.get(*next_one())[0])
+        time.sleep(_LOOK_S)
     size = RowIndex(store).path.stat().st_size
-    return [
+    about = [
         Figure("seconds until all rows are in it", time.monotonic() - began, "s"),
+        Figure("processor time", page.cpu_ms() / _MS, "s"),
         Figure("size", size / 1e6, "MB"),
         Figure("size / size of the store", size / store.stat().st_size, ""),
     ]
+    whole = {name: times for name, times in meanwhile.items() if len(times) > 1}
+    return {"index": about, **{f"{name}, while the index is made": [_p95(times)] for name, times in whole.items()}}
 
 
 def main() -> int:
@@ -130,6 +128,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the run (1,000,000)")
     parser.add_argument("--asked", type=int, default=100, help="pages of each kind (100)")
+    parser.add_argument(
+        "--keep-index", action="store_true", help="take the index that is there, and do not measure how it is made"
+    )
     parser.add_argument("--folder", type=Path, help="folder with such a store, or where it is to be made")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
@@ -137,13 +138,16 @@ def main() -> int:
         folder = args.folder or Path(made)
         store = folder / STORE
         if not store.exists():
-            asyncio.run(bulk.finished(store, bulk.prompts(folder / "prompts.jsonl", args.rows), _NOWHERE))
+            page_kinds.make(store, folder / "prompts.jsonl", args.rows)
             say("the store is made")
-        RowIndex(store).forget()
+        if not args.keep_index:
+            RowIndex(store).forget()
+        draw = random.Random(1)  # noqa: S311 - the same in every run
+        kinds, others = page_kinds.of_rows(args.rows, draw), page_kinds.of_others(args.rows, draw)
         with Page(store) as page:
-            found = {"index": index(store, page)}
+            found = index(store, page, {name: (kinds | others)[name] for name in _MEANWHILE})
             say("the index is made")
-            found |= figures(page, args.rows, args.asked)
+            found |= measured(page, kinds | others, args.asked)
     where = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     print(f"{where}, {args.rows:,} rows, {args.asked} pages of each kind\n")
     print(render({name: [one] for name, one in found.items()}))

@@ -10,7 +10,8 @@ from runner.inputs.prompts import system_of
 from runner.model import Json, Run
 from runner.origin import Files, files_in, place_of, position_of
 from runner.session.opening import asked_in, texts_in
-from runner.store.story import Story, story
+from runner.store import early
+from runner.store.story import Story, UsualOf, story
 from runner.store.totals import Totals
 from runner.text import clean
 
@@ -23,11 +24,14 @@ def status(run: Run, books: Totals) -> dict[str, Any]:
     return {"run": run, "books": sent, **beside}
 
 
-def stories(store: Path, run: Run, key: str) -> list[Story]:
-    """Return a row by its id, or by its line, once for each of its answers. Raises UsageError if nothing is known of it."""
-    found, position = story(store, run.id, key), position_of(key, files_in(run.settings))
+def stories(store: Path, run: Run, key: str, usual: UsualOf = early.usual) -> list[Story]:
+    """Return a row by its id, or by its line, once for each of its answers. Raises UsageError if nothing is known of it.
+
+    usual: as for ``story``.
+    """
+    found, position = story(store, run.id, key, usual), position_of(key, files_in(run.settings))
     if not found and position is not None:
-        found = story(store, run.id, str(position))
+        found = story(store, run.id, str(position), usual)
     if not found:
         named = clean(key)
         raise UsageError(f"run {run.id} has nothing about a row {named!r}; `runner export {run.id} -o -` lists the ids")

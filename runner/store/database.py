@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -143,10 +144,9 @@ def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:
 @contextmanager
 def transaction(path: Path, *, write: bool) -> Iterator[sa.Connection]:
     """Yield a synchronous connection with an open transaction, which is committed at the end. Raises StoreError."""
-    # the address for reading works even in a folder that cannot be written
-    file, query = (str(path), {}) if write else (address(path), {"uri": "true"})
-    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query=query))
-    on_connect(engine, synchronous="FULL", write=write)
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path))) if write else _reading(address(path))
+    if write:
+        on_connect(engine, synchronous="FULL", write=True)
     try:
         with engine.begin() as connection:
             yield connection
@@ -154,6 +154,17 @@ def transaction(path: Path, *, write: bool) -> Iterator[sa.Connection]:
         raise store_error(path, "used", error) from error
     finally:
         engine.dispose()
+
+
+@lru_cache(maxsize=32)
+def _reading(file: str) -> sa.Engine:
+    """Return the engine that reads at an address, which works even in a folder that cannot be written.
+
+    It is kept, since it keeps the SQL of statements: to compile one anew takes longer than to find a row. It holds no connection.
+    """
+    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query={"uri": "true"}), poolclass=sa.NullPool)
+    on_connect(engine, synchronous="FULL", write=False)
+    return engine
 
 
 @contextmanager

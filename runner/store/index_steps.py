@@ -62,11 +62,13 @@ class Step:
     def __init__(self, index: sqlite3.Connection, store: sqlite3.Connection, rows: int) -> None:
         self._index, self._store, self._rows = index, store, rows
         self._runs: set[int] = set()
+        # True once the index has all that this state of the store has
+        self.caught_up = False
 
     def run(self) -> int:
         """Take rows that are new, then rows that have changed, then older ones; return how many."""
         self._store.execute("BEGIN")
-        newest, attempt = map(self._newest, ("items", "attempts"))
+        newest, attempt = newest_of(self._store)
         self._index.execute("BEGIN IMMEDIATE")
         self._check_runs(newest)
         low, high, seen = self._index.execute("SELECT low, high, attempt FROM state").fetchone()
@@ -87,6 +89,7 @@ class Step:
             self._take(found)
         self._index.execute("UPDATE state SET low = ?, high = ?, attempt = ?", (low, high, seen))
         self._index.execute("COMMIT")
+        self.caught_up = low <= 1 and high >= newest and seen >= attempt
         return done
 
     def sweep(self) -> bool:
@@ -100,10 +103,6 @@ class Step:
         self._index.execute("UPDATE state SET swept = ?", (0 if is_last else found[-1].id,))
         self._index.execute("COMMIT")
         return is_last
-
-    def _newest(self, table: str) -> int:
-        number: int = self._store.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]  # noqa: S608
-        return number
 
     def _check_runs(self, newest: int) -> None:
         """Forget runs that are no longer in the store. Numbers of their rows may be those of other rows now."""
@@ -183,6 +182,14 @@ class Step:
             # it has changed too often
             raise sqlite3.DatabaseError("the index is full")
         return int(last) + 1
+
+
+def newest_of(store: sqlite3.Connection) -> tuple[int, int]:
+    """Return the highest numbers of rows and attempts in a store."""
+    of: tuple[int, int] = store.execute(
+        "SELECT (SELECT coalesce(max(id), 0) FROM items), (SELECT coalesce(max(id), 0) FROM attempts)"
+    ).fetchone()
+    return of
 
 
 def _searched(one: _Item) -> tuple[str, str]:

@@ -1,19 +1,21 @@
 """One row of a run, with everything that was sent for it and what came back. Synchronous."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct, structs
 
 from runner.model import Json
-from runner.several import MARK, number_of, row_of
+from runner.several import number_of, row_of
 from runner.store import database, early
 from runner.store.former import FormerAnswer, answers
 from runner.store.reuse import IS_TAKEN_OVER
+from runner.store.row_attempts import Led, attempts_of_row, of_row
 from runner.store.schema import attempts, items, replaced, reused
+from runner.store.spending import Fetch
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,9 @@ class Sent(Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = Sent.__struct_fields__[:-1]
+_ENDED = 2
+"""Where among the columns of an attempt it is told whether it was ended early."""
+UsualOf: TypeAlias = Callable[[Fetch, int], early.Usual | None]
 _DIGITS = 18
 """Of the longest number that SQLite can hold in any case."""
 
@@ -87,30 +92,32 @@ class Story(Struct, frozen=True, kw_only=True):
     former: list[FormerAnswer] = []
 
 
-def story(store: Path, run_id: int, key: str) -> list[Story]:
-    """Return a row of a run by its id, or by its line if no row has that id, once for each of its answers. Raises StoreError."""
+def story(store: Path, run_id: int, key: str, usual: UsualOf = early.usual) -> list[Story]:
+    """Return a row of a run by its id, or by its line if no row has that id, once for each of its answers. Raises StoreError.
+
+    usual: returns what whole answers of the run are like. It takes long, and is asked only if an answer was ended early.
+    """
     database.prepare(store, create=False)
     with database.transaction(store, write=False) as connection:
         of_run = sa.select(items).where(items.c.run_id == run_id)
-        rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
+        rows = _by_key(connection, of_run, key)
         if not rows and key.isascii() and key.isdecimal() and len(key) <= _DIGITS:
             # rows without an id have hashes as keys, and a person knows the line
             row = connection.execute(of_run.where(items.c.position == int(key)).order_by(items.c.id.desc())).first()
             key = key if row is None else row_of(row.key)
-            rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
-        columns = [attempts.c[name] for name in _COLUMNS]
-        # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
-        sent_for = (attempts.c.run_id == run_id, _is_of(attempts.c.item_key, key))
-        selected = sa.select(attempts.c.item_key, early.is_early(), *columns).where(*sent_for).order_by(attempts.c.id)
-        found = list(connection.execute(selected))
-        like = early.usual(lambda all_: list(connection.execute(all_)), run_id) if any(one[1] for one in found) else None
-        mine = (replaced.c.run_id == run_id, _is_of(replaced.c.item_key, key))
-        former = list(answers(connection, store, *mine))
-        taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, _is_of(items.c.key, key))
-        bought = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings()
-        taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in bought}
+            rows = _by_key(connection, of_run, key)
+        of_former = [(replaced.c.run_id == run_id, mine) for mine in of_row(replaced.c.item_key, key)]
+        led = [Led(one.key, one.attempt_id, one.attempts) for one in rows.values()]
+        columns = (replaced.c.item_key, replaced.c.attempt_id, replaced.c.attempts)
+        led += [Led(*one) for mine in of_former for one in connection.execute(sa.select(*columns).where(*mine))]
+        found = attempts_of_row(connection, run_id, key, [early.is_early(), *(attempts.c[name] for name in _COLUMNS)], led)
+        ended_early = any(one[_ENDED] for one in found)
+        like = usual(lambda all_: list(connection.execute(all_)), run_id) if ended_early else None
+        former = [old for mine in of_former for old in answers(connection, store, *mine)]
+        bought = sa.select(reused).join(items, IS_TAKEN_OVER).where(items.c.run_id == run_id, items.c.key.in_(list(rows)))
+        taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in connection.execute(bought).mappings()}
     sent: dict[str, list[Sent]] = {}
-    for item, ended, *values in found:
+    for _, item, ended, *values in found:
         of = dict(zip(_COLUMNS, values, strict=True))
         saved = max(0, round(like.saved(of["bytes_received"]))) if ended and like is not None else None
         sent.setdefault(item, []).append(Sent(**of, estimated_saved_tokens=saved))
@@ -119,9 +126,9 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
     return [structs.replace(one, former=[old for old in former if old.answer_number == one.answer_number]) for one in stories]
 
 
-def _is_of(column: sa.Column[str], key: str) -> sa.ColumnElement[bool]:
-    """Select a row and its further answers. key: of the row."""
-    return sa.or_(column == key, sa.and_(column > f"{key}{MARK}", column < f"{key}{chr(ord(MARK) + 1)}"))
+def _by_key(connection: sa.Connection, of_run: sa.Select[Any], key: str) -> dict[str, Any]:
+    """Return a row, and its further answers, by their keys."""
+    return {row.key: row for mine in of_row(items.c.key, key) for row in connection.execute(of_run.where(mine))}
 
 
 def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None) -> Story:

@@ -69,7 +69,7 @@ def make_app(store: Path, access: Access, hub: Hub, asks: AskRoutes) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.files, app.state.hub, app.state.reads = static_files(), hub, Reads(store)
-    app.state.indexing = Indexing(store)
+    app.state.indexing = Indexing(app.state.reads)
     return Guard(app, access)
 
 

@@ -9,12 +9,14 @@ from starlette.responses import Response
 
 from runner import api
 from runner.errors import UsageError
+from runner.model import Run
 from runner.origin import files_in
 from runner.session import in_json, mending
-from runner.store import database
+from runner.store import database, early
 from runner.store.over_time import OverTime, over_time
 from runner.store.reader import StoreReader
 from runner.store.runs import KnownRun, known_run
+from runner.store.spending import Fetch
 from runner.store.steered import Steered, steered_of
 from runner.web.events import EventStream, stream
 from runner.web.hub import ALL
@@ -58,15 +60,19 @@ async def row(request: Request) -> Response:
     """Answer as ``runner show --json``."""
     reads, number, key = reads_of(request), await run_of(request), request.path_params["row"]
 
-    def read() -> Any:
+    def usual(fetch: Fetch, of: int) -> early.Usual | None:
+        return reads.kept_in_thread(("usual", of), lambda: early.usual(fetch, of))
+
+    def read_run() -> Run:
         with StoreReader(reads.store) as reader:
-            found = reader.run(number, counted=False)
-        files = files_in(found.settings)
-        told = [in_json.row(found, one, files) for one in in_json.stories(reads.store, found, key)]
-        return told if len(told) > 1 else told[0]
+            return reader.run(number, counted=False)
 
     try:
-        return reply(await reads.now(read))
+        # its settings alone are needed, which change when a session begins
+        of = await reads.kept(("settings", number), read_run)
+        files = files_in(of.settings)
+        told = await reads.now(lambda: [in_json.row(of, one, files) for one in in_json.stories(reads.store, of, key, usual)])
+        return reply(told if len(told) > 1 else told[0])
     except UsageError as error:
         raise ApiError(404, "no_row", str(error)) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from runner.model import Attempt, Completion, Outcome, Usage
+from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.store import database
 from runner.store.checkpoint import RunStore
 from runner.store.runs import open_run
@@ -65,8 +65,8 @@ def broken(key: str, position: int) -> Outcome:
     return Outcome(key=key, position=position, status="failed", metadata={}, fingerprint=0, error_code="bad_row", error=why)
 
 
-def filled(path: Path, *outcomes: Outcome) -> Path:
-    """Add a run with these outcomes to a store."""
+def filled(path: Path, *outcomes: Entry) -> Path:
+    """Add a run with these outcomes, and attempts, to a store."""
 
     async def fill() -> None:
         database.prepare(path, create=True)
@@ -76,6 +76,16 @@ def filled(path: Path, *outcomes: Outcome) -> Path:
 
     anyio.run(fill)
     return path
+
+
+def saved(store: Path, *entries: Entry, run: int = 1) -> None:
+    """Save outcomes, and attempts, in a run that a store has."""
+
+    async def save() -> None:
+        async with RunStore.own(store, run) as own:
+            await own.save(entries)
+
+    anyio.run(save)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -9,14 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
-from filling import broken, done, failed, filled
+from filling import broken, done, failed, filled, saved
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StoreError, UsageError
 from runner.model import Outcome
 from runner.store import row_search
-from runner.store.checkpoint import RunStore
 from runner.store.deletion import delete
 from runner.store.index_words import plain, terms
 from runner.store.row_index import RowIndex
@@ -42,14 +41,6 @@ def keys(store: Path, index: RowIndex, limit: int = 500, *, backwards: bool = Fa
         if page.next is None:
             return found
         after = page.next
-
-
-def saved(store: Path, *outcomes: Outcome, run: int = 1) -> None:
-    async def save() -> None:
-        async with RunStore.own(store, run) as own:
-            await own.save(outcomes)
-
-    anyio.run(save)
 
 
 def many(number: int) -> list[Outcome]:
@@ -105,9 +96,14 @@ def test_each_word_of_a_text_is_found_in_it(text: str) -> None:
 def test_rows_that_are_added_and_rows_that_change_are_found_as_they_are_now(tmp_path: Path) -> None:
     store = filled(tmp_path / "runner.db", *many(30))
     index = built(store)
+    assert index.is_complete(1)
     saved(store, done("new", 31, text="brand new"), done("id-010", 10, text="mended now"))
+    # that of another process, or of another day, does not pass as complete before it has what is new
+    other = RowIndex(store)
+    assert not other.is_complete(1)
     while index.step(5):
         pass
+    assert other.is_complete(1)
     assert keys(store, index, words="brand ") == ["new"]
     assert keys(store, index, words="mended ") == ["id-010"]
     assert keys(store, index, codes=["cut"]) == ["id-020"]
