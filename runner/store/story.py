@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from msgspec import Struct, structs
 
 from runner.model import Json
+from runner.money import dollars
 from runner.several import MARK, number_of, row_of
 from runner.store import database, early
+from runner.store.cost import billed, cost, held, perhaps
 from runner.store.former import FormerAnswer, answers
 from runner.store.reuse import IS_TAKEN_OVER
-from runner.store.schema import attempts, items, replaced, reused
+from runner.store.schema import attempts, items, prices, replaced, reservations, reused
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -36,11 +38,19 @@ class Sent(Struct, frozen=True, kw_only=True):
     error: str | None
     # which of several endpoints it went to
     endpoint: str | None
+    # dollars that it cost, and what it may have cost in addition; None: not known
+    cost: float | None = None
+    cost_perhaps: float | None = None
     # output tokens that were saved by ending its answer early: an estimate (``early``); None: it was not, or nothing tells it
     estimated_saved_tokens: int | None = None
 
 
-_COLUMNS = Sent.__struct_fields__[:-1]
+_COLUMNS = Sent.__struct_fields__[:-3]
+_PRICED = "CASE WHEN NOT {billed} THEN 0 WHEN prices.input IS NOT NULL THEN {amount} END"
+_COST = _PRICED.format(billed=billed("attempts"), amount=f"coalesce({cost('attempts', 'prices')}, 0)")
+_PERHAPS = _PRICED.format(billed=billed("attempts"), amount=perhaps("attempts", "prices"))
+_HELD = f"CASE WHEN count(*) = count({held('reservations', 'prices')}) THEN sum({held('reservations', 'prices')}) END"
+"""Picodollars of an attempt, and those that the open requests of a row hold; NULL: not known, or without a limit."""
 _DIGITS = 18
 """Of the longest number that SQLite can hold in any case."""
 
@@ -77,6 +87,9 @@ class Story(Struct, frozen=True, kw_only=True):
     # reasoning, refusal, tool calls, citations, logprobs
     extra: Mapping[str, Json]
     attempts: list[Sent]
+    # dollars that all its attempts cost, failed ones too, and what they may have cost in addition; None: not known
+    cost: float | None = None
+    cost_perhaps: float | None = None
     # None: the answer is the run's own
     taken_from: TakenFrom | None = None
     answer_number: int = 1
@@ -99,23 +112,26 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
             key = key if row is None else row_of(row.key)
             rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
         columns = [attempts.c[name] for name in _COLUMNS]
+        money = (sa.literal_column(_COST, sa.Integer), sa.literal_column(_PERHAPS, sa.Integer))
+        priced = attempts.outerjoin(prices, prices.c.id == attempts.c.price_id)
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
         sent_for = (attempts.c.run_id == run_id, _is_of(attempts.c.item_key, key))
-        selected = sa.select(attempts.c.item_key, early.is_early(), *columns).where(*sent_for).order_by(attempts.c.id)
-        found = list(connection.execute(selected))
+        selected = sa.select(attempts.c.item_key, early.is_early(), *money, *columns).select_from(priced).where(*sent_for)
+        found = list(connection.execute(selected.order_by(attempts.c.id)))
         like = early.usual(lambda all_: list(connection.execute(all_)), run_id) if any(one[1] for one in found) else None
+        open_requests = _held(connection, run_id, key)
         mine = (replaced.c.run_id == run_id, _is_of(replaced.c.item_key, key))
         former = list(answers(connection, store, *mine))
         taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, _is_of(items.c.key, key))
         bought = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings()
         taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in bought}
     sent: dict[str, list[Sent]] = {}
-    for item, ended, *values in found:
+    for item, ended, spent, more, *values in found:
         of = dict(zip(_COLUMNS, values, strict=True))
         saved = max(0, round(like.saved(of["bytes_received"]))) if ended and like is not None else None
-        sent.setdefault(item, []).append(Sent(**of, estimated_saved_tokens=saved))
+        sent.setdefault(item, []).append(Sent(**of, cost=_dollars(spent), cost_perhaps=_dollars(more), estimated_saved_tokens=saved))
     keys = sorted(rows.keys() | sent.keys(), key=number_of)
-    stories = (_story(store, one, rows.get(one), sent.get(one, []), taken.get(one)) for one in keys)
+    stories = (_story(store, one, rows.get(one), sent.get(one, []), taken.get(one), _money(found, open_requests, one)) for one in keys)
     return [structs.replace(one, former=[old for old in former if old.answer_number == one.answer_number]) for one in stories]
 
 
@@ -124,7 +140,30 @@ def _is_of(column: sa.Column[str], key: str) -> sa.ColumnElement[bool]:
     return sa.or_(column == key, sa.and_(column > f"{key}{MARK}", column < f"{key}{chr(ord(MARK) + 1)}"))
 
 
-def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None) -> Story:
+def _held(connection: sa.Connection, run_id: int, key: str) -> dict[str, int | None]:
+    """Return what the open requests of a row, and of its further answers, hold of a budget, in picodollars. None: not known."""
+    r = reservations.c
+    source = reservations.outerjoin(prices, prices.c.id == r.price_id)
+    of_row = (r.run_id == run_id, _is_of(r.item_key, key))
+    statement = sa.select(r.item_key, sa.literal_column(_HELD, sa.Integer)).select_from(source).where(*of_row)
+    return {item: amount for item, amount in connection.execute(statement.group_by(r.item_key))}
+
+
+def _money(found: list[Any], open_requests: Mapping[str, int | None], key: str) -> dict[str, float | None]:
+    """Return what all attempts of a row cost, as the export has it. found: its attempts, each with its key and its money."""
+    spent, more = [one[2] for one in found if one[0] == key], [one[3] for one in found if one[0] == key]
+    more += [open_requests[key]] if key in open_requests else []
+    sums = (sum(amounts) if None not in amounts else None for amounts in (spent, more))
+    return dict(zip(("cost", "cost_perhaps"), map(_dollars, sums), strict=True))
+
+
+def _dollars(picodollars: int | None) -> float | None:
+    return None if picodollars is None else float(dollars(picodollars))
+
+
+def _story(
+    store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None, money: Mapping[str, float | None]
+) -> Story:
     try:
         known: dict[str, Any] = {
             name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")
@@ -143,6 +182,7 @@ def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any
         extra=extra,
         attempts=sent,
         taken_from=_taken_from(taken) if taken is not None else None,
+        **money,
         **known,
     )
 
