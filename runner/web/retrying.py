@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner import api
+from runner.money import PICO, shown
 from runner.session import only
 from runner.session.options import Asked
 from runner.session.restoring import resumed, retried
@@ -74,7 +75,7 @@ def foreseen_rest(store: Path, run: int) -> Foreseen:
 
 
 def _about(cost: float | None) -> str:
-    return "what that costs is not known" if cost is None else f"about ${cost:.2g}, if they cost what the others did"
+    return "what that costs is not known" if cost is None else f"about {shown(round(cost * PICO))}, if they cost what the others did"
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
