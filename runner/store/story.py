@@ -129,9 +129,13 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
     for item, ended, spent, more, *values in found:
         of = dict(zip(_COLUMNS, values, strict=True))
         saved = max(0, round(like.saved(of["bytes_received"]))) if ended and like is not None else None
-        sent.setdefault(item, []).append(Sent(**of, cost=_dollars(spent), cost_perhaps=_dollars(more), estimated_saved_tokens=saved))
+        sent.setdefault(item, []).append(
+            Sent(**of, cost=_dollars(spent), cost_perhaps=_dollars(more), estimated_saved_tokens=saved)
+        )
     keys = sorted(rows.keys() | sent.keys(), key=number_of)
-    stories = (_story(store, one, rows.get(one), sent.get(one, []), taken.get(one), _money(found, open_requests, one)) for one in keys)
+    stories = (
+        _story(store, one, rows.get(one), sent.get(one, []), taken.get(one), _money(found, open_requests, one)) for one in keys
+    )
     return [structs.replace(one, former=[old for old in former if old.answer_number == one.answer_number]) for one in stories]
 
 
@@ -146,15 +150,18 @@ def _held(connection: sa.Connection, run_id: int, key: str) -> dict[str, int | N
     source = reservations.outerjoin(prices, prices.c.id == r.price_id)
     of_row = (r.run_id == run_id, _is_of(r.item_key, key))
     statement = sa.select(r.item_key, sa.literal_column(_HELD, sa.Integer)).select_from(source).where(*of_row)
-    return {item: amount for item, amount in connection.execute(statement.group_by(r.item_key))}
+    return dict(map(tuple, connection.execute(statement.group_by(r.item_key))))
 
 
-def _money(found: list[Any], open_requests: Mapping[str, int | None], key: str) -> dict[str, float | None]:
-    """Return what all attempts of a row cost, as the export has it. found: its attempts, each with its key and its money."""
+def _money(found: list[Any], open_requests: Mapping[str, int | None], key: str) -> tuple[float | None, ...]:
+    """Return what all attempts of a row cost, and perhaps beyond that, as the export has it.
+
+    found: the attempts of the row and of its further answers, each with its key and its money.
+    """
     spent, more = [one[2] for one in found if one[0] == key], [one[3] for one in found if one[0] == key]
     more += [open_requests[key]] if key in open_requests else []
     sums = (sum(amounts) if None not in amounts else None for amounts in (spent, more))
-    return dict(zip(("cost", "cost_perhaps"), map(_dollars, sums), strict=True))
+    return tuple(map(_dollars, sums))
 
 
 def _dollars(picodollars: int | None) -> float | None:
@@ -162,7 +169,7 @@ def _dollars(picodollars: int | None) -> float | None:
 
 
 def _story(
-    store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None, money: Mapping[str, float | None]
+    store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None, money: tuple[float | None, ...]
 ) -> Story:
     try:
         known: dict[str, Any] = {
@@ -182,7 +189,8 @@ def _story(
         extra=extra,
         attempts=sent,
         taken_from=_taken_from(taken) if taken is not None else None,
-        **money,
+        cost=money[0],
+        cost_perhaps=money[1],
         **known,
     )
 

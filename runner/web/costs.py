@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from runner.model import Run
 from runner.money import costs
 from runner.store.reader import StoreReader
-from runner.store.schema import sessions
+from runner.store.sessions import numbers_of
 
 _MOST_S = 0.5
 """Seconds that one call adds up, at most, beyond the sum that it has begun."""
@@ -50,8 +49,7 @@ class Costs:
     def _add_up(self, runs: Sequence[Run]) -> None:
         began = time.monotonic()
         with StoreReader(self._store) as reader:
-            counted = sa.select(sessions.c.run_id, sa.func.count()).group_by(sessions.c.run_id)
-            number = {run: count for run, count in reader.fetch(counted)}
+            number = numbers_of(reader.fetch)
             for run in reversed(runs):
                 now = time.monotonic()
                 if now - began > _MOST_S:

@@ -129,7 +129,9 @@ def _paths() -> Json:
     which = {"ids": _IDS, "class": _TEXT, "confirm": {"type": "boolean", "default": False}}
     row = {**_RUN, "name": "row", "schema": _TEXT, "description": "Id of a row, or its line."}
     get = {
-        "/api/runs": _get("All runs, oldest first, as `runner list --json`.", _answer("Runs.", _list(_ref("ListedRun"))), run=False),
+        "/api/runs": _get(
+            "All runs, oldest first, as `runner list --json`.", _answer("Runs.", _list(_ref("ListedRun"))), run=False
+        ),
         of: _get("One run in full, as `runner status --json`.", _answer("The run.", closed_told())),
         f"{of}/rows": _get("A page of the rows that have an outcome.", _answer("Rows.", page), *_ROWS),
         _ROW_PATH: _get("One row whole, as `runner show --json`.", _answer("The row, or its answers.", _ref("WholeRow")), row),
@@ -154,7 +156,7 @@ def _paths() -> Json:
             starts=True,
         ),
         "resume": _post(
-            "Start `runner resume` for a run that is not running: the rows that are left. Without `confirm`: say what that sends.",
+            "Start `runner resume` for a run that is not running: what is left. Without `confirm`: say what that sends.",
             {"type": "object", "properties": {"confirm": which["confirm"]}, "additionalProperties": False},
             starts=True,
         ),

@@ -75,7 +75,9 @@ def foreseen_rest(store: Path, run: int) -> Foreseen:
 
 
 def _about(cost: float | None) -> str:
-    return "what that costs is not known" if cost is None else f"about {shown(round(cost * PICO))}, if they cost what the others did"
+    if cost is None:
+        return "what that costs is not known"
+    return f"about {shown(round(cost * PICO))}, if they cost what the others did"
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:

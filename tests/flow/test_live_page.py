@@ -210,7 +210,7 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         page.click("button:text-is('Resume…')")
         left = stored(tmp_path / "runner.db", "SELECT 30 - count(*) FROM items")[0][0]
         tab.wait("document.querySelector('dialog.ask')")
-        assert page.inner_text("dialog.ask h2") == f"Send the {left} rows that are left?"
+        assert page.inner_text("dialog.ask h2") == "Resume this run?"
         assert f"sends {left} rows of run 1 that are left; what that costs is not known" in page.inner_text("dialog.ask p")
         page.keyboard.press("Escape")
         tab.wait("document.querySelector('dialog.ask') === null")

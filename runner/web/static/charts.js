@@ -64,7 +64,7 @@ export class Charts {
   /** more: a card that stands beside the charts. */
   constructor(more) {
     this.charts = KINDS.map((kind) => new Chart(kind));
-    this.empty = el("p", { class: "empty", hidden: true }, "Nothing has been sent yet.");
+    this.empty = el("p", { class: "empty", hidden: true }, "Nothing has been sent.");
     this.left = el("span", { class: "soft", hidden: true }, "Dashed upright lines: time in which nothing was sent is left out.");
     this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node), more);
     this.node = el("section", { "aria-labelledby": "charts-title" }, el("div", { class: "title" }, el("h2", { id: "charts-title" }, "Over time"), this.left), this.empty, this.grid);

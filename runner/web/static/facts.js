@@ -51,9 +51,10 @@ export function facts(run, books, live) {
     ...STATES[state], state, isLive, ...counts,
     inFlight: isLive ? (progress?.in_flight ?? live.open) : 0,
     slots: sum("slots"), ceiling: sum("ceiling"), waitingRows: sum("waiting_rows"),
+    reused: run?.reused ?? 0,
     rowsPerS: isLive ? progress?.rows_per_s ?? null : null,
     tokensPerS: isLive ? progress?.tokens_per_s ?? null : null,
-    leftS: isLive ? progress?.left_s ?? null : null,
+    leftS: isLive && !live.paused ? progress?.left_s ?? null : null,
     cost: (isLive ? progress?.cost : null) ?? summary?.cost ?? books?.cost ?? run?.cost ?? null,
     projected: (isLive ? progress?.cost_projected : null) ?? summary?.cost_projected ?? books?.cost_projected ?? null,
     // null: more than anybody knows, as answers had no limit
@@ -79,7 +80,7 @@ export function besideCost(now) {
 // Why requests wait, one sentence each.
 function whys(live, lanes, progress) {
   const found = live.paused ? ["Paused: no new request is sent. Continue sends them again."] : [];
-  for (const lane of lanes) if (lane.waiting) found.push(lanes.length > 1 ? `${lane.model}: ${lane.waiting}` : lane.waiting);
+  for (const lane of lanes) if (lane.waiting && !live.paused) found.push(lanes.length > 1 ? `${lane.model}: ${lane.waiting}` : lane.waiting);
   const retrying = progress?.pace?.retrying;
   if (retrying) found.push(retrying);
   return found;

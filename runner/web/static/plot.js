@@ -91,17 +91,17 @@ export class Plot {
     const { x } = this;
     const room = Math.max(2, Math.floor((this.width - this.left) / 76));
     const shift = new Date(x[0] * 1000).getTimezoneOffset() * 60;
+    const day = (at) => new Date(x[at] * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    let shown = day(0) === day(x.length - 1) ? day(0) : null;
     let found = [];
     for (const step of STEPS_S) {
       const part = (at) => Math.floor((x[at] - shift) / step);
-      found = x.map((_, at) => at).filter((at) => (at ? part(at) !== part(at - 1) : (x[0] - shift) % step === 0));
+      found = x.map((_, at) => at).filter((at) => (at ? part(at) !== part(at - 1) : !shown || (x[0] - shift) % step === 0));
       this.step = step;
       if (found.length <= room) break;
     }
     if (!found.length) found = [0];
     let free = 0;
-    const day = (at) => new Date(x[at] * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-    let shown = day(0) === day(x.length - 1) ? day(0) : null;
     return found.flatMap((at) => {
       // of several days, the first label of each names it
       const text = this.step >= 86400 ? day(at) : `${day(at) === shown ? "" : `${day(at)} `}${clock(x[at], { second: this.step < 60, now: x[at] * 1000 })}`;

@@ -210,7 +210,7 @@ class Head {
 
   #tiles(now) {
     const { tiles } = this;
-    tiles.Done.draw(number(now.done), now.wanted ? percent(now.done, now.wanted) : "", "done");
+    tiles.Done.draw(number(now.done), `${now.wanted ? percent(now.done, now.wanted) : ""}${now.reused ? `, ${number(now.reused)} taken over` : ""}`, "done");
     tiles.Failed.draw(number(now.failed), now.failed ? percent(now.failed, now.wanted) : "", now.failed ? "failed" : "");
     tiles["In flight"].draw(number(now.inFlight), now.slots ? `of ${number(now.slots)}${now.ceiling > now.slots ? `, at most ${number(now.ceiling)}` : ""}` : "");
     tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${plural(now.workers.live, "worker")} at work` : "rows in line", now.why.length ? "wait" : "");

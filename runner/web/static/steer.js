@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { attempt, say } from "./app.js";
 import { brief, el, mark, place } from "./dom.js";
-import { plural } from "./format.js";
+import { number, plural } from "./format.js";
 
 /** Ask a running session for something, and say what it answered. id: the row that it is about. */
 export async function steer(run, what, body = {}, id = undefined) {
@@ -34,7 +34,7 @@ function confirm(title, text, yes, { bad = false } = {}) {
 export const retry = (run, what) => begin(run, "/retry", what, (rows) => `Send ${rows} again?`, "Send again");
 
 /** Send what is left of a run that is not running, after saying what that may cost. */
-const resume = (run) => begin(run, "/resume", {}, (rows) => `Send the ${rows} that are left?`, "Resume");
+const resume = (run) => begin(run, "/resume", {}, () => "Resume this run?", "Resume");
 
 async function begin(run, where, what, title, yes) {
   const told = await post(path(run, where), what);
@@ -42,7 +42,7 @@ async function begin(run, where, what, title, yes) {
     say(`${told.sentence}.`, { bad: true });
     return;
   }
-  if (!(await confirm(title(told.rows === null ? "rows" : plural(told.rows, "row")), `It ${told.sentence}.`, yes))) return;
+  if (!(await confirm(title(plural(told.rows, "row")), `It ${told.sentence}.`, yes))) return;
   const reply = await post(path(run, where), { ...what, confirm: true });
   say(`${reply.done}.`);
 }
@@ -56,7 +56,7 @@ const LIMITS = [
 
 function limitsDialog(run, now) {
   const fields = LIMITS.map(([name, label, about, step]) => {
-    const input = el("input", { id: `set-${name}`, name, type: "number", min: step === "1" ? "1" : "0", step, inputmode: "decimal", placeholder: now[name] ? `now ${now[name]}` : "as it is", "aria-describedby": `about-${name}` });
+    const input = el("input", { id: `set-${name}`, name, type: "number", min: step === "1" ? "1" : "0", step, inputmode: "decimal", placeholder: now[name] ? `now ${number(now[name])}` : "as it is", "aria-describedby": `about-${name}` });
     return el("div", { class: "field" }, el("label", { for: `set-${name}` }, label), input, el("span", { id: `about-${name}`, class: "soft" }, about));
   });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
