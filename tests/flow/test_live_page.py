@@ -216,7 +216,7 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         tab.wait("document.querySelector('dialog.ask') === null")
         assert page.evaluate("document.activeElement.textContent") == "Resume…"
         page.keyboard.press("Enter")
-        page.click("dialog >> text=Resume")
+        page.click("dialog button:text-is('Resume')")
         process = int(tab.wait("/in process (\\d+)/.exec(document.querySelector('.toast')?.textContent ?? '')?.[1]"))
         try:
             tab.wait(f"{STATE} === 'running' && {OPEN}.length > 0")
