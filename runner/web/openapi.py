@@ -121,12 +121,19 @@ _CAUSE = {
 }
 
 
+_CONFIRM: Json = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "default": False}},
+    "additionalProperties": False,
+}
+
+
 def _paths() -> Json:
     of = "/api/runs/{run}"
     page = _object(rows=_list(_ref("Row")), next=_maybe(_TEXT), index=_maybe(_ref("State")))
     limits = dict.fromkeys(("rpm", "tpm", "max_cost"), _NUMBER) | {"concurrency": {"type": "integer", "minimum": 1}}
     some = {"type": "object", "properties": limits, "minProperties": 1, "additionalProperties": False}
-    which = {"ids": _IDS, "class": _TEXT, "confirm": {"type": "boolean", "default": False}}
+    which = {**_CONFIRM, "properties": {"ids": _IDS, "class": _TEXT, **_CONFIRM["properties"]}}
     row = {**_RUN, "name": "row", "schema": _TEXT, "description": "Id of a row, or its line."}
     get = {
         "/api/runs": _get(
@@ -152,14 +159,10 @@ def _paths() -> Json:
         "set": _post("Change limits until the session ends.", some),
         "retry": _post(
             "Start `runner retry` for a run that is not running. Without `confirm`: say what that sends and may cost.",
-            {"type": "object", "properties": which, "additionalProperties": False},
+            which,
             starts=True,
         ),
-        "resume": _post(
-            "Start `runner resume` for a run that is not running: what is left. Without `confirm`: say what that sends.",
-            {"type": "object", "properties": {"confirm": which["confirm"]}, "additionalProperties": False},
-            starts=True,
-        ),
+        "resume": _post("Start `runner resume` likewise: what is left of a run that is not running.", _CONFIRM, starts=True),
     }
     reads = {path: {"get": told} for path, told in get.items()}
     return reads | {f"{of}/{what}": {"post": told} for what, told in post.items()} | ask_openapi.PATHS
