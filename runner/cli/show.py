@@ -60,6 +60,7 @@ def _text(run: Any, found: Any, files: Any) -> str:
     state = found.status or "no outcome yet"
     where += f", answer {found.answer_number}" if run.answers > 1 or found.answer_number > 1 else ""
     lines = [f"run {run.id}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
+    lines[0] = ", ".join([lines[0], *_cost(found)])
     lines += [f"  {clean(name, 30)}: {_shown(value, is_source=name in media)}" for name, value in own.items() if name != "id"]
     lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
@@ -101,7 +102,7 @@ def _attempt(one: Any) -> str:
     told += [f"HTTP {one.status}"] if one.status is not None else []
     told += [] if one.sent else ["never sent"]
     told += [f"at {clean(one.endpoint)}"] if one.endpoint is not None else []
-    told += _tokens(one)
+    told += [*_tokens(one), *_cost(one)]
     told += [f"ended early, saved about {plural(saved, 'token')}"] if (saved := one.estimated_saved_tokens) is not None else []
     told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
     return ", ".join(told)
@@ -134,6 +135,13 @@ def _shown(value: Any, *, is_source: bool = False) -> str:
     if is_source or not isinstance(value, str):
         value = shortened(value, is_source=is_source)
     return "\n".join(clean(line) for line in as_text(value).split("\n"))
+
+
+def _cost(of: Any) -> list[str]:
+    """Say what a row or an attempt has cost, where that is known."""
+    from runner.money import PICO, shown
+
+    return [shown(round(of.cost * PICO))] if of.cost else []
 
 
 def _taken_from(bought: Any) -> str:

@@ -1,7 +1,7 @@
 """The figures of a run over time, for charts: what happened in each slice, how long first tokens took, and what the limit was."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -87,28 +87,35 @@ def _first_tokens(fetch: Fetch, run_id: int, course: Course) -> dict[int, list[t
 
 
 def _limits(fetch: Fetch, run_id: int, course: Course) -> dict[int, float]:
-    """Return for each slice how many requests might have been open, as the sessions noted it."""
+    """Return for each slice how many requests might have been open, in the mean of what sessions noted of it.
+
+    What they noted are means over stretches, which may be longer than a slice, or shorter.
+    """
     sums: dict[int, list[float]] = {}
     for session in sessions_of(fetch, run_id):
+        before = session.began_at
         for moment in session.timeline:
             at = session.began_at + moment.at
-            period, after = _period(course, at)
-            if period is not None and period.begin <= at and math.isfinite(at):
-                place = min(period.first + int((at - period.begin) / course.width), after - 1)
-                total = sums.setdefault(place, [0.0, 0])
-                total[0] += moment.slots
-                total[1] += 1
-    return {place: round(total / number, 3) for place, (total, number) in sums.items()}
+            for place, seconds in _parts(course, before, at):
+                total = sums.setdefault(place, [0.0, 0.0])
+                total[0] += moment.slots * seconds
+                total[1] += seconds
+            before = max(before, at)
+    return {place: round(total / seconds, 3) for place, (total, seconds) in sums.items()}
 
 
-def _period(course: Course, at: float) -> tuple[Period | None, int]:
-    """Return the period in which an instant lies, and the first slice behind it."""
-    after = len(course.slices)
-    for one in reversed(course.periods):
-        if one.begin <= at:
-            return (one if at <= one.end + course.width else None), after
-        after = one.first
-    return None, after
+def _parts(course: Course, begin: float, end: float) -> Iterator[tuple[int, float]]:
+    """Yield the slices in which a stretch of time lies, each with the seconds of it that are in that slice."""
+    if not math.isfinite(begin) or not math.isfinite(end):
+        return
+    firsts = [*(one.first for one in course.periods), len(course.slices)]
+    for period, after in zip(course.periods, firsts[1:], strict=True):
+        first = period.first + max(0, math.floor((begin - period.begin) / course.width))
+        last = min(after - 1, period.first + math.floor((end - period.begin) / course.width))
+        for place in range(first, last + 1):
+            at = period.begin + (place - period.first) * course.width
+            if (seconds := min(end, at + course.width) - max(begin, at)) > 0:
+                yield place, seconds
 
 
 def _quantile(values: Sequence[tuple[float, int]], share: float) -> Any:

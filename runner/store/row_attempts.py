@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from runner.several import MARK
-from runner.store.schema import attempts
+from runner.store.schema import attempts, prices
 
 
 class Led(NamedTuple):
@@ -35,10 +35,10 @@ def attempts_of_row(
 ) -> list[Any]:
     """Return ``id``, ``item_key`` and columns of all attempts of a row and of its further answers, oldest first.
 
-    columns: ``number`` among them. led: the outcomes that they have, and had. connection: reads one state of the store.
+    columns: of ``attempts`` and ``prices``, ``number`` among them. led: the outcomes that they have, and had. connection: reads one state of the store.
     """
     a, led = attempts.c, list(led)
-    selected = sa.select(a.id, a.item_key, *columns)
+    selected = sa.select(a.id, a.item_key, *columns).select_from(attempts.outerjoin(prices, prices.c.id == a.price_id))
     found: dict[int, Any] = {}
     for mine in of_row(a.item_key, key):
         failed = selected.where(a.run_id == run_id, a.error_code.is_not(None), mine)

@@ -66,6 +66,12 @@ def sessions_of(fetch: Fetch, run_id: int, *, unended: bool = False) -> Iterator
         found = fetch(every.where(sessions.c.began_at > found[-1].began_at))
 
 
+def numbers_of(fetch: Fetch) -> dict[int, int]:
+    """Return how many sessions each run has had; a run that had none is left out."""
+    counted: list[Any] = fetch(sa.select(sessions.c.run_id, sa.func.count()).group_by(sessions.c.run_id))
+    return dict(map(tuple, counted))
+
+
 def of_clock(run_id: int) -> sa.ColumnElement[bool]:
     """Select the sessions of a run that began at an instant. In a store that somebody has changed, this may be a text."""
     return sa.and_(sessions.c.run_id == run_id, sa.func.typeof(sessions.c.began_at) == "real")

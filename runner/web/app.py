@@ -17,6 +17,7 @@ from runner.text import clean, redact
 from runner.web import routes, steering
 from runner.web.access import Access
 from runner.web.ask_routes import AskRoutes
+from runner.web.costs import Costs
 from runner.web.guard import Guard
 from runner.web.hub import Hub
 from runner.web.indexing import Indexing
@@ -69,7 +70,7 @@ def make_app(store: Path, access: Access, hub: Hub, asks: AskRoutes) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.files, app.state.hub, app.state.reads = static_files(), hub, Reads(store)
-    app.state.indexing = Indexing(app.state.reads)
+    app.state.indexing, app.state.costs = Indexing(app.state.reads), Costs(store)
     return Guard(app, access)
 
 
@@ -91,6 +92,7 @@ def _routes() -> list[Route]:
         *(Route(f"{of_run}/{what}", steering.rows, methods=["POST"]) for what in steering.OF_ROWS),
         Route(f"{of_run}/set", steering.limits, methods=["POST"]),
         Route(f"{of_run}/retry", steering.retry, methods=["POST"]),
+        Route(f"{of_run}/resume", steering.resume, methods=["POST"]),
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
     ]

@@ -17,7 +17,7 @@ from runner.store.totals import Totals
 from runner.version import __version__
 from runner.web import ask_openapi
 from runner.web.replies import reply
-from runner.web.schemas import ROW, closed_told, kept
+from runner.web.schemas import ROW, closed_told, kept, listed_run
 
 Json = dict[str, Any]
 
@@ -65,10 +65,10 @@ def _get(about: str, found: Json, *parameters: Json, run: bool = True) -> Json:
     return {"summary": about, "parameters": [*([_RUN] if run else []), *parameters], "responses": {"200": found, **errors}}
 
 
-def _post(about: str, body: Json | None = None, *, retry: bool = False) -> Json:
+def _post(about: str, body: Json | None = None, *, starts: bool = False) -> Json:
     found = {"200": _answer("What has changed.", _ref("Steered_"))}
-    if retry:
-        found = {str(code): _answer("What is sent, and whether it was started.", _ref("Retry")) for code in (200, 202)}
+    if starts:
+        found = {str(code): _answer("What is sent, and whether it was started.", _ref("Start")) for code in (200, 202)}
     schema = body or {"type": "object", "additionalProperties": False}
     sent = {"required": body is not None, "content": {"application/json": {"schema": schema}}}
     errors = {str(code): _ERROR for code in (400, 401, 403, 404, 408, 409, 413, 415)}
@@ -124,15 +124,24 @@ _CAUSE = {
 }
 
 
+_CONFIRM: Json = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "default": False}},
+    "additionalProperties": False,
+}
+
+
 def _paths() -> Json:
     of = "/api/runs/{run}"
     page = _object(rows=_list(_ref("Row")), next=_maybe(_TEXT), index=_maybe(_ref("State")))
     limits = dict.fromkeys(("rpm", "tpm", "max_cost"), _NUMBER) | {"concurrency": {"type": "integer", "minimum": 1}}
     some = {"type": "object", "properties": limits, "minProperties": 1, "additionalProperties": False}
-    which = {"ids": _IDS, "class": _TEXT, "confirm": {"type": "boolean", "default": False}}
+    which = {**_CONFIRM, "properties": {"ids": _IDS, "class": _TEXT, **_CONFIRM["properties"]}}
     row = {**_RUN, "name": "row", "schema": _TEXT, "description": "Id of a row, or its line."}
     get = {
-        "/api/runs": _get("All runs, oldest first, as `runner list --json`.", _answer("Runs.", _list(_ref("Run"))), run=False),
+        "/api/runs": _get(
+            "All runs, oldest first, as `runner list --json`.", _answer("Runs.", _list(_ref("ListedRun"))), run=False
+        ),
         of: _get("One run in full, as `runner status --json`.", _answer("The run.", closed_told())),
         f"{of}/rows": _get("A page of the rows that have an outcome.", _answer("Rows.", page), *_ROWS),
         _ROW_PATH: _get("One row whole, as `runner show --json`.", _answer("The row, or its answers.", _ref("WholeRow")), row),
@@ -153,9 +162,10 @@ def _paths() -> Json:
         "set": _post("Change limits until the session ends.", some),
         "retry": _post(
             "Start `runner retry` for a run that is not running. Without `confirm`: say what that sends and may cost.",
-            {"type": "object", "properties": which, "additionalProperties": False},
-            retry=True,
+            which,
+            starts=True,
         ),
+        "resume": _post("Start `runner resume` likewise: what is left of a run that is not running.", _CONFIRM, starts=True),
     }
     reads = {path: {"get": told} for path, told in get.items()}
     return reads | {f"{of}/{what}": {"post": told} for what, told in post.items()} | ask_openapi.PATHS
@@ -166,7 +176,8 @@ def document() -> Json:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
     told = {
         "Steered_": _object(done=_TEXT, rows={"type": "object", "additionalProperties": _TEXT}),
-        "Retry": _object(started=_FLAG, rows=_WHOLE, cost=_maybe(_NUMBER), sentence=_TEXT, done=_TEXT),
+        "Start": _object(started=_FLAG, rows=_maybe(_WHOLE), cost=_maybe(_NUMBER), sentence=_TEXT, done=_TEXT),
+        "ListedRun": listed_run(),
         "Row": ROW,
         "WholeRow": kept(_ref("Story")),
     }

@@ -1,40 +1,33 @@
-"""A retry of a run that is not running, as a process of its own: what it sends and may cost, and its start."""
+"""What goes on with a run that is not running: a retry, or the rest of its rows. What it sends and may cost, and its start."""
 
-import asyncio
 import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from runner import api
+from runner.money import PICO, shown
 from runner.session import only
 from runner.session.options import Asked
-from runner.session.restoring import retried
+from runner.session.restoring import resumed, retried
 from runner.session.ways import name_of
 from runner.store.lock import held
 from runner.store.reader import StoreReader
-from runner.text import clean, plural, redact
+from runner.text import plural
 from runner.web.replies import ApiError
-from runner.web.running import listens
-
-_BEGIN_S = 20.0
-"""Seconds in which a retry has begun, or has said why not."""
-_LOOK_S = 0.1
-_started: list[subprocess.Popen[bytes]] = []
-"""Retries that go on, which are asked now and then whether they have ended."""
+from runner.web.starting import start
 
 
 class Foreseen(NamedTuple):
-    """What a retry sends. cost: dollars, if its rows cost what the others did; None: not known. options: that it is given."""
+    """What a session would send. cost: dollars, if its rows cost what the others did; None: not known. options: that it is given.
 
-    rows: int
+    rows: None: nobody has counted the input yet.
+    """
+
+    rows: int | None
     cost: float | None
     sentence: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
 
 def foreseen(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence[str]) -> Foreseen:
@@ -52,8 +45,39 @@ def foreseen(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence
     each = money.cost / found.done if money.cost is not None and found.done else None
     cost = None if each is None else each * rows
     what = f"sends {plural(rows, 'row')} of run {run} again" if rows else f"run {run} has no such row to send again"
-    about = "what that costs is not known" if cost is None else f"about ${cost:.2g}, if they cost what the others did"
-    return Foreseen(rows, cost, f"{what}; {about}" if rows else what, _options(store, run, classes))
+    return Foreseen(rows, cost, f"{what}; {_about(cost)}" if rows else what, _options(store, run, classes))
+
+
+def foreseen_rest(store: Path, run: int) -> Foreseen:
+    """Return what ``runner resume`` would send. Blocks. Raises ApiError, RunnerError."""
+    if held(store, run):
+        raise ApiError(409, "running", f"run {run} is running")
+    _, options = resumed(store, run, {})
+    with StoreReader(store) as reader:
+        found = reader.run(run)
+        money = reader.totals(run)
+    each = money.cost / found.done if money.cost is not None and found.done else None
+    if options.retry_failed:
+        rows: int | None = money.retry_left
+        what = f"sends {plural(money.retry_left, 'row')} of run {run} that a retry is still to ask again"
+    elif found.rows is None:
+        rows, what = None, f"sends the rows of run {run} that are left; nobody has counted them yet"
+    else:
+        rows = max(0, found.rows * found.answers - found.done - found.failed)
+        what = f"sends {plural(rows, 'row')} of run {run} that {'is' if rows == 1 else 'are'} left"
+    if rows == 0:
+        return Foreseen(0, 0.0, f"run {run} has no row left to send")
+    cost = None if each is None or rows is None else each * rows
+    if rows is not None and not options.retry_failed and money.cost_projected is not None and money.cost is not None:
+        # where equal rows are sent once, fewer requests go out than rows are left
+        cost = max(0.0, money.cost_projected - money.cost)
+    return Foreseen(rows, cost, f"{what}; {_about(cost)}")
+
+
+def _about(cost: float | None) -> str:
+    if cost is None:
+        return "what that costs is not known"
+    return f"about {shown(round(cost * PICO))}, if they cost what the others did"
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
@@ -67,51 +91,11 @@ def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 async def begin(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence[str], options: Sequence[str]) -> str:
-    """Start a retry, and return a sentence about it when it has begun. Raises ApiError if it has not.
-
-    The process goes on when this one ends, as one that was started in another terminal.
-    """
-    _started[:] = [one for one in _started if one.poll() is None]
+    """Start a retry, and return a sentence about it when it has begun. Raises ApiError if it has not."""
     which = ("--ids", "-") if ids is not None else ("--class", ",".join(classes)) if classes else ()
-    words = ("retry", str(run), "--db", str(store), "--yes", "--quiet", *which, *options)
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as rows:
-        rows.write(spelled(ids or ()))
-        rows.seek(0)
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is not waited for; the interpreter that runs this, and our own program
-            (sys.executable, "-P", "-m", "runner", *words),
-            stdin=rows,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,
-        )
-        _started.append(process)
-        if await _begun(store, run, process):
-            return f"the retry has begun, in process {process.pid}"
-        if process.poll() is None:
-            return f"the retry is about to begin, in process {process.pid}"
-        last = _last_words(said)
-    if process.returncode in (0, 1):
-        return "the retry has ended already; the run shows what came of it"
-    raise ApiError(409, "refused", f"the retry did not begin: {last}")
+    return await start(store, run, "retry", (*which, *options), spelled(ids or ()))
 
 
 def spelled(ids: Sequence[str]) -> bytes:
     """Return ids as lines of a file: JSON, since one may hold line ends or look like a heading, and so name other rows."""
     return "".join(f"{json.dumps({'id': one})}\n" for one in ids).encode()
-
-
-async def _begun(store: Path, run: int, process: subprocess.Popen[bytes]) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_BEGIN_S):
-            while process.poll() is None:
-                if listens(store, run):
-                    return True
-                await asyncio.sleep(_LOOK_S)
-    return False
-
-
-def _last_words(said: IO[bytes]) -> str:
-    """Return the last line that a process has written to standard error."""
-    said.seek(0)
-    lines = said.read(1 << 16).decode(errors="replace").strip().splitlines()
-    return clean(redact(lines[-1].removeprefix("runner: ")), 1000) if lines else "it said nothing"

@@ -29,11 +29,12 @@ MOST_IDS = 1_000
 
 
 async def runs(request: Request) -> Response:
-    """Answer as ``runner list --json``."""
+    """Answer as ``runner list --json``, with what each run has cost."""
     reads = reads_of(request)
     if not reads.is_there:
         return reply([])
-    return reply(await reads.kept("runs", lambda: api.runs(db=reads.store)))
+    found = await reads.kept("runs", lambda: api.runs(db=reads.store))
+    return reply(await reads.now(lambda: request.app.state.costs.beside(found)))
 
 
 async def run(request: Request) -> Response:

@@ -28,6 +28,14 @@ def _row() -> dict[str, Any]:
 ROW = _row()
 
 
+def listed_run() -> dict[str, Any]:
+    """Return the schema of a run in the list, with what it has cost."""
+    amount: dict[str, Any] = {"type": ["number", "null"]}
+    about = {"cost": "Dollars. null: not known.", "cost_perhaps": "Dollars that it may have cost beyond that. null: no limit."}
+    money = {name: {**amount, "description": f"{text} Left out: not added up yet."} for name, text in about.items()}
+    return {"allOf": [{"$ref": f"{_REF}Run"}], "properties": money}
+
+
 def closed_told() -> dict[str, Any]:
     """Return the schema of a run in full."""
     books = {"type": "object", "description": "What it has sent, as Totals without `time` and `steered`."}

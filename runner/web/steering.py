@@ -1,6 +1,6 @@
-"""What the routes that change something do: they ask the session of a run, or start a retry of one that is not running."""
+"""What the routes that change something do: they ask the session of a run, or start a session of one that is not running."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,8 +16,9 @@ from runner.errors import NotRunningError
 from runner.text import clean
 from runner.web.reads import reads_of
 from runner.web.replies import ApiError, reply
-from runner.web.retrying import begin, foreseen
+from runner.web.retrying import Foreseen, begin, foreseen, foreseen_rest
 from runner.web.routes import run_of
+from runner.web.starting import start
 
 T = TypeVar("T")
 
@@ -44,6 +45,12 @@ class _Limits(Struct, forbid_unknown_fields=True):
     rpm: float | None = None
     tpm: float | None = None
     max_cost: float | None = None
+
+
+class _Resume(Struct, forbid_unknown_fields=True):
+    """confirm: start it."""
+
+    confirm: bool = False
 
 
 class _Retry(Struct, forbid_unknown_fields=True):
@@ -86,12 +93,23 @@ async def retry(request: Request) -> Response:
         raise ApiError(400, "body", "`ids` names no row")
     classes = tuple(word.strip() for word in (given.class_ or "").split(",") if word.strip())
     found = await reads.now(lambda: foreseen(reads.store, number, ids, classes))
-    if not given.confirm:
-        return reply({"started": False, "rows": found.rows, "cost": found.cost, "sentence": found.sentence, "done": ""})
-    if not found.rows:
+    return await _started(given, found, lambda: begin(reads.store, number, ids, classes, found.options))
+
+
+async def resume(request: Request) -> Response:
+    """Start what is left of a run that is not running; without ``confirm``, say what it sends and may cost."""
+    given, number, reads = await _body(request, _Resume), await run_of(request), reads_of(request)
+    found = await reads.now(lambda: foreseen_rest(reads.store, number))
+    return await _started(given, found, lambda: start(reads.store, number, "resume"))
+
+
+async def _started(given: _Retry | _Resume, found: Foreseen, begun: Callable[[], Awaitable[str]]) -> Response:
+    """Answer with what a session would send, and start it if that was asked. begun: starts it."""
+    if given.confirm and found.rows == 0:
         raise ApiError(409, "refused", found.sentence)
-    done = await begin(reads.store, number, ids, classes, found.options)
-    return reply({"started": True, "rows": found.rows, "cost": found.cost, "sentence": found.sentence, "done": done}, 202)
+    done = await begun() if given.confirm else ""
+    told = {"started": given.confirm, "rows": found.rows, "cost": found.cost, "sentence": found.sentence, "done": done}
+    return reply(told, 202 if given.confirm else 200)
 
 
 async def _asked(request: Request, what: Asked) -> Response:

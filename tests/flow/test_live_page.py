@@ -1,9 +1,13 @@
 """The page of ``runner web``: a real run, the real server, and a real browser that watches, steers and loses its connection."""
 
 import json
+import os
 import random
 import re
+import signal
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,14 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import chromium
+from filling import broken, done, failed, filled
 from live_pages import HANG_S, Served, Tab, running
 from processes import rows as stored
 from processes import until
 from reported import HOSTILE
+from webbing import TOKEN, served
 
+from runner.model import Usage
 from runner.web.app import static_files
 
 WORDS = ("enough", "measure", "bridge", "café", "forest", "村", "often", "\U0001f600", "lake", "castle")
@@ -51,7 +58,7 @@ def test_the_page_is_small_and_names_no_other_host() -> None:
 
 
 def test_a_lost_server_leaves_no_gap_and_no_double_and_seven_tabs_have_one_stream(browser: Any, tmp_path: Path) -> None:
-    rows = long_rows(40)
+    rows = long_rows(120)
     prompts = {row["id"]: row["prompt"] for row in rows}
     with (
         running(tmp_path, rows, "--concurrency", "6") as run,
@@ -71,6 +78,10 @@ def test_a_lost_server_leaves_no_gap_and_no_double_and_seven_tabs_have_one_strea
         for tab in tabs:
             tab.wait(f"{LINK} === 'connection lost'")
         assert first.page.inner_text("#alert").startswith("The connection to the web server is lost.")
+        # what was known is still shown, and a button says why it does nothing
+        assert first.page.inner_text(".glance .state") == "running"
+        first.page.click("button:text-is('Pause')")
+        first.wait("document.querySelector('.toast.bad')?.textContent.includes('The web server does not answer')")
         web.start()
         first.wait(f"{LINK} === 'live'")
         assert first.page.is_hidden("#alert")
@@ -187,7 +198,82 @@ def test_a_run_is_watched_and_steered(browser: Any, tmp_path: Path) -> None:
         page.click("nav >> text=Overview")
         tab.wait("document.querySelectorAll('.curve').length > 3")
         tab.wait("document.querySelectorAll('.answer[data-state=open]').length === 0")
-        assert tab.said == []
+        # the colours are remembered, in other tabs too
+        assert page.get_attribute("#theme", "aria-pressed") == "false"
+        page.click("#theme")
+        page.reload()
+        other = Tab(context, f"{web.base}#/")
+        for one in (tab, other):
+            assert one.page.evaluate("document.documentElement.dataset.theme") == "dark"
+            assert one.page.get_attribute("#theme", "aria-pressed") == "true"
+        # what is left is sent by a process of its own, after its number and price were said; then that is killed
+        page.click("button:text-is('Resume…')")
+        left = stored(tmp_path / "runner.db", "SELECT 30 - count(*) FROM items")[0][0]
+        tab.wait("document.querySelector('dialog.ask')")
+        assert page.inner_text("dialog.ask h2") == "Resume this run?"
+        assert f"sends {left} rows of run 1 that are left; what that costs is not known" in page.inner_text("dialog.ask p")
+        page.keyboard.press("Escape")
+        tab.wait("document.querySelector('dialog.ask') === null")
+        assert page.evaluate("document.activeElement.textContent") == "Resume…"
+        page.keyboard.press("Enter")
+        page.click("dialog button:text-is('Resume')")
+        process = int(tab.wait("/in process (\\d+)/.exec(document.querySelector('.toast')?.textContent ?? '')?.[1]"))
+        try:
+            tab.wait(f"{STATE} === 'running' && {OPEN}.length > 0")
+        finally:
+            os.kill(process, signal.SIGKILL)
+        tab.wait(f"{STATE} === 'process gone'")
+        assert "has ended without a word" in page.inner_text(".reason")
+        tab.wait("document.querySelectorAll('.answer[data-state=open]').length === 0")
+        other.wait("document.querySelector('tbody .state').textContent === 'process gone'")
+        page.reload()
+        tab.wait(f"{STATE} === 'interrupted'")
+        assert page.is_visible("button:text-is('Resume…')")
+        assert [*tab.said, *other.said] == []
+
+
+def test_a_finished_run_says_what_a_retry_sends_and_a_store_that_is_deleted_is_missed(browser: Any, tmp_path: Path) -> None:
+    rows = [done("a", 1, usage=Usage(input_tokens=3, output_tokens=4)), failed("b", 2), failed("c", 3), broken("d", 4)]
+    with ThreadPoolExecutor() as pool:
+        # the browser has the event loop of this thread
+        store = pool.submit(filled, tmp_path / "runner.db", *rows).result()
+    (tmp_path / "p.jsonl").write_text("")
+    with closing(sqlite3.connect(store)) as driver, driver:
+        driver.execute("UPDATE runs SET rows = 4, finished_at = created_at + 9")
+        driver.execute("UPDATE prices SET input = 1e6, cached_input = 1e6, cache_write = 1e6, cache_write_1h = 1e6")
+        driver.execute("UPDATE prices SET output = 1e6, reasoning = 1e6")
+        driver.execute("UPDATE items SET error = 'proxy: it hung up' WHERE key = 'c'")
+    with served(store) as web, closing(browser.new_context()) as context:
+        tab = Tab(context, f"{web.url}/?token={TOKEN}#/")
+        page = tab.page
+        tab.wait("document.querySelector('tbody .state')?.textContent === 'finished'")
+        assert page.inner_text("[data-name=cost]") == "$0.000007"
+        page.click("tbody th a")
+        tab.wait(f"{STATE} === 'finished'")
+        assert not page.query_selector("button:text-is('Resume…')")
+        page.click("button:text-is('Retry failed…')")
+        tab.wait("document.querySelector('dialog.ask')")
+        assert page.inner_text("dialog.ask h2") == "Send 3 rows again?"
+        assert page.inner_text("dialog.ask p").startswith("It sends 3 rows of run 1 again; about $0.000021")
+        page.click("dialog >> text=Cancel")
+        tab.wait("document.querySelector('dialog.ask') === null")
+        # of two causes with one code, each sends its own rows
+        page.click("nav >> text=Errors")
+        tab.wait("document.querySelectorAll('.cause').length === 3")
+        page.click("button:text-is('Retry these…') >> nth=0")
+        tab.wait("document.querySelector('dialog.ask h2')?.textContent === 'Send 1 row again?'")
+        page.keyboard.press("Escape")
+        # a row, and what each of its attempts has cost
+        page.goto(f"{web.url}/#/runs/1/rows?row=a")
+        tab.wait("document.querySelector('dialog[open] article')")
+        assert [page.inner_text(f"dialog {at}") for at in (".facts div:nth-child(6) dd", "td:last-child")] == ["$0.000007"] * 2
+        store.unlink()
+        page.goto(f"{web.url}/#/runs/1/rows")
+        page.reload()
+        tab.wait("document.querySelector('.problem:not([hidden])')?.textContent === 'There is no run 1.'")
+        page.goto(f"{web.url}/#/")
+        tab.wait("document.querySelector('.empty')?.textContent.startsWith('There is no run in this store yet.')")
+        assert [said for said in tab.said if "404" not in said] == []
 
 
 def test_hostile_answers_ids_and_names_run_nothing_and_every_view_can_be_used_by_all(browser: Any, tmp_path: Path) -> None:

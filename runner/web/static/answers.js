@@ -27,12 +27,11 @@ export class Answers {
   constructor(run, live) {
     this.run = run;
     this.live = live;
-    this.count = el("span", { class: "soft" });
     this.list = el("ul", { class: "answers", "aria-label": "Answers in flight" });
     this.empty = el("p", { class: "empty" });
     this.more = el("button", { type: "button", onclick: () => { this.#shown += STEP; changed(); } });
     this.node = el("section", { "aria-labelledby": "answers-title" },
-      el("div", { class: "title" }, el("h2", { id: "answers-title" }, "In flight"), this.count), this.list, this.empty, el("p", { class: "more" }, this.more));
+      el("div", { class: "title" }, el("h2", { id: "answers-title" }, "Answers in flight")), this.list, this.empty, el("p", { class: "more" }, this.more));
     this.leave = onDraw(() => this.draw());
   }
 
@@ -46,7 +45,6 @@ export class Answers {
     this.#fill(live, open, room);
     for (const card of this.#cards) if (card.inSight) card.draw(live);
     const hidden = Math.max(0, open.length - this.#cards.filter((card) => !card.answer.closed).length);
-    write(this.count, open.length ? plural(open.length, "open request") : "");
     this.empty.hidden = this.#cards.length > 0;
     write(this.empty, live.finished || live.gone ? "No request is open." : live.paused ? "No request is open. The run is paused." : "No request is open at the moment.");
     this.more.hidden = hidden === 0 || this.#shown >= MOST;
@@ -122,7 +120,7 @@ class Card {
     const { closed } = answer;
     const since = closed?.duration_s ?? Math.max(0, (closed?.at ?? Date.now()) / 1000 + live.skew - answer.since);
     const part = `${answer.answer_number > 1 ? ` · answer ${answer.answer_number}` : ""}${answer.attempt > 1 ? ` · attempt ${answer.attempt}` : ""}`;
-    write(this.about, `line ${answer.line}${part} · ${duration(Math.floor(since * 10) / 10)}`);
+    write(this.about, `line ${number(answer.line)}${part} · ${duration(Math.floor(since * 10) / 10)}`);
     if (this.#drawn === answer && this.changed === answer.changed) return;
     this.#drawn = answer;
     this.changed = answer.changed;

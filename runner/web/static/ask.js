@@ -92,7 +92,7 @@ export class Ask {
     const end = done ?? error;
     const cost = !end ? "" : typeof end.cost === "number" ? ` · ${money(end.cost)}` : " · cost unknown";
     const more = end?.cost_perhaps ? `, perhaps ${money(end.cost_perhaps)} more` : "";
-    write(this.count, `${stopped ? "stopped · " : ""}${estimated ? "about " : ""}${number(tokens)} tokens${cost}${more}`);
+    write(this.count, open && !tokens ? "waiting for the first token" : `${stopped ? "stopped · " : ""}${estimated ? "about " : ""}${number(tokens)} tokens${cost}${more}`);
     write(this.why, waiting ? visible(waiting) : "");
     if (follows) this.box.scrollTop = this.box.scrollHeight;
   }

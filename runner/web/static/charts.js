@@ -7,9 +7,12 @@ import { Plot } from "./plot.js";
 // rows of a table: the newest ones
 const ROWS = 200;
 
+// seconds for which a number of requests in flight holds; the session tells it each half second
+const HOLDS_S = 2;
+
 const UNITS = {
   count: { axis: short, told: digits },
-  seconds: { axis: (value) => duration(value), told: duration },
+  seconds: { axis: (value) => (value ? duration(value) : "0 s"), told: duration },
   dollars: { axis: (value) => (value === 0 ? "$0" : money(value)), told: money },
 };
 
@@ -29,7 +32,10 @@ function inFlight(slices, width, live) {
   return slices.map(({ begin }, at) => {
     if (begin + width <= oldest) return known[at];
     const told = live.samples.filter(([when]) => when >= begin && when < begin + width);
-    return told.length ? told.reduce((sum, [, number]) => sum + number, 0) / told.length : null;
+    if (told.length) return told.reduce((sum, [, number]) => sum + number, 0) / told.length;
+    // between two of them, and behind the last one, it is what was told before
+    const before = live.samples.findLast(([when]) => when < begin);
+    return before && begin - before[0] < HOLDS_S ? before[1] : null;
   });
 }
 
@@ -58,9 +64,10 @@ export class Charts {
   /** more: a card that stands beside the charts. */
   constructor(more) {
     this.charts = KINDS.map((kind) => new Chart(kind));
-    this.empty = el("p", { class: "empty", hidden: true }, "Nothing has been sent yet.");
+    this.empty = el("p", { class: "empty", hidden: true }, "Nothing has been sent.");
+    this.left = el("span", { class: "soft", hidden: true }, "Dashed upright lines: time in which nothing was sent is left out.");
     this.grid = el("div", { class: "charts", hidden: true }, this.charts.map((chart) => chart.node), more);
-    this.node = el("section", { "aria-labelledby": "charts-title" }, el("h2", { id: "charts-title" }, "Over time"), this.empty, this.grid);
+    this.node = el("section", { "aria-labelledby": "charts-title" }, el("div", { class: "title" }, el("h2", { id: "charts-title" }, "Over time"), this.left), this.empty, this.grid);
     this.sizes = new ResizeObserver(() => this.charts.forEach((chart) => chart.fit()));
     this.sizes.observe(this.grid);
   }
@@ -71,6 +78,7 @@ export class Charts {
     const some = series.x.length > 0;
     this.empty.hidden = some;
     this.grid.hidden = !some;
+    this.left.hidden = series.firsts.length === 0;
     if (some) for (const chart of this.charts) chart.draw(series.x, series[chart.kind.name], series.firsts);
   }
 

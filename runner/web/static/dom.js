@@ -60,6 +60,9 @@ export function visible(text) {
 /** A sentence with commands between backticks, as elements. */
 export const prose = (text) => String(text).split("`").map((part, at) => (at % 2 ? el("code", {}, visible(part)) : visible(part)));
 
+/** A message as a sentence. */
+export const sentence = (text) => visible(`${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`);
+
 /** Foreign text on one line, at most so long. */
 export function brief(text, most = 160) {
   const part = String(text).slice(0, most * 2).replace(/\s+/g, " ").trim();

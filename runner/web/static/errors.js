@@ -2,7 +2,7 @@
 
 import { get, path } from "./api.js";
 import { attempt, href, rowHref, say } from "./app.js";
-import { brief, el, place, prose, visible } from "./dom.js";
+import { brief, el, place, prose, sentence, visible } from "./dom.js";
 import { number, percent, plural } from "./format.js";
 import { retry, steer } from "./steer.js";
 
@@ -23,7 +23,7 @@ export class Errors {
     try {
       this.found = await get(path(this.run, "/errors"));
     } catch (error) {
-      place(this.list, [el("p", { class: "problem" }, error.message)]);
+      place(this.list, [el("p", { class: "problem" }, sentence(error.message))]);
       return;
     }
     const causes = this.found;
@@ -49,7 +49,7 @@ export class Errors {
     const { code } = cause;
     const failed = cause.status !== "done";
     const words = plural(cause.count, "row");
-    const again = el("button", { type: "button", class: "small", onclick: () => attempt(() => this.#again(cause, code, words), again) }, "Retry these…");
+    const again = el("button", { type: "button", class: "small", onclick: () => attempt(() => this.#again(cause, code), again) }, "Retry these…");
     const id = cause.example_id;
     return el("article", { class: "card cause" },
       el("div", { class: "title" }, el("h3", {}, el("code", {}, visible(code)), " ", el("span", { class: failed ? "failed" : "soft" }, words)),
@@ -60,8 +60,10 @@ export class Errors {
       el("div", { class: "actions" }, el("a", { class: "button small", href: href(this.run, "rows", this.#filter(code, failed)) }, "Show rows"), cause.command === null ? null : again));
   }
 
-  async #again(cause, code, words) {
-    if (!this.now?.isLive) return retry(this.run, { class: code }, words);
+  async #again(cause, code) {
+    // causes with one code differ in their words: of such a one, its own rows are sent, as far as they are known
+    const alone = this.found.filter((one) => one.code === code).length === 1;
+    if (!this.now?.isLive) return retry(this.run, alone || cause.ids.length < cause.count ? { class: code } : { ids: cause.ids.map(String) });
     const reply = await steer(this.run, "requeue", { ids: cause.ids.map(String) });
     if (cause.ids.length < cause.count) say(`These are the first ${number(cause.ids.length)} of ${number(cause.count)}. Press it again for the next ones.`);
     return reply;

@@ -10,6 +10,8 @@ function settled({ all_done: done, all_failed: failed, left }) {
 // the reasons with which a session ends where it was asked to
 const AS_ASKED = ["as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"];
 
+const ASKED = /-asked-in-[\w-]+\.session$/;
+
 const STATES = {
   running: { word: "running", tone: "accent" },
   paused: { word: "paused", tone: "wait" },
@@ -49,16 +51,19 @@ export function facts(run, books, live) {
     ...STATES[state], state, isLive, ...counts,
     inFlight: isLive ? (progress?.in_flight ?? live.open) : 0,
     slots: sum("slots"), ceiling: sum("ceiling"), waitingRows: sum("waiting_rows"),
+    reused: run?.reused ?? 0,
     rowsPerS: isLive ? progress?.rows_per_s ?? null : null,
     tokensPerS: isLive ? progress?.tokens_per_s ?? null : null,
-    leftS: isLive ? progress?.left_s ?? null : null,
-    cost: (isLive ? progress?.cost : null) ?? summary?.cost ?? books?.cost ?? null,
+    leftS: isLive && !live.paused ? progress?.left_s ?? null : null,
+    cost: (isLive ? progress?.cost : null) ?? summary?.cost ?? books?.cost ?? run?.cost ?? null,
     projected: (isLive ? progress?.cost_projected : null) ?? summary?.cost_projected ?? books?.cost_projected ?? null,
     // null: more than anybody knows, as answers had no limit
     perhaps: (summary ?? books ?? {}).cost_perhaps,
     outputTokens: books?.output_tokens ?? null, inputTokens: books?.input_tokens ?? null,
     reason: summary?.stop_reason ?? (isLive ? live.stopping?.reason : run?.stop_reason) ?? null,
     why: isLive ? whys(live, lanes, progress) : [],
+    // prompts that were asked one by one have no input that could be read again
+    canResume: ["interrupted", "limited", "gone"].includes(state) && !ASKED.test(run?.input), canRetry: state !== "running" && !ASKED.test(run?.input),
     limits: lanes, time: (isLive ? progress?.time : null) ?? summary?.time ?? null,
     workers: progress?.pace?.workers ?? null,
   };
@@ -75,7 +80,7 @@ export function besideCost(now) {
 // Why requests wait, one sentence each.
 function whys(live, lanes, progress) {
   const found = live.paused ? ["Paused: no new request is sent. Continue sends them again."] : [];
-  for (const lane of lanes) if (lane.waiting) found.push(lanes.length > 1 ? `${lane.model}: ${lane.waiting}` : lane.waiting);
+  for (const lane of lanes) if (lane.waiting && !live.paused) found.push(lanes.length > 1 ? `${lane.model}: ${lane.waiting}` : lane.waiting);
   const retrying = progress?.pace?.retrying;
   if (retrying) found.push(retrying);
   return found;

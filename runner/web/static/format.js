@@ -67,8 +67,12 @@ export function ago(seconds, now = Date.now() / 1000) {
   return since < 1 ? "now" : `${duration(Math.floor(since))} ago`;
 }
 
-/** The name of a file, without its folders. */
-export const base = (path) => String(path).split(/[\\/]/).pop() || String(path);
+/** The name of a file, without its folders; of prompts that were asked on this page, what they are. */
+export function base(path) {
+  const asked = /-asked-in-page-(?:job|run-(\d+))/.exec(path);
+  if (asked) return `prompts asked on this page, with the settings of ${asked[1] ? `run ${asked[1]}` : "the job file"}`;
+  return String(path).split(/[\\/]/).pop() || String(path);
+}
 
 /** What the statuses of rows and the states of runs are called. */
 export const by = { terminal: "a terminal", page: "this page", api: "a program", agent: "an agent" };

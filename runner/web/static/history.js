@@ -1,7 +1,7 @@
 // What was steered: when, by whom, what. And what a person should know of the session.
 
 import { get, path } from "./api.js";
-import { el, place, prose, time, visible } from "./dom.js";
+import { el, place, prose, sentence, time, visible } from "./dom.js";
 import { ago, by, clock } from "./format.js";
 
 export class History {
@@ -24,7 +24,7 @@ export class History {
       place(this.empty, ["Nobody has paused, changed or stopped anything in this run."]);
       place(this.list, all.map((one) => el("li", {}, el("span", { class: "when" }, time(one.at, clock(one.at)), el("span", { class: "soft" }, ` ${ago(one.at)}`)), el("span", {}, prose(one.what)), el("span", { class: "soft" }, `by ${by[one.by] ?? visible(one.by)}`))));
     } catch (error) {
-      place(this.empty, [error.message]);
+      place(this.empty, [sentence(error.message)]);
     }
   }
 

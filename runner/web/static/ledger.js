@@ -1,6 +1,6 @@
 // Where the time of a session goes: the seconds of all its slots, by what each slot did or waited for.
 
-import { el, mark, place, prose, write } from "./dom.js";
+import { el, mark, place, prose, sentence, write } from "./dom.js";
 import { duration, percent } from "./format.js";
 
 const PARTS = [
@@ -43,7 +43,7 @@ export class Ledger {
       return [this.lines[at].node];
     });
     place(this.body, shown);
-    place(this.advice, prose(time.advice ?? ""));
+    place(this.advice, prose(time.advice ? sentence(time.advice) : ""));
     mark(this.advice, "hidden", time.advice ? null : "");
   }
 }

@@ -16,11 +16,12 @@ function svg(tag, props, ...children) {
 
 /** Steps that a person can read, from 0 to beyond the highest value. */
 function ticksTo(most) {
-  const rough = (most || 1) / 3;
+  if (!most) return [0, 1];
+  const rough = most / 3;
   const size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((one) => one * size).find((one) => one >= rough * 0.999);
   const ticks = [];
-  for (let at = 0; at <= Math.ceil((most || 1) / step - 0.05); at++) ticks.push(at * step);
+  for (let at = 0; at <= Math.ceil(most / step - 0.05); at++) ticks.push(at * step);
   return ticks;
 }
 
@@ -90,21 +91,25 @@ export class Plot {
     const { x } = this;
     const room = Math.max(2, Math.floor((this.width - this.left) / 76));
     const shift = new Date(x[0] * 1000).getTimezoneOffset() * 60;
+    const day = (at) => new Date(x[at] * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    let shown = day(0) === day(x.length - 1) ? day(0) : null;
     let found = [];
     for (const step of STEPS_S) {
       const part = (at) => Math.floor((x[at] - shift) / step);
-      found = x.map((_, at) => at).filter((at) => (at ? part(at) !== part(at - 1) : (x[0] - shift) % step === 0));
+      found = x.map((_, at) => at).filter((at) => (at ? part(at) !== part(at - 1) : !shown || (x[0] - shift) % step === 0));
       this.step = step;
       if (found.length <= room) break;
     }
     if (!found.length) found = [0];
     let free = 0;
     return found.flatMap((at) => {
-      const text = this.step >= 86400 ? new Date(x[at] * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : clock(x[at], { second: this.step < 60, now: x[at] * 1000 });
+      // of several days, the first label of each names it
+      const text = this.step >= 86400 ? day(at) : `${day(at) === shown ? "" : `${day(at)} `}${clock(x[at], { second: this.step < 60, now: x[at] * 1000 })}`;
       const half = 3.4 * text.length;
       const middle = Math.min(this.width - half - 2, Math.max(half + 2, this.#x(at)));
       if (middle - half < free) return [];
       free = middle + half + 10;
+      shown = day(at);
       return [svg("text", { class: "tick", x: middle, y: HEIGHT - 6, "text-anchor": "middle" }, text)];
     });
   }

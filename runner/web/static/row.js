@@ -143,7 +143,7 @@ export class RowPanel {
     const buttons = [];
     if (isOpen) buttons.push(["Stop", () => steer(run, "cancel", { ids: [id] }, id)]);
     else if (runs && this.rows.some((row) => row.status === "failed")) buttons.push(["Retry", () => steer(run, "requeue", { ids: [id] }, id)]);
-    else if (!runs && this.rows.length) buttons.push(["Retry…", () => retry(run, { ids: [id] }, `row ${brief(id, 60)}`)]);
+    else if (!runs && this.rows.length) buttons.push(["Retry…", () => retry(run, { ids: [id] })]);
     const acts = buttons.map(([word]) => word).join();
     if (acts === this.acts) return;
     this.acts = acts;
@@ -183,6 +183,12 @@ class Flowing {
 
 const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("div", {}, el("dt", {}, name), el("dd", {}, value))]);
 
+/** What a row or an attempt has cost, and perhaps beyond that. */
+function costOf({ cost, cost_perhaps: more }) {
+  if (cost === null) return "unknown";
+  return `${money(cost)}${more === null ? ", perhaps more" : more ? `, perhaps ${money(more)} more` : ""}`;
+}
+
 function wholeRow(row, several) {
   const last = row.attempts.at(-1);
   const tokens = last ? `${digits(last.input_tokens)} in, ${digits(last.output_tokens)} out` : null;
@@ -193,7 +199,7 @@ function wholeRow(row, several) {
       fact("Line", number(row.line)),
       fact("Finish reason", row.finish_reason ? brief(row.finish_reason, 60) : null),
       fact("Tokens", tokens), fact("Time", last ? duration(last.duration_s) : null),
-      fact("Cost", row.cost === undefined || row.cost === null ? null : money(row.cost)),
+      fact("Cost", costOf(row)),
       fact("Model", last?.served_model ? brief(last.served_model, 80) : null),
       fact("Endpoint", last?.endpoint ? brief(last.endpoint, 80) : null)),
     row.error ? el("div", { class: "problem" }, el("p", {}, el("code", {}, visible(row.error_code ?? "")), " ", visible(row.error)), row.advice ? el("p", { class: "soft" }, prose(row.advice)) : null) : null,
@@ -222,10 +228,11 @@ function attempts(row) {
     el("td", { class: "number" }, one.status ? String(one.status) : "–"),
     el("td", { class: "number" }, duration(one.time_to_first_token_s)),
     el("td", { class: "number" }, duration(one.duration_s)),
-    el("td", { class: "number" }, `${digits(one.input_tokens)} / ${digits(one.output_tokens)}`)));
+    el("td", { class: "number" }, `${digits(one.input_tokens)} / ${digits(one.output_tokens)}`),
+    el("td", { class: "number" }, costOf(one))));
   return el("section", {}, el("h3", {}, plural(row.attempts.length, "attempt")),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Attempts" }, el("table", {},
       el("caption", { class: "unseen" }, "Attempts of this row"),
-      el("thead", {}, el("tr", {}, ["No.", "Sent", "Outcome", "HTTP", "First token", "Time", "Tokens in / out"].map((name, at) => el("th", { scope: "col", class: at > 2 ? "number" : null }, name)))),
+      el("thead", {}, el("tr", {}, ["No.", "Sent", "Outcome", "HTTP", "First token", "Time", "Tokens in / out", "Cost"].map((name, at) => el("th", { scope: "col", class: at > 2 ? "number" : null }, name)))),
       el("tbody", {}, lines))));
 }

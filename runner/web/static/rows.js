@@ -2,7 +2,7 @@
 
 import { get, path } from "./api.js";
 import { href, onFrame, route, rowHref } from "./app.js";
-import { brief, el, mark, place, visible, write } from "./dom.js";
+import { brief, el, mark, place, sentence, visible, write } from "./dom.js";
 import { digits, duration, money, number, plural } from "./format.js";
 
 const PAGE = 50;
@@ -41,7 +41,7 @@ export class Rows {
     this.body = el("tbody");
     this.table = el("div", { class: "scroll card flush", tabindex: "0", role: "group", "aria-label": "Rows" }, el("table", { class: "rows" },
       el("caption", { class: "unseen" }, "Rows of this run"),
-      el("thead", {}, el("tr", {}, [["Line", 1], ["Id"], ["Status"], ["Answer"], ["Tokens", 1], ["Cost", 1], ["Time", 1]].map(([name, right]) => el("th", { scope: "col", class: right ? "number" : null }, name)))), this.body));
+      el("thead", {}, el("tr", {}, [["Line", 1], ["Id"], ["Status"], ["Answer"], ["Tokens in / out", 1], ["Cost", 1], ["Time", 1]].map(([name, right]) => el("th", { scope: "col", class: right ? "number" : null }, name)))), this.body));
     this.empty = el("p", { class: "empty" }, "Loading…");
     this.prev = el("button", { type: "button", onclick: () => history.back() }, "Previous page");
     this.next = el("button", { type: "button", onclick: () => this.#page(this.found.next) }, "Next page");
@@ -117,7 +117,7 @@ export class Rows {
       this.found = await get(path(this.run, "/rows", { ...values, limit: PAGE }), asked.signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.#show([], error.message);
+      this.#show([], sentence(error.message));
       return;
     } finally {
       if (this.#asked === asked) mark(this.table, "aria-busy", null);

@@ -5,7 +5,7 @@ import { announce, changed, href, lives, onDraw, onFrame } from "./app.js";
 import { Answers } from "./answers.js";
 import { Ask } from "./ask.js";
 import { Charts } from "./charts.js";
-import { brief, el, mark, place, visible, write } from "./dom.js";
+import { brief, el, mark, place, sentence, visible, write } from "./dom.js";
 import { Errors } from "./errors.js";
 import { besideCost, facts } from "./facts.js";
 import { ago, base, clock, digits, duration, money, number, percent, plural, short } from "./format.js";
@@ -51,6 +51,7 @@ export class Run {
         this.error = null;
       } catch (error) {
         this.error = error.message;
+        this.status = error.status;
       }
     }
     if (this.closed) return;
@@ -81,6 +82,7 @@ export class Run {
   go(at) {
     this.at = at;
     const known = VIEWS.some(([view]) => view === at.view) ? at.view : "overview";
+    this.node.dataset.view = known;
     for (const [place_, [view]] of VIEWS.entries()) mark(this.tabs[place_], "aria-current", view === known ? "page" : null);
     if (this.shown !== known) {
       this.shown = known;
@@ -106,8 +108,9 @@ export class Run {
 
   draw() {
     const live = lives.get(this.run);
-    this.problem.hidden = !this.error || Boolean(this.info);
-    write(this.problem, this.error ?? "");
+    // a lost connection is told above
+    this.problem.hidden = !this.error || Boolean(this.info && !this.status);
+    write(this.problem, this.error ? `${sentence(this.error)}${this.info ? " What is shown is old." : ""}` : "");
     this.now = facts(this.info?.run ?? null, this.info?.books ?? null, live);
     this.loading.hidden = Boolean(this.info || this.error || this.now.isLive);
     if (!this.info && !this.now.isLive) return;
@@ -156,7 +159,7 @@ class Head {
     this.run = run;
     this.state = el("span", { class: "state" });
     this.when = el("span", { class: "soft" });
-    this.name = el("h1", {});
+    this.name = el("h1", {}, `Run ${run}`);
     this.about = el("p", { class: "soft about" });
     this.controls = new Controls(run);
     this.bar = new Bar();
@@ -178,7 +181,7 @@ class Head {
     const settled = now.done + now.failed;
     write(this.share, `${number(settled)} of ${number(now.wanted)} rows have an outcome (${percent(settled, now.wanted)}), ${number(now.left)} left`);
     this.reason.hidden = !now.reason && now.state !== "gone";
-    write(this.reason, now.state === "gone" ? "The process of this run has ended without a word. What was saved is kept: run the same command again to continue." : now.reason ? `${now.state === "stopping" ? "Stopping" : "Stopped"}: ${visible(now.reason)}` : "");
+    write(this.reason, now.state === "gone" ? "The process of this run has ended without a word. What was saved is kept: resume it here, or run the same command again." : now.reason ? `${now.state === "stopping" ? "Stopping" : "Stopped"}${now.reason.startsWith("as asked") ? "" : ":"} ${visible(now.reason)}` : "");
     this.#why(now);
     this.#tiles(now, live);
     this.controls.draw(now);
@@ -207,7 +210,7 @@ class Head {
 
   #tiles(now) {
     const { tiles } = this;
-    tiles.Done.draw(number(now.done), now.wanted ? percent(now.done, now.wanted) : "", "done");
+    tiles.Done.draw(number(now.done), `${now.wanted ? percent(now.done, now.wanted) : ""}${now.reused ? `, ${number(now.reused)} taken over` : ""}`, "done");
     tiles.Failed.draw(number(now.failed), now.failed ? percent(now.failed, now.wanted) : "", now.failed ? "failed" : "");
     tiles["In flight"].draw(number(now.inFlight), now.slots ? `of ${number(now.slots)}${now.ceiling > now.slots ? `, at most ${number(now.ceiling)}` : ""}` : "");
     tiles.Waiting.draw(number(now.waitingRows), now.why.length ? "see why above" : now.workers ? `${plural(now.workers.live, "worker")} at work` : "rows in line", now.why.length ? "wait" : "");

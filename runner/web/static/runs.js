@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { href, lives, onDraw, onFrame } from "./app.js";
-import { brief, el, mark, place, time, visible, write } from "./dom.js";
+import { brief, el, mark, place, sentence, time, visible, write } from "./dom.js";
 import { facts } from "./facts.js";
 import { ago, base, clock, duration, money, number, percent } from "./format.js";
 
@@ -45,12 +45,13 @@ export class Runs {
     }
     if (this.closed) return;
     this.draw();
-    this.#soon(AGAIN_MS);
+    // sums of large runs take their time, and come one after the other
+    this.#soon(this.runs?.some((run) => run.cost === undefined) ? 1000 : AGAIN_MS);
   }
 
   draw() {
     if (!this.runs) {
-      write(this.note, this.error ?? "Loading…");
+      write(this.note, this.error ? sentence(this.error) : "Loading…");
       return;
     }
     const active = (run) => Boolean(lives.get(run.id)?.known && !lives.get(run.id).finished && !lives.get(run.id).gone) || run.active;
@@ -59,8 +60,8 @@ export class Runs {
     for (const run of sorted) this.#rows.get(run.id).draw(run);
     place(this.body, sorted.map((run) => this.#rows.get(run.id).node));
     this.table.parentNode.hidden = !sorted.length;
-    this.note.hidden = sorted.length > 0;
-    place(this.note, sorted.length ? [] : ["There is no run in this store yet. ", el("code", {}, "runner run FILE"), " starts one, and it is shown here."]);
+    this.note.hidden = sorted.length > 0 && !this.error;
+    place(this.note, this.error ? [sentence(this.error)] : sorted.length ? [] : ["There is no run in this store yet. ", el("code", {}, "runner run FILE"), " starts one, and it is shown here."]);
   }
 
   close() {
@@ -92,8 +93,9 @@ class Line {
     mark(this.state, "class", `state ${now.tone}`);
     this.bar.draw(now);
     write(this.share, `${percent(now.done + now.failed, now.wanted)} of ${number(now.wanted)}${now.leftS ? `, ${duration(now.leftS)} left` : ""}`);
-    for (const [at, text] of [number(now.done), number(now.failed), now.cost === null ? "–" : money(now.cost)].entries()) write(this.cells[at], text);
+    for (const [at, text] of [number(now.done), number(now.failed), now.cost === null && run.cost === undefined ? "…" : money(now.cost)].entries()) write(this.cells[at], text);
     mark(this.cells[1], "class", `number${now.failed ? " failed" : ""}`);
+    mark(this.cells[2], "class", `number${now.cost === null ? " soft" : ""}`);
     write(this.model, brief(run.settings?.model ?? "", 40));
     const started = `${clock(run.created_at, { second: false })}`;
     if (this.at !== run.created_at) {

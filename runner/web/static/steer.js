@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { attempt, say } from "./app.js";
 import { brief, el, mark, place } from "./dom.js";
-import { plural } from "./format.js";
+import { number, plural } from "./format.js";
 
 /** Ask a running session for something, and say what it answered. id: the row that it is about. */
 export async function steer(run, what, body = {}, id = undefined) {
@@ -31,14 +31,19 @@ function confirm(title, text, yes, { bad = false } = {}) {
 }
 
 /** Send rows of a run again that is not running, after saying what that may cost. what: {ids} or {class}. */
-export async function retry(run, what, words) {
-  const told = await post(path(run, "/retry"), what);
-  if (!told.rows) {
+export const retry = (run, what) => begin(run, "/retry", what, (rows) => `Send ${rows} again?`, "Send again");
+
+/** Send what is left of a run that is not running, after saying what that may cost. */
+const resume = (run) => begin(run, "/resume", {}, () => "Resume this run?", "Resume");
+
+async function begin(run, where, what, title, yes) {
+  const told = await post(path(run, where), what);
+  if (told.rows === 0) {
     say(`${told.sentence}.`, { bad: true });
     return;
   }
-  if (!(await confirm(`Send ${words} again?`, `It ${told.sentence}.`, "Send again"))) return;
-  const reply = await post(path(run, "/retry"), { ...what, confirm: true });
+  if (!(await confirm(title(plural(told.rows, "row")), `It ${told.sentence}.`, yes))) return;
+  const reply = await post(path(run, where), { ...what, confirm: true });
   say(`${reply.done}.`);
 }
 
@@ -51,7 +56,7 @@ const LIMITS = [
 
 function limitsDialog(run, now) {
   const fields = LIMITS.map(([name, label, about, step]) => {
-    const input = el("input", { id: `set-${name}`, name, type: "number", min: step === "1" ? "1" : "0", step, inputmode: "decimal", placeholder: now[name] ? `now ${now[name]}` : "as it is", "aria-describedby": `about-${name}` });
+    const input = el("input", { id: `set-${name}`, name, type: "number", min: step === "1" ? "1" : "0", step, inputmode: "decimal", placeholder: now[name] ? `now ${number(now[name])}` : "as it is", "aria-describedby": `about-${name}` });
     return el("div", { class: "field" }, el("label", { for: `set-${name}` }, label), input, el("span", { id: `about-${name}`, class: "soft" }, about));
   });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -87,8 +92,9 @@ export class Controls {
     this.pause = button("Pause", () => steer(run, this.now.state === "paused" ? "continue" : "pause"), "main");
     this.limits = button("Limits…", async () => limitsDialog(run, this.set()));
     this.stop = button("Stop…", () => this.#stop());
-    this.again = button("Retry failed…", () => retry(run, {}, plural(this.now.failed, "failed row")));
-    this.node = el("div", { class: "actions", role: "group", "aria-label": "Steer this run" }, this.pause, this.limits, this.stop, this.again);
+    this.resume = button("Resume…", () => resume(run), "main");
+    this.again = button("Retry failed…", () => retry(run, {}));
+    this.node = el("div", { class: "actions", role: "group", "aria-label": "Steer this run" }, this.pause, this.limits, this.stop);
   }
 
   set() {
@@ -105,8 +111,10 @@ export class Controls {
   /** now: the facts of the run. */
   draw(now) {
     this.now = now;
-    const buttons = now.isLive ? [this.pause, this.limits, this.stop] : now.failed > 0 ? [this.again] : [];
-    place(this.node, buttons);
+    const rest = [now.canResume ? this.resume : null, now.failed > 0 && now.canRetry ? this.again : null].filter(Boolean);
+    place(this.node, now.isLive ? [this.pause, this.limits, this.stop] : rest);
+    const words = now.state === "limited" ? "Run the rest…" : "Resume…";
+    if (this.resume.textContent !== words) this.resume.textContent = words;
     const word = now.state === "paused" ? "Continue" : "Pause";
     if (this.pause.textContent !== word) this.pause.textContent = word;
     mark(this.pause, "disabled", now.state === "stopping");

@@ -4,11 +4,13 @@
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const kept = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
-  const now = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+  const show = (theme) => {
+    root.dataset.theme = theme;
+    document.getElementById("theme")?.setAttribute("aria-pressed", String(theme === "dark"));
+  };
   const apply = () => {
     const chosen = kept();
-    if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
-    document.getElementById("theme")?.setAttribute("aria-pressed", String(now() === "dark"));
+    show(chosen === "dark" || chosen === "light" ? chosen : dark.matches ? "dark" : "light");
   };
   apply();
   dark.addEventListener("change", apply);
@@ -17,9 +19,8 @@
   addEventListener("DOMContentLoaded", () => {
     apply();
     document.getElementById("theme").addEventListener("click", () => {
-      root.dataset.theme = now() === "dark" ? "light" : "dark";
+      show(root.dataset.theme === "dark" ? "light" : "dark");
       try { localStorage.setItem(KEY, root.dataset.theme); } catch { /* a browser that keeps nothing: until the page is closed */ }
-      apply();
     });
   });
 })();

@@ -1,7 +1,9 @@
 """The routes: what they answer is what the commands print, and what their document says."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +21,7 @@ from runner.control.messages import Ask, Cancel, Pause, Requeue, Set, encode
 from runner.errors import UsageError
 from runner.model import Usage
 from runner.session import ids
+from runner.store.lock import RunLock
 from runner.web import app
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
@@ -43,7 +46,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     folder = tmp_path_factory.mktemp("routes")
     (folder / "p.jsonl").write_text('{"id": "a", "prompt": "Say it."}\n')
-    return filled(folder / "runner.db", *rows)
+    filled(folder / "runner.db", *rows)
+    with closing(sqlite3.connect(folder / "runner.db")) as store, store:
+        store.execute(
+            "INSERT INTO prices (id, run_id, model, tier, input, cached_input, cache_write, cache_write_1h, output, reasoning)"
+            " VALUES (9, 1, 'n', 'standard', 1000000, 1000000, 1000000, 1000000, 2000000, 2000000)"
+        )
+        store.execute("UPDATE attempts SET price_id = 9 WHERE error_code IS NULL")
+    return folder / "runner.db"
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +98,21 @@ def test_the_document_has_each_route_and_no_other() -> None:
 
 
 def test_runs_a_run_a_row_and_errors_are_as_the_commands_print_them(client: httpx.Client, store: Path) -> None:
-    assert fits(client.get("/api/runs"), "/api/runs") == printed(store, "list")
+    money = {name: printed(store, "status")["books"][name] for name in ("cost", "cost_perhaps")}
+    assert money["cost"] == pytest.approx(11e-6)
+    assert fits(client.get("/api/runs"), "/api/runs") == [{**one, **money} for one in printed(store, "list")]
     assert fits(client.get("/api/runs/1"), "/api/runs/{run}") == printed(store, "status")
     for key in ("a", "b/2 ü", "c"):
         path = f"/api/runs/1/rows/{quote(key, safe='')}"
         assert fits(client.get(path), "/api/runs/{run}/rows/{row}") == printed(store, "show", key)
+    # of a row, its attempts and the rows of a page, what it costs is the same; an attempt that was not priced has no cost
+    shown = {key: printed(store, "show", key) for key in ("a", "b/2 ü", "c")}
+    assert {one["id"]: one["cost"] for one in client.get("/api/runs/1/rows").json()["rows"]} == {
+        **{key: of["cost"] for key, of in shown.items()},
+        "d": 0.0,
+    }
+    assert [(one["cost"], one["cost_perhaps"]) for of in shown.values() for one in of["attempts"]] == [(11e-6, 0.0), (None, None)]
+    assert [of["cost"] for of in shown.values()] == [11e-6, None, 0.0]
     errors = fits(client.get("/api/runs/1/errors"), "/api/runs/{run}/errors")
     assert errors == [
         {**one, "command": with_store}
@@ -195,6 +215,34 @@ def test_a_retry_says_what_it_sends_before_it_is_confirmed(client: httpx.Client)
     assert "nobody" in unknown.json()["error"]
     both = client.post("/api/runs/1/retry", json={"class": "cut", "ids": ["a"]})
     assert (both.status_code, both.json()["code"]) == (400, "body")
+
+
+def test_what_is_left_is_said_before_it_is_sent(client: httpx.Client, store: Path) -> None:
+    path, own = "/api/runs/{run}/resume", "/api/runs/1/resume"
+    told = fits(client.post(own), path, "post")
+    assert (told["started"], told["rows"], told["cost"]) == (False, None, None)
+    assert "nobody has counted them" in told["sentence"]
+    with closing(sqlite3.connect(store)) as driver, driver:
+        driver.execute("UPDATE runs SET rows = 6")
+    try:
+        told = fits(client.post(own, json={"confirm": False}), path, "post")
+        assert (told["rows"], told["sentence"][:32]) == (2, "sends 2 rows of run 1 that are l")
+        assert told["cost"] == pytest.approx(2 * 11e-6 / 2)
+        with closing(sqlite3.connect(store)) as driver, driver:
+            driver.execute("UPDATE runs SET rows = 4")
+        told = fits(client.post(own), path, "post")
+        assert (told["rows"], told["sentence"]) == (0, "run 1 has no row left to send")
+        refused = client.post(own, json={"confirm": True})
+        assert (refused.status_code, refused.json()["code"]) == (409, "refused")
+        lock = RunLock(store, 1)
+        assert lock.acquire()
+        try:
+            assert fits(client.post(own), path, "post")["code"] == "running"
+        finally:
+            lock.release()
+    finally:
+        with closing(sqlite3.connect(store)) as driver, driver:
+            driver.execute("UPDATE runs SET rows = NULL")
 
 
 def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) -> None:
