@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from runner.config.job import load_job, restore_job
+from runner.errors import UsageError
 from runner.integrations import mcp_guard, mcp_steer
 from runner.integrations.mcp_cap import Cap
 from runner.integrations.mcp_files import Root
@@ -104,3 +105,10 @@ def test_a_call_waits_no_longer_than_the_most(store: Path, cap: Cap, monkeypatch
         assert anyio.run(watch)["running"]
     finally:
         lock.release()
+
+
+def test_names_that_are_empty_are_no_wish_for_all_that_failed() -> None:
+    for classes, ids in (([""], None), ([" "], None), ([], None), (None, [])):
+        with pytest.raises(UsageError, match="(names nothing|is an empty list); "):
+            mcp_guard.which(classes, ids)
+    assert mcp_guard.which(None, None).classes == ()

@@ -193,6 +193,10 @@ def test_a_retry_says_what_it_sends_before_it_is_confirmed(client: httpx.Client)
     unknown = client.post("/api/runs/1/retry", json={"confirm": True, "ids": ["nobody"]})
     assert unknown.status_code == 400
     assert "nobody" in unknown.json()["error"]
+    # a variable that was left empty is no wish for all that failed
+    for empty in ({"class": ""}, {"class": " , "}, {"ids": []}):
+        nothing = client.post("/api/runs/1/retry", json={"confirm": True, **empty})
+        assert (nothing.status_code, "names no" in nothing.json()["error"]) == (400, True)
     both = client.post("/api/runs/1/retry", json={"class": "cut", "ids": ["a"]})
     assert (both.status_code, both.json()["code"]) == (400, "body")
 
