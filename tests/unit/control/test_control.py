@@ -126,6 +126,22 @@ async def test_who_watches_and_does_not_read_keeps_a_bounded_number_of_frames(tm
         await until(lambda: not one.feed.watchers)
 
 
+async def test_who_watches_and_never_reads_is_offered_nothing_until_it_has_read(tmp_path: Path) -> None:
+    async with session(tmp_path / "r.db") as one, raw(one) as (reader, writer):
+        writer.write(framed(1, Watch()))
+        await until(lambda: bool(one.feed.watchers))
+        (put,), (guest,) = one.feed.watchers, one.server._guests
+        frame, taken = Feed(number=1, kind="text", data=b"x" * 100_000), 0
+        while put(frame):
+            taken += 1
+            await asyncio.sleep(0)
+            assert taken < 100
+        # what the system and this side have taken, and a frame more
+        assert guest.unsent < server._BEHIND + 2 * len(frame.data)
+        await reader.readexactly(taken * len(frame.data))
+        await until(lambda: put(frame))
+
+
 async def test_who_watches_twice_gets_each_frame_once(tmp_path: Path) -> None:
     async with session(tmp_path / "r.db") as one:
         connection = await connect(one.store, 1)

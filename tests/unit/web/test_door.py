@@ -3,15 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filling import done, filled
 from starlette.requests import Request
-from webbing import TOKEN
+from webbing import GUARD_S, TOKEN, served_here, until
 
-from runner.web import token_file
+from runner.web import indexing, token_file
 from runner.web.access import access
 from runner.web.ask_limits import OPEN_IN_ALL
 from runner.web.ask_routes import AskRoutes
@@ -19,6 +20,7 @@ from runner.web.asking import Asker
 from runner.web.guard import Guard
 from runner.web.replies import ApiError
 from runner.web.token_file import token_of
+from runner.web.uvicorn_internals import LimitedProtocol
 
 ACCESS = access(TOKEN, "127.0.0.1", 80)
 HOST = ("host", "127.0.0.1:80")
@@ -128,3 +130,44 @@ def test_streams_of_all_clients_together_have_a_most_and_one_that_did_not_begin_
     routes._open = Counter({f"10.0.0.{number}": 1 for number in range(2, OPEN_IN_ALL + 2)})
     full = asked(routes, b'{"prompt": "x"}')
     assert (full.status, full.code) == (429, "too_many")
+
+
+def test_connections_have_a_most_and_are_forgotten_when_they_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.web.uvicorn_internals.MOST_CONNECTIONS", 2)
+
+    store = filled(tmp_path / "runner.db", done("a", 1))
+
+    async def main() -> None:
+        known = LimitedProtocol.transports
+        async with asyncio.timeout(GUARD_S), served_here(store) as page:
+            before = len(known)
+            ends = [await asyncio.open_connection("127.0.0.1", page.port) for _ in range(2)]
+            await until(lambda: len(known) == before + 2)
+            reader, late = await asyncio.open_connection("127.0.0.1", page.port)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            # those that were there go on
+            ends[0][1].write(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await ends[0][0].readline()).startswith(b"HTTP/1.1 401")
+            for writer in (late, *(writer for _, writer in ends)):
+                writer.close()
+            await until(lambda: len(known) == before)
+
+    asyncio.run(main())
+
+
+def test_an_index_is_kept_up_to_date_only_while_somebody_looks_at_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "FOR_S", 0.05)
+    monkeypatch.setattr(indexing, "_LOOK_S", 0.01)
+    store = filled(tmp_path / "runner.db", done("a", 1))
+
+    async def main() -> None:
+        kept = indexing.Indexing(store)
+        for _ in range(2):
+            kept.wanted()
+            assert kept._task is not None
+            async with asyncio.timeout(GUARD_S):
+                await kept._task
+        assert kept.index.is_complete(1)
+
+    asyncio.run(main())
