@@ -109,6 +109,6 @@ def test_a_call_waits_no_longer_than_the_most(store: Path, cap: Cap, monkeypatch
 
 def test_names_that_are_empty_are_no_wish_for_all_that_failed() -> None:
     for classes, ids in (([""], None), ([" "], None), ([], None), (None, [])):
-        with pytest.raises(UsageError, match="(names nothing|is an empty list); "):
+        with pytest.raises(UsageError, match=r"(names nothing|is an empty list); "):
             mcp_guard.which(classes, ids)
     assert mcp_guard.which(None, None).classes == ()

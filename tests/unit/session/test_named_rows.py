@@ -1,5 +1,6 @@
 """Rows that a person names in a running session, against the books: what goes out again, as which attempt, and what does not."""
 
+import asyncio
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from filling import broken, done, failed, filled
 from msgspec import structs
 
 from runner.config.job import load_job
-from runner.control.messages import Set
+from runner.control.messages import Cancel, Pause, Set
 from runner.engine.giving_up import GivingUp
 from runner.engine.limits import Lanes
+from runner.engine.limits.budget import Budget, Pot
+from runner.engine.stop import Stop
 from runner.inputs.keys import base_key, fingerprint
 from runner.inputs.prompts import make_item
 from runner.inputs.same_requests import find
@@ -22,7 +25,10 @@ from runner.session.limit_steering import LimitSteering
 from runner.session.opening import open_input, template_of
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found, RowSteering
 from runner.session.sending_once import SendingOnce
+from runner.session.steering import Steering
 from runner.store.checkpoint import RunStore
+from runner.store.reader import StoreReader
+from runner.store.steered import steered_of
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +135,51 @@ def test_a_row_with_the_request_of_others_is_sent_again_for_all_of_them_or_not_a
     assert list(same.sent) == [1]
     same.states[0] = 12
     assert "has its answer" in (once.refusal(other) or "")
+
+
+def test_a_limit_of_the_run_counts_what_the_run_had_cost_before_its_session() -> None:
+    budget = Budget([Pot("max_cost_session", "cost", 100, used=4, held=1)], lambda _: None)
+    budget.change_limit("max_cost", 20, before=7)
+    assert [(pot.setting, pot.limit, pot.used, pot.held) for pot in budget.pots][1:] == [("max_cost", 20, 11, 1)]
+    # once more, it is that one which changes
+    budget.change_limit("max_cost", 30, before=7)
+    assert [(pot.limit, pot.used) for pot in budget.pots] == [(100, 4), (30, 11)]
+
+
+def test_a_row_that_was_sent_again_does_not_come_from_the_input_too(tmp_path: Path) -> None:
+    rows, input_ = GivingUp(), Input(tmp_path, rows_of("one", "two"))
+    (again, same, other) = (input_.item(key, input_.rows[key]) for key in "aab")
+    assert isinstance(again, Item)
+    assert isinstance(same, Item)
+    assert isinstance(other, Item)
+    rows.give_up_ahead("a")
+    rows.send_again(again)
+    assert [rows.comes_twice(item) for item in (again, same, other)] == [False, True, False]
+    assert not rows.is_given_up("a")
+
+
+async def test_a_session_ends_when_what_was_asked_of_it_is_answered_and_takes_nothing_after_that(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("{}\n")
+    job = load_job(str(tmp_path / "p.jsonl"), {"model": "m"})
+    looked, free = asyncio.Event(), asyncio.Event()
+
+    class Slow(RowSteering):
+        async def cancel(self, ids: Sequence[str]) -> dict[str, str]:
+            looked.set()
+            await free.wait()
+            return dict.fromkeys(ids, CANCELLED_ROW)
+
+    async with RunStore.own(filled_in(tmp_path, failed("a", 1)), 1) as store:
+        steering = Steering(job, Lanes(wiring.limits(job)[0]), Stop(), store, lambda _: None)
+        steering.rows = Slow(GivingUp(), store, None)
+        asked = asyncio.create_task(steering.answer(Cancel(ids=("a",)), "page"))
+        await looked.wait()
+        ending = asyncio.create_task(steering.finish())
+        await asyncio.sleep(0)
+        assert (await steering.answer(Pause(), "page")).error == "run 1 is about to end"
+        assert not ending.done()
+        free.set()
+        await ending
+        assert (await asked).done == "cancelled 1 row (a)"
+    with StoreReader(tmp_path / "r.db") as reader:
+        assert [(one.command, one.by) for one in steered_of(reader.fetch, 1)] == [("cancel", "page")]
