@@ -36,9 +36,10 @@ def test_figures_over_time_are_of_answers_and_their_limit_is_a_mean(tmp_path: Pa
         )
     with StoreReader(store) as reader, reader.snapshot():
         found = over_time(reader.fetch, 1)
-    # a failed attempt has no time to the first token of an answer
     (one,) = [one for one in found.slices if one.answers]
     assert (one.answers, one.first_token_p50_s, one.first_token_p95_s) == (20, 0.5, 2.0)
+    # a failed attempt has no time to the first token of an answer
+    assert {one.first_token_p95_s for one in found.slices} == {None, 2.0}
     assert [one.limit for one in found.slices if one.limit is not None] == [6.0]
 
 
