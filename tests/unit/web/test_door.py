@@ -87,7 +87,8 @@ def test_a_link_in_another_site_leads_to_the_page_and_nothing_else_does() -> Non
     assert entered(HOST, COOKIE, CROSS, link, ("origin", "http://evil.example"), path="/") == 403
 
 
-def test_two_names_are_none() -> None:
+def test_two_names_are_none_and_those_of_this_machine_are_for_others() -> None:
+    assert ACCESS.names == {"localhost", "127.0.0.1", "::1"}
     assert entered(HOST, ("host", "evil.example"), BEARER) == 421
     assert entered(BEARER) == 421
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from webbing import BEARER, JSON, Page, served
 
 from runner.cli.commands import cli
-from runner.control.messages import Ask, Cancel, Pause, Requeue, Set, encode
+from runner.control.messages import Ask, Cancel, Continue, Pause, Requeue, Set, encode
 from runner.errors import UsageError
 from runner.model import Usage
 from runner.session import ids
@@ -210,6 +210,7 @@ def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) ->
         async with session_of(store, 1) as session, httpx.AsyncClient(base_url=page.url, headers={**BEARER, **JSON}) as client:
             for what, body in (
                 ("pause", None),
+                ("continue", None),
                 ("cancel", {"ids": ["a", 7, 1.5]}),
                 ("requeue", {"ids": ["b"]}),
                 ("set", {"rpm": 5, "max_cost": 1.5}),
@@ -219,7 +220,7 @@ def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) ->
             return session.asked  # type: ignore[attr-defined]
 
     found = [asked for asked, _ in asyncio.run(main())]
-    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, max_cost=1.5)]
+    assert found == [Pause(), Continue(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, max_cost=1.5)]
     with page.client() as client:
         told = fits(client.post("/api/runs/1/stop"), "/api/runs/{run}/stop", "post")
     assert "is not running" in told["error"]
