@@ -9,7 +9,7 @@ from runner.engine.open_attempts import OpenAttempt, OpenAttempts
 from runner.model import Attempt, Completion, Item, Outcome, Request, Usage
 from runner.money import Price, Rates
 from runner.providers.chat_completions import OpenAIDecoder
-from runner.session.feed import SessionFeed
+from runner.session.feed import LINGER_S, SessionFeed
 from runner.session.feed_made import closed_answer, settled_row
 from runner.session.feed_watchers import AGAIN, Watchers
 from runner.session.stats import SessionStats
@@ -66,6 +66,25 @@ async def test_a_state_says_whether_the_session_is_paused() -> None:
         feed.subscribe(None, False, lambda frame: not told.append(frame))
         feed.turn()
         assert (told[-1].kind, json.loads(told[-1].data)["paused"]) == ("state", paused)
+    feed.close()
+
+
+@pytest.mark.anyio
+async def test_texts_are_looked_at_only_as_long_as_somebody_wants_them() -> None:
+    now, told = 0.0, list[bool]()
+
+    feed = SessionFeed(clock=lambda: now)
+    feed.follow(OpenAttempts(), Redactor([]), SessionStats(), lambda: None, lambda *, wanted: told.append(wanted))
+    stays, leave = feed.subscribe(None, False, lambda _: True), feed.subscribe(None, True, lambda _: True)
+    leave()
+    for later in (LINGER_S, LINGER_S + 1):
+        now = later
+        assert feed._timer is not None
+        feed._timer.cancel()
+        feed._tick()
+    # the other one has no texts, and goes on
+    assert (told, feed._texts, feed._timer is None) == ([True, False], None, False)
+    stays()
     feed.close()
 
 

@@ -1,0 +1,75 @@
+"""Which sessions are followed for whom, what is kept of them, and what a state already holds."""
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from filling import done, filled
+from webbing import GUARD_S, events, served_here, session_of, until
+
+from runner.web import ring
+from runner.web.events import _is_behind
+from runner.web.ring import Frame, Ring, frame
+from runner.web.running import running
+
+
+def test_a_session_that_nobody_looks_at_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.web.hub.LOOK_S", 0.01)
+    store = filled(filled(tmp_path / "runner.db", done("a", 1)), done("b", 1))
+
+    async def main() -> None:
+        async with (
+            asyncio.timeout(GUARD_S),
+            session_of(store, 1) as one,
+            session_of(store, 2) as other,
+            served_here(store) as page,
+            aclosing(events(page, "/api/runs/1/events")) as stream,
+        ):
+            assert (await anext(stream)).kind == "state"
+            for _ in range(3):
+                page.hub._looked.clear()
+                await until(page.hub._looked.is_set)
+            assert (page.hub.active, [*page.hub.followed]) == ([2, 1], [1])
+            assert (len(one.watchers), other.subscribed) == (1, 0)
+            one.tell()
+            other.tell()
+            one.tell()
+            assert [(await anext(stream)).data for _ in range(2)] == [{"run": 1, "note": "1"}, {"run": 1, "note": "2"}]
+
+    asyncio.run(main())
+
+
+def test_stretches_that_were_told_are_kept_for_those_who_are_as_far_and_not_for_ever() -> None:
+    kept = Ring()
+    for number in range(1, 100):
+        kept.add(frame(1 + number % 2, 1, number, "note", b"{}"))
+        first = kept.told(0, 1)
+        # the same bytes, and not only equal ones
+        assert kept.told(0, 1) is first
+        assert b'"run":2' not in first
+        assert first.count(b"event: note") == number // 2
+    assert len(kept._told) <= ring._MOST_TOLD
+
+
+@pytest.mark.parametrize(
+    ("session", "number", "begins", "behind"),
+    [
+        (2, 5, False, True),
+        (2, 6, False, False),
+        (3, 1, False, False),
+        (1, 9, False, True),
+        (2, 0, False, False),
+        (1, 0, False, True),
+    ],
+)
+def test_what_a_state_holds_is_not_told_again(session: int, number: int, begins: bool, behind: bool) -> None:
+    one = Frame(1, session, number, b"x", begins=begins)
+    assert _is_behind(one, (2, 5)) == behind
+    assert not _is_behind(one, None)
+
+
+def test_a_session_that_is_followed_is_not_knocked_at(tmp_path: Path) -> None:
+    store = filled(filled(tmp_path / "runner.db", done("a", 1)), done("b", 1))
+    assert running(store, frozenset({1})) == [1]
+    assert running(store, frozenset()) == running(tmp_path / "none.db", frozenset({1})) == []
