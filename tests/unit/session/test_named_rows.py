@@ -88,6 +88,16 @@ async def test_what_is_sent_again_is_the_next_attempt_of_a_row_that_asks_the_sam
         assert len(input_.sent) == 1
 
 
+async def test_two_who_ask_at_the_same_time_send_each_row_once(tmp_path: Path) -> None:
+    input_ = Input(tmp_path, rows_of("one", "two"))
+    outcomes = [structs.replace(failed(key, row.line), fingerprint=fingerprint(row)) for key, row in input_.rows.items()]
+    async with RunStore.own(filled_in(tmp_path, *outcomes), 1) as store:
+        steering = RowSteering(GivingUp(), store, input_)
+        said = await asyncio.gather(*(steering.requeue(ids, lambda: None) for ids in (["a", "b"], ["b", "a"], ["a", "b"])))
+    assert sorted(item.key for item in input_.sent) == ["a", "b"]
+    assert sum(phrase == REQUEUED for one in said for phrase in one.values()) == 2
+
+
 def filled_in(folder: Path, *outcomes: Outcome) -> Path:
     """As ``filled``, where an event loop runs."""
     thread = threading.Thread(target=filled, args=(folder / "r.db", *outcomes))

@@ -27,9 +27,9 @@ def test_a_session_that_nobody_looks_at_is_not_followed(tmp_path: Path, monkeypa
             aclosing(events(page, "/api/runs/1/events")) as stream,
         ):
             assert (await anext(stream)).kind == "state"
-            for _ in range(3):
-                page.hub._looked.clear()
-                await until(page.hub._looked.is_set)
+            looks, look = list[Path](), page.hub._running
+            page.hub._running = lambda where: (looks.append(where), look(where))[1]  # type: ignore[method-assign]
+            await until(lambda: len(looks) > 3)
             assert (page.hub.active, [*page.hub.followed]) == ([2, 1], [1])
             assert (len(one.watchers), other.subscribed) == (1, 0)
             one.tell()
@@ -50,6 +50,15 @@ def test_stretches_that_were_told_are_kept_for_those_who_are_as_far_and_not_for_
         assert b'"run":2' not in first
         assert first.count(b"event: note") == number // 2
     assert len(kept._told) <= ring._MOST_TOLD
+
+
+def test_nobody_goes_on_behind_a_frame_that_was_not_kept() -> None:
+    kept = Ring()
+    for number in (3, 5):
+        kept.add(frame(1, 1, number, "note", b"{}"))
+    kept.add(frame(2, 1, 9, "note", b"{}"))
+    assert [kept.behind(1, 1, number) for number in range(2, 7)] == [None, 1, None, 2, None]
+    assert kept.behind(1, 2, 5) is kept.behind(3, 1, 5) is None
 
 
 @pytest.mark.parametrize(
