@@ -4,11 +4,13 @@ import asyncio
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filling import broken, done, failed, filled
 from msgspec import structs
+from webbing import until
 
 from runner.config.job import load_job
 from runner.control.messages import Cancel, Pause, Set
@@ -96,6 +98,26 @@ async def test_two_who_ask_at_the_same_time_send_each_row_once(tmp_path: Path) -
         said = await asyncio.gather(*(steering.requeue(ids, lambda: None) for ids in (["a", "b"], ["b", "a"], ["a", "b"])))
     assert sorted(item.key for item in input_.sent) == ["a", "b"]
     assert sum(phrase == REQUEUED for one in said for phrase in one.values()) == 2
+
+
+async def test_what_is_said_of_a_row_that_is_given_up_is_what_the_books_have_of_it(tmp_path: Path) -> None:
+    input_, rows, ended = Input(tmp_path, rows_of("one", "two")), GivingUp(), list[str]()
+    async with RunStore.own(filled_in(tmp_path), 1) as store:
+        steering = RowSteering(rows, store, input_)
+        for key in "ab":
+            item = input_.item(key, input_.rows[key])
+            no: Any = SimpleNamespace(item=item, give_up=lambda key=key: ended.append(key))
+            rows.begin(no)
+        asked = asyncio.create_task(steering.cancel(["a", "b"]))
+        await until(lambda: len(ended) == 2)
+        # the answer to one of them has come in this moment
+        await store.save([done("a", 1), failed("b", 2)])
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not asked.done()
+        for key in "ab":
+            rows.settled(key)
+        assert await asked == {"a": "its answer has come meanwhile", "b": CANCELLED_ROW}
 
 
 def filled_in(folder: Path, *outcomes: Outcome) -> Path:

@@ -34,7 +34,7 @@ def priced(outcome: Outcome) -> Outcome:
 def test_what_a_retry_may_cost_is_that_of_an_answer_for_each_row(store: Path) -> None:
     found = [foreseen(store, 1, ids, classes) for ids, classes in ((["a", "b", "c"], ()), (None, ("cut",)), (None, ()))]
     assert [(one.rows, one.cost) for one in found] == [(3, pytest.approx(0.3)), (2, pytest.approx(0.2)), (2, pytest.approx(0.2))]
-    assert found[0].sentence == "sends 3 rows of run 1 again; about $0.3, if they cost what the others did"
+    assert found[0].sentence.startswith("sends 3 rows of run 1 again; about $0.3")
 
 
 @pytest.mark.parametrize(
