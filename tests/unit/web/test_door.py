@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from filling import done, filled
 from starlette.requests import Request
 from webbing import GUARD_S, TOKEN, served_here, until
 
-from runner.web import indexing, token_file
+from runner.web import ask_events, indexing, token_file
 from runner.web.access import access
 from runner.web.ask_limits import OPEN_IN_ALL
 from runner.web.ask_routes import AskRoutes
@@ -180,3 +181,17 @@ def test_an_index_is_kept_up_to_date_only_while_somebody_looks_at_rows(tmp_path:
         assert kept.index.is_complete(1)
 
     asyncio.run(main())
+
+
+def test_a_session_that_is_used_again_in_the_last_moment_does_not_rest(tmp_path: Path) -> None:
+    asker = Asker(tmp_path / "runner.db")
+    held: Any = SimpleNamespace(streams=1)
+    target: Any = (1, True)
+    asker._sessions[target] = held
+    asyncio.run(asker._end_idle(held))
+    assert asker._sessions == {target: held}
+
+
+@pytest.mark.parametrize(("code", "shown", "again"), [("cut", False, True), ("cut", True, False), ("bad_request", False, False)])
+def test_nothing_is_advised_to_be_asked_anew_behind_what_was_shown(code: str, shown: bool, again: bool) -> None:
+    assert ask_events._error(code, "so", shown=shown)["retry"] is again

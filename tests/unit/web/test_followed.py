@@ -62,6 +62,27 @@ def test_a_session_that_has_said_its_last_word_is_not_told_as_gone(tmp_path: Pat
     asyncio.run(main())
 
 
+def test_who_comes_back_to_a_new_server_goes_on_in_one_run_and_begins_with_the_state_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.web.hub.LOOK_S", 0.01)
+    store = filled(filled(tmp_path / "runner.db", done("a", 1)), done("b", 1))
+
+    async def main() -> None:
+        async with asyncio.timeout(GUARD_S), session_of(store, 1) as one, session_of(store, 2) as other:
+            for session in (one, one, other, other):
+                session.tell()
+            async with served_here(store) as page, aclosing(events(page, "/api/events", "1-1-1")) as stream:
+                found = list[tuple[int, str]]()
+                async for told in stream:
+                    found += [(told.data["run"], told.kind)] if told.kind != "runs" else []
+                    if len(found) == 2:
+                        break
+        assert sorted(found) == [(1, "note"), (2, "state")]
+
+    asyncio.run(main())
+
+
 def test_stretches_that_were_told_are_kept_for_those_who_are_as_far_and_not_for_ever() -> None:
     kept = Ring()
     for number in range(1, 100):
