@@ -397,10 +397,11 @@ LIVE = """async () => {
     live.forget();
     seen.push(live.answers.size);
     live.take("note", { note: "m" });
+    live.take("progress", { pace: { at: 5 }, in_flight: 2 });
     live.take("state", { session: 1, notes: ["n", "m"], answers: [] });
-    seen.push(live.notes);
+    seen.push([live.notes, live.samples]);
     live.take("state", { session: 2, notes: [], answers: [] });
-    seen.push(live.notes);
+    seen.push([live.notes, live.samples]);
     const { done, failed, left } = facts({ rows: 5, answers: 2, done: 3, failed: 2, finished_at: null }, null, undefined);
     return { added, seen, rows: [done, failed, left] };
 }"""
@@ -431,5 +432,5 @@ def assert_a_session_is_added_up(tab: Tab) -> None:
     found = tab.page.evaluate(LIVE)
     texts = [[True, "a\U0001f600b"], [True, "a\U0001f600bc"], [False, "a\U0001f600bc"], [True, "a\U0001f600x"], [True, "new"]]
     assert found["added"] == texts
-    assert found["seen"] == [["two", 1, 1], True, ["two", 0, 1], 0, ["n", "m"], []]
+    assert found["seen"] == [["two", 1, 1], True, ["two", 0, 1], 0, [["n", "m"], [[5, 2]]], [[], []]]
     assert found["rows"] == [3, 2, 5]
