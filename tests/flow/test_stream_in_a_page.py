@@ -189,7 +189,7 @@ def _leaves(page: Any) -> None:
     """Who leaves an answer ends its request also where a proxy keeps the connection; a line without an end takes no memory."""
     found = page.evaluate(
         f"""async () => {{
-          const {{ stream, EventDecoder }} = {IMPORT};
+          const {{ stream, EventDecoder, reduce, IDLE }} = {IMPORT};
           const real = globalThis.fetch, asked = [];
           const said = JSON.stringify({{ id: "ask-1", kind: "text", text: "a", at: 0 }});
           const text = (name, id) => `event: ${{name}}\\nid: ${{id}}\\ndata: ${{said}}\\n\\n`;
@@ -203,10 +203,13 @@ def _leaves(page: Any) -> None:
           const decoder = new EventDecoder(), part = new Uint8Array(1 << 20).fill(97);
           let taken = 0;
           try {{ for (; taken < 20; taken++) decoder.push(part); }} catch {{ /* it is too long */ }}
-          return [asked, taken];
+          // the model begins anew behind the first character
+          const pieces = [[0, "ab\U0001f600"], [3, "c"], [1, "x"], [2, "y"]];
+          const told = pieces.map(([at, text]) => ({{ type: "token", kind: "text", at, text }}));
+          return [asked, taken, told.reduce(reduce, IDLE).text];
         }}"""
     )
-    assert found == [[["POST", "/api/stream"], ["DELETE", "/api/stream/ask-1"]], 8]
+    assert found == [[["POST", "/api/stream"], ["DELETE", "/api/stream/ask-1"]], 8, "axy"]
 
 
 def _soon(page: Any, condition: Callable[[], bool]) -> None:
