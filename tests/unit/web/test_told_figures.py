@@ -128,8 +128,10 @@ def test_what_was_read_holds_until_the_store_changes_and_not_all_of_it_is_kept(
 def test_a_row_that_is_done_since_is_not_shown_as_failed(tmp_path: Path) -> None:
     store = filled(tmp_path / "r.db", failed("a", 1), failed("b", 2))
     index = RowIndex(store)
+    assert not index.is_complete(1)
     while index.step():
         pass
+    assert index.is_complete(1)
 
     async def mend() -> None:
         async with RunStore.own(store, 1) as own:
