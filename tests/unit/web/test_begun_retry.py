@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from filling import done, failed, filled
 from msgspec import structs
+from webbing import served
 
+from runner.control.messages import Continue, Pause, Stop
 from runner.model import Attempt, Outcome, Usage
 from runner.money import Price, Rates
 from runner.web.replies import ApiError, refused
 from runner.web.retrying import begin, foreseen
+from runner.web.steering import PLAIN
 
 RATES = Rates(input=10**10, output=10**10, cached_input=0, cache_write=0, reasoning=10**10, cache_write_1h=0)
 
@@ -63,3 +66,14 @@ def test_the_command_gets_what_was_named(
 def test_no_error_tells_a_key() -> None:
     answer = refused(ApiError(409, "refused", "the server said: wrong key sk-0123456789abcdefghij"))
     assert b"sk-0123" not in answer.body
+
+
+def test_a_variable_that_was_left_empty_is_no_wish_for_all_that_failed(store: Path) -> None:
+    with served(store) as page, page.client() as client:
+        for empty in ({"class": ""}, {"class": " , "}, {"ids": []}):
+            nothing = client.post("/api/runs/1/retry", json={"confirm": True, **empty})
+            assert (nothing.status_code, "names no" in nothing.json()["error"]) == (400, True)
+
+
+def test_each_word_of_a_path_asks_for_what_it_says() -> None:
+    assert PLAIN == {"pause": Pause(), "continue": Continue(), "stop": Stop()}
