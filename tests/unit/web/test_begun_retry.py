@@ -76,4 +76,4 @@ def test_a_variable_that_was_left_empty_is_no_wish_for_all_that_failed(store: Pa
 
 
 def test_each_word_of_a_path_asks_for_what_it_says() -> None:
-    assert PLAIN == {"pause": Pause(), "continue": Continue(), "stop": Stop()}
+    assert {"pause": Pause(), "continue": Continue(), "stop": Stop()} == PLAIN
