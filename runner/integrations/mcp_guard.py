@@ -18,6 +18,7 @@ from runner.config.job_file import suggestion
 from runner.config.settings import SETTINGS
 from runner.errors import UsageError
 from runner.integrations.mcp_files import Root, input_of
+from runner.session import only
 from runner.session.options import Asked
 from runner.text import clean
 
@@ -190,8 +191,7 @@ def with_share(job: Job, share: float | None) -> Job:
 
 
 def which(classes: Sequence[str] | None, ids: Sequence[str] | None) -> Asked:
-    """Return which rows a call wants to be sent again. Raises UsageError for an empty list: it would mean all failed rows."""
-    for name, given in (("classes", classes), ("ids", ids)):
-        if given is not None and not given:
-            raise UsageError(f"{name} is an empty list; leave it out to send all failed rows again, or name some")
-    return Asked(classes=tuple(classes or ()), ids=None if ids is None else tuple(ids))
+    """Return which rows a call wants to be sent again. Raises UsageError for one that names nothing: it would mean all failed."""
+    if ids is not None and not ids:
+        raise UsageError("ids is an empty list; leave it out to send all failed rows again, or name some")
+    return Asked(classes=tuple(only.listed(classes, "classes")), ids=None if ids is None else tuple(ids))

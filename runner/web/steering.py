@@ -13,6 +13,7 @@ from runner.control.client import By, connect
 from runner.control.messages import Cancel, Continue, Pause, Reply, Requeue, Set, Stop
 from runner.control.messages import Request as Asked
 from runner.errors import NotRunningError
+from runner.session import only
 from runner.text import clean
 from runner.web.reads import reads_of
 from runner.web.replies import ApiError, reply
@@ -91,7 +92,8 @@ async def retry(request: Request) -> Response:
     ids = None if given.ids is None else _ids(given.ids)
     if ids == ():
         raise ApiError(400, "body", "`ids` names no row")
-    classes = tuple(word.strip() for word in (given.class_ or "").split(",") if word.strip())
+    # a class that names nothing is no wish for all that failed
+    classes = tuple(only.listed(given.class_, "class"))
     found = await reads.now(lambda: foreseen(reads.store, number, ids, classes))
     return await _started(given, found, lambda: begin(reads.store, number, ids, classes, found.options))
 

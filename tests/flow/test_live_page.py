@@ -416,3 +416,107 @@ def test_streams_and_unfinished_json_are_read_and_a_thousand_answers_are_few_ele
         assert elements < 1000
         assert characters < 30_000
         assert tab.said == []
+        # a document without timers and requests of its own
+        tab.page.goto(f"{web.base}static/sse.js")
+        assert_streams_come_back(tab)
+        assert_a_session_is_added_up(tab)
+
+
+SOURCE = """async (replies) => {
+    const { Source } = await import("/static/sse.js");
+    const { Hub } = await import("/static/hub.js");
+    const real = [globalThis.fetch, globalThis.setTimeout];
+    const stream = (text) => new Response(new ReadableStream({
+        start: (to) => { to.enqueue(new TextEncoder().encode(text)); to.close(); },
+    }));
+    const never = (signal) => new Response(new ReadableStream({
+        start: (to) => signal.addEventListener("abort", () => to.error(new Error("silent"))),
+    }));
+    const run = async (begin) => {
+        const left = [...replies], asked = [], waits = [], links = [];
+        globalThis.setTimeout = (act, ms) => {
+            // the silence after which a connection counts as dead
+            if (ms > 10000 && left[0] !== "silent") return 0;
+            waits.push(ms);
+            return real[1].call(globalThis, act, 0);
+        };
+        globalThis.fetch = async (url, { headers, signal }) => {
+            asked.push(headers["Last-Event-ID"] ?? null);
+            const reply = left.shift();
+            if (reply === "gone") throw new TypeError("no network");
+            if (reply === "silent") return never(signal);
+            return typeof reply === "number" ? new Response("", { status: reply }) : stream(reply);
+        };
+        await new Promise((done) => begin((link) => { links.push(link.state); if (link.state === "refused") done(); }));
+        return [asked, waits, links, left.length];
+    };
+    try {
+        let told = [];
+        const source = await run((linked) => new Source("/x", (event) => told.push(event.data), linked));
+        const hub = await run((linked) => new Hub("/x").join(({ link }) => link && linked(link)));
+        return { source, told, asked: hub[0] };
+    } finally { [globalThis.fetch, globalThis.setTimeout] = real; }
+}"""
+"""Read a stream whose server answers so: with events, a status, nothing ever ("silent"), or not at all ("gone")."""
+LIVE = """async () => {
+    const { Live, Grown } = await import("/static/live.js");
+    const { Hub } = await import("/static/hub.js");
+    const { facts } = await import("/static/facts.js");
+    const text = new Grown();
+    const pieces = [[0, "a\N{GRINNING FACE}b"], [3, "c"], [5, "late"], [2, "x"], [0, "new"]];
+    const added = pieces.map(([at, piece]) => [text.add(at, piece), text.text]);
+    const live = new Live(1), of = { id: "a", answer_number: 1, attempt: 1 };
+    const piece = (attempt, at, words) => ({ ...of, attempt, at, kind: "text", text: words });
+    const answer = () => [live.answers.get("1 a").text.text, live.open, live.answers.size];
+    const seen = [];
+    live.take("state", { session: 1, notes: ["n"], answers: [] });
+    live.take("open", { answers: [of] });
+    live.take("text", { pieces: [piece(1, 0, "one")] });
+    live.take("open", { answers: [{ ...of, attempt: 2 }] });
+    // what comes late of an attempt that is over
+    live.take("text", { pieces: [piece(1, 3, "old"), piece(2, 0, "two")] });
+    live.take("closed", { answers: [of] });
+    seen.push(answer());
+    live.take("closed", { answers: [{ ...of, attempt: 2 }] });
+    seen.push(live.take("text", { pieces: [piece(2, 9, "behind its end")] }), answer());
+    live.answers.get("1 a").closed.at -= 60000;
+    live.forget();
+    seen.push(live.answers.size);
+    live.take("note", { note: "m" });
+    live.take("progress", { pace: { at: 5 }, in_flight: 2 });
+    live.take("state", { session: 1, notes: ["n", "m"], answers: [] });
+    seen.push([live.notes, live.samples]);
+    live.take("state", { session: 2, notes: [], answers: [] });
+    seen.push([live.notes, live.samples]);
+    const { done, failed, left } = facts({ rows: 5, answers: 2, done: 3, failed: 2, finished_at: null }, null, undefined);
+    return { added, seen, rows: [done, failed, left] };
+}"""
+"""Add up the frames of a session, and count the rows of a run of which only the store tells."""
+
+
+def assert_streams_come_back(tab: Tab) -> None:
+    """A stream comes back after 1, 2, 4, 8, 8 s, and after 1 s again once something has come; behind what was taken."""
+
+    def event(kind: str, own: str = "", **data: Any) -> str:
+        return f"{f'id: {own}' if own else ': ping'}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+
+    state = event("state", "1-1-5", run=1, session=1, answers=[])
+    gap = event("text", "1-1-7", run=1, pieces=[]) + event("open", run=1, answers=[{"id": "a", "attempt": 1}])
+    missing = event("text", "1-1-9", run=1, pieces=[{"id": "a", "attempt": 1, "kind": "text", "at": 3, "text": "x"}])
+    replies = [*["gone"] * 5, 500, state, "gone", "silent", state + gap, "gone", gap + missing, "gone", state, 401, "left"]
+    found = tab.page.evaluate(SOURCE, replies)
+    asked, waits, links, left = found["source"]
+    assert asked == [*[None] * 7, *["1-1-5"] * 3, *["1-1-7"] * 2, *["1-1-9"] * 2, "1-1-5"]
+    assert waits == [1000, 2000, 4000, 8000, 8000, 8000, 1000, 2000, 45000, 4000, 1000, 2000, 1000, 2000, 1000]
+    assert (links[0], links[-1], left) == ("connecting", "refused", 1)
+    assert links.count("open") == 5
+    # where something is missing, the one stream of all tabs begins anew
+    assert found["asked"][11:] == ["1-1-7", None, None, "1-1-5"]
+
+
+def assert_a_session_is_added_up(tab: Tab) -> None:
+    found = tab.page.evaluate(LIVE)
+    texts = [[True, "a\U0001f600b"], [True, "a\U0001f600bc"], [False, "a\U0001f600bc"], [True, "a\U0001f600x"], [True, "new"]]
+    assert found["added"] == texts
+    assert found["seen"] == [["two", 1, 1], True, ["two", 0, 1], 0, [["n", "m"], [[5, 2]]], [[], []]]
+    assert found["rows"] == [3, 2, 5]

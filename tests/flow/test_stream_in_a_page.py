@@ -75,6 +75,7 @@ def test_the_module_and_the_box_of_the_page(tmp_path: Path, browser: Any) -> Non
         page.goto(f"{desk.url.partition('?')[0]}static/runner-stream.js")
         _splits(page)
         _tries(page)
+        _leaves(page)
         before = len(server.requests)
         told = page.evaluate(
             f"""async () => {{
@@ -182,6 +183,33 @@ def _tries(page: Any) -> None:
         [[], ["token", "network"], 1],
         [[1], ["token", "retry", "done"], 0],
     ]
+
+
+def _leaves(page: Any) -> None:
+    """Who leaves an answer ends its request also where a proxy keeps the connection; a line without an end takes no memory."""
+    found = page.evaluate(
+        f"""async () => {{
+          const {{ stream, EventDecoder, reduce, IDLE }} = {IMPORT};
+          const real = globalThis.fetch, asked = [];
+          const said = JSON.stringify({{ id: "ask-1", kind: "text", text: "a", at: 0 }});
+          const text = (name, id) => `event: ${{name}}\\nid: ${{id}}\\ndata: ${{said}}\\n\\n`;
+          globalThis.fetch = async (url, {{ method }}) => {{
+            asked.push([method, url]);
+            return new Response(text("metadata", "ask-1-1") + text("token", "ask-1-2"));
+          }};
+          try {{
+            for await (const event of stream({{ prompt: "x" }}, {{ waits: [] }})) if (event.type === "token") break;
+          }} finally {{ globalThis.fetch = real; }}
+          const decoder = new EventDecoder(), part = new Uint8Array(1 << 20).fill(97);
+          let taken = 0;
+          try {{ for (; taken < 20; taken++) decoder.push(part); }} catch {{ /* it is too long */ }}
+          // the model begins anew behind the first character
+          const pieces = [[0, "ab\U0001f600"], [3, "c"], [1, "x"], [2, "y"]];
+          const told = pieces.map(([at, text]) => ({{ type: "token", kind: "text", at, text }}));
+          return [asked, taken, told.reduce(reduce, IDLE).text];
+        }}"""
+    )
+    assert found == [[["POST", "/api/stream"], ["DELETE", "/api/stream/ask-1"]], 8, "axy"]
 
 
 def _soon(page: Any, condition: Callable[[], bool]) -> None:

@@ -91,7 +91,8 @@ export class Live {
   }
 
   _state(data) {
-    const kept = data.session === this.session ? { notes: this.notes, samples: this.samples } : {};
+    // the notes come with the state
+    const kept = data.session === this.session ? { samples: this.samples } : {};
     this.reset();
     Object.assign(this, { samples: data.samples ?? [] }, kept, { known: true, session: data.session ?? null });
     if (data.progress) this._progress(data.progress);

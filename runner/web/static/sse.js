@@ -118,6 +118,8 @@ export class Source {
         this.#tries = 0;
         for (const event of parser.push(value)) {
           this.told(event);
+          // something before it is missing: whoever took it wants the state, so it is no place to go on behind
+          if (this.#stop.signal.aborted) return false;
           // what was taken is behind us, and not before
           if (event.id) this.#last = event.id;
         }

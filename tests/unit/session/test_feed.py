@@ -372,3 +372,27 @@ async def test_memory_is_bounded_however_long_it_goes_on() -> None:
     assert seen[2][0] - seen[1][0] < 100
     assert max(size for _, size in seen) <= 20_000
     desk.feed.close()
+
+
+async def test_what_was_told_of_an_answer_that_failed_without_a_word_stays(desk: Desk) -> None:
+    watcher = desk.watch()
+    desk.turn()
+    say(desk.begin(), "one ", "two")
+    desk.turn()
+    desk.end("", code="closed")
+    desk.turn()
+    assert (watcher.ended, watcher.restarts) == ({("a", 1, 1): ["one two", ""]}, 0)
+
+
+async def test_who_comes_back_without_texts_gets_none_and_behind_the_end_nothing_is_collected(desk: Desk) -> None:
+    desk.watch()
+    desk.turn()
+    after, kinds = desk.feed.newest, list[str]()
+    for kind in ("text", "note"):
+        desk.feed._ring.add(kind, b"{}")
+    desk.feed.subscribe(after, False, lambda frame: not kinds.append(frame.kind))
+    assert kinds == ["note"]
+    summary: Any = dict.fromkeys(feed_module.frames.FinishedFrame.__struct_fields__)
+    desk.feed.tell(Finished(summary=feed_module.frames.FinishedFrame(**summary)))
+    desk.watch()
+    assert desk.feed._timer is None
