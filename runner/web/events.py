@@ -7,6 +7,7 @@ event: gone       the session has ended without a last word
 event: skipped    the viewer was too slow; the present state follows
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -85,7 +86,8 @@ class Viewer:
                     yield b"event: skipped\ndata: {}\n\n" + await self._anew()
                 if told := self._told():
                     yield told
-                await news.wait()
+                if self._place >= hub.ring.end:
+                    await news.wait()
         finally:
             hub.leave(self._run)
 
@@ -102,9 +104,10 @@ class Viewer:
         self._states, self._place = {}, hub.ring.end
         wanted = [run for run in hub.active if self._run in (ALL, run)]
         told = [b"event: runs\ndata: %b\n\n" % to_json({"running": hub.active})] if self._run == ALL else []
-        for run in wanted:
-            last, self._last = (self._last, None) if self._last is not None and self._last[0] == run else (None, self._last)
-            found = await hub.follow(run, last[1:] if last is not None else None)
+        # those that run at once: one that is silent takes seconds to be known as that
+        lasts = [self._last if self._last is not None and self._last[0] == run else None for run in wanted]
+        follow = (hub.follow(run, last[1:] if last is not None else None) for run, last in zip(wanted, lasts, strict=True))
+        for run, last, found in zip(wanted, lasts, await asyncio.gather(*follow), strict=True):
             if found is None:
                 continue
             if last is not None and (place := hub.ring.behind(*last)) is not None:
@@ -125,9 +128,10 @@ class Viewer:
     def _told(self) -> bytes:
         """Return the events that have come since, and go on behind them."""
         ring = self._hub.ring
-        begin, self._place = self._place, ring.end
         if not self._states:
-            return ring.told(begin, self._run)
+            told, self._place = ring.told(self._place, self._run)
+            return told
+        begin, self._place = self._place, ring.end
         states, self._states = self._states, {}
         alone = self._run != ALL
         wanted = (one for one in ring.since(begin) if one.body and self._run in (ALL, one.run))

@@ -134,7 +134,7 @@ class Hub:
             while self.watched or loop.time() - self._looked_at < LINGER_S:
                 try:
                     active = await anyio.to_thread.run_sync(self._running, self.store)
-                except RunnerError:
+                except (RunnerError, OSError):
                     # a store that is locked, or away, for a moment
                     active = self.active
                 if active != self.active:
@@ -157,23 +157,22 @@ class Hub:
 
     async def _follow(self, run: int, found: Followed, after: tuple[int, int] | None) -> None:
         """Put what a session tells into the ring, until it ends."""
+        ended = begun = False
         try:
             connection = await connect(self.store, run)
-        except NotRunningError:
-            self._forget(run, found)
-            return
-        ended = False
-        try:
-            found.session = connection.hello.session
-            behind = after[1] if after is not None and after[0] == found.session else None
-            ended = await self._tell_of(run, found, connection, behind)
-        except NotRunningError:
-            # gone, which is told below
+            try:
+                found.session = connection.hello.session
+                behind = after[1] if after is not None and after[0] == found.session else None
+                ended = await self._tell_of(run, found, connection, behind)
+            finally:
+                await connection.aclose()
+        except (NotRunningError, OSError):
+            # gone, which is told below if it has told something; or it cannot be reached, and the next look tries again
             pass
         finally:
-            await connection.aclose()
+            begun = found.began.is_set()
             self._forget(run, found)
-        if not ended and not self.closed:
+        if begun and not ended and not self.closed:
             self.add(frame(run, found.session, 0, "gone", to_json({"reason": _GONE})))
 
     async def _tell_of(self, run: int, found: Followed, connection: Connection, behind: int | None) -> bool:
@@ -213,7 +212,7 @@ class Hub:
                             return frame(run, connection.hello.session, one.number, one.kind, one.data)
             finally:
                 await connection.aclose()
-        except NotRunningError:
+        except (NotRunningError, OSError):
             return None
         return None
 

@@ -58,6 +58,8 @@ def test_one_shape_for_every_provider(tmp_path: Path, provider: str, streams: bo
                 # both sessions, as a run would, have the limits of the endpoint together
                 lanes = [held.prompts.views._lanes.of("m") for held in desk.asker._sessions.values()]
                 await until(lambda: [lane.runs for lane in lanes] == [2, 2])
+                # nothing is remembered of a prompt that has its answer
+                assert not any(held.prompts.views._attempts.rows.ahead for held in desk.asker._sessions.values())
             for found in (by_prompt, by_messages, by_row, again):
                 assert found[0][0] == "metadata"
                 assert (found[0][1]["model"], found[0][1]["run"]) == ("m", 1)

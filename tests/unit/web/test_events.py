@@ -1,6 +1,7 @@
 """Streams of events: one connection to a session for all viewers, nothing twice and nothing missing, and nobody is waited for."""
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,8 +13,9 @@ import pytest
 from filling import done, filled
 from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_here, session_of, until
 
+from runner.control.client import connect
 from runner.web import hub as hubs
-from runner.web.ring import Ring, frame
+from runner.web.ring import MOST_AT_ONCE, Ring, frame
 
 
 @pytest.fixture
@@ -331,6 +333,24 @@ def test_a_session_that_was_left_is_no_longer_watched_and_is_found_again(store: 
     run(main)
 
 
+def test_a_session_that_cannot_be_connected_to_for_a_moment_is_found_later(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    async def full(where: Path, run: int) -> Any:
+        asked.append(run)
+        if len(asked) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await connect(where, run)
+
+    monkeypatch.setattr("runner.web.hub.connect", full)
+
+    async def main() -> None:
+        async with session_of(store, 1), served_here(store) as page, aclosing(events(page)) as stream:
+            assert "gone" not in {one.kind for one in await take(stream, "state")}
+
+    run(main)
+
+
 def test_a_hub_goes_on_while_the_store_cannot_be_read(store: Path) -> None:
     elsewhere = store.with_name("elsewhere.db")
 
@@ -356,3 +376,17 @@ def test_a_ring_keeps_a_bounded_number_of_bytes() -> None:
     assert ring.behind(1, 1, kept[0].number - 1) is None
     assert ring.behind(1, 1, 199) == ring.end
     assert frame(1, 1, 1, "skipped", b"{}").body == b'event: skipped\ndata: {"run":1}\n\n'
+
+
+def test_a_viewer_gets_much_in_parts() -> None:
+    ring, data = Ring(), json.dumps({"note": "x" * 100_000}).encode()
+    large = json.dumps({"note": "x" * MOST_AT_ONCE}).encode()
+    for number in range(1, 31):
+        ring.add(frame(1 + number % 2, 1, number, "note", large if number == 10 else data))
+    for run_, wanted in ((0, 30), (1, 15)):
+        place, parts = 0, list[bytes]()
+        while place < ring.end:
+            part, place = ring.told(place, run_)
+            parts.append(part)
+        assert b"".join(parts).count(b"event: note") == wanted
+        assert all(len(part) < MOST_AT_ONCE + 100 for part in parts if part.count(b"event: note") > 1)
