@@ -251,6 +251,11 @@ def test_what_goes_wrong_is_told_with_what_to_do(tmp_path: Path) -> None:
                     assert (answered.status_code, answered.json()["code"]) == (400, "usage"), body
                     assert words in answered.json()["error"], body
                 assert (await desk.client.post("/api/stream", content=b"{}")).status_code == 415
+                deep = b'{"row": {"prompt": "x", "own": %b}}' % (b"[" * 900 + b"]" * 900)
+                for raw, words in ((b'{"prompt": "\\ud83d"}', "half a character"), (b'{"prompt"', "too early"), (deep, "nested")):
+                    headers = {"Content-Type": "application/json"}
+                    answered = await desk.client.post("/api/stream", content=raw, headers=headers)
+                    assert (answered.status_code, words in answered.json()["error"]) == (400, True), answered.json()
 
     asyncio.run(work())
 
