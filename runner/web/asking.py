@@ -126,7 +126,8 @@ class Stream:
         except RunnerError as error:
             return events.failed(error, self.id)
         except Exception as error:  # noqa: BLE001 - whoever has asked is told the end in any case
-            return events.failed(RunnerError(f"internal error, {type(error).__name__}; the terminal of the server says more"), self.id)
+            words = f"internal error, {type(error).__name__}; the terminal of the server says more"
+            return events.failed(RunnerError(words), self.id)
         return events.ended(result, shown=shown)
 
 

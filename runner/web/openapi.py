@@ -139,9 +139,7 @@ def _paths() -> Json:
         f"{of}/history": _get("What was asked of its sessions, oldest first.", _answer("The history.", _list(_ref("Steered")))),
         f"{of}/events": _get("What its session is doing.", _STREAM, _LAST),
         "/api/events": _get("The same of all running sessions, each with its `run`.", _STREAM, _LAST, run=False),
-        "/metrics": _get(
-            "The state of all runs, for Prometheus.", _answer("Metrics.", kind="text/plain"), _TOKEN, run=False
-        ),
+        "/metrics": _get("The state of all runs, for Prometheus.", _answer("Metrics.", kind="text/plain"), _TOKEN, run=False),
         "/openapi.json": _get("This document.", _answer("OpenAPI 3.1.", {"type": "object"}), run=False),
     }
     # what is asked of it may be none
