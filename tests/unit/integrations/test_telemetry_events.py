@@ -113,6 +113,12 @@ def test_one_signal_alone(kept: Collector, monkeypatch: pytest.MonkeyPatch) -> N
     event = Saved(outcomes=(outcome(attempt("a")),))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
     assert (told(event), kept.spans, bool(kept.metrics)) == ([], [], True)
+    # a note names where those are sent that are sent
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{kept.url}/v1/metrics")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1")
+    with Telemetry("openai") as one:
+        assert one._pipelines.collector == kept.url
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     kept.metrics.clear()
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
