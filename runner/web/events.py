@@ -8,7 +8,7 @@ event: skipped    the viewer was too slow; the present state follows
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
@@ -25,6 +25,9 @@ PING_S = 15
 """Seconds between two heartbeats."""
 STUCK_S = 30.0
 """Seconds for which a viewer may read nothing while there is something for it, until it is dropped."""
+_MOST_PIECE = 1 << 14
+"""Bytes that are sent at a time. Who leaves amidst it leaves the piece in the frames of what was cancelled, until Python looks for
+garbage in cycles, which may take hundreds of viewers."""
 _RETRY = b"retry: 1000\n\n"
 _ID = re.compile(r"(?:(\d{1,9})-)?(\d{1,9})-(\d{1,15})")
 
@@ -78,13 +81,15 @@ class Viewer:
         try:
             yield _RETRY
             await hub.looked()
-            yield await self._begin()
+            for piece in _in_pieces(await self._begin()):
+                yield piece
             while not hub.closed:
                 news = hub.news
                 if self._place < hub.ring.begin:
-                    yield b"event: skipped\ndata: {}\n\n" + await self._anew()
-                if told := self._told():
-                    yield told
+                    for piece in _in_pieces(b"event: skipped\ndata: {}\n\n" + await self._anew()):
+                        yield piece
+                for piece in _in_pieces(self._told()):
+                    yield piece
                 await news.wait()
         finally:
             hub.leave(self._run)
@@ -132,6 +137,12 @@ class Viewer:
         alone = self._run != ALL
         wanted = (one for one in ring.since(begin) if one.body and self._run in (ALL, one.run))
         return b"".join(one.told(alone=alone) for one in wanted if not _is_behind(one, states.get(one.run)))
+
+
+def _in_pieces(told: bytes) -> Iterator[bytes]:
+    """Yield bytes in pieces. No frame of a viewer keeps all of them: see ``_MOST_PIECE``."""
+    for start in range(0, len(told), _MOST_PIECE):
+        yield told[start : start + _MOST_PIECE]
 
 
 def _is_behind(one: Frame, state: tuple[int, int] | None) -> bool:
