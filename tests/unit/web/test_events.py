@@ -1,7 +1,9 @@
 """Streams of events: one connection to a session for all viewers, nothing twice and nothing missing, and nobody is waited for."""
 
 import asyncio
+import gc
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
@@ -13,6 +15,7 @@ from filling import done, filled
 from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_here, session_of, until
 
 from runner.web import hub as hubs
+from runner.web.events import Viewer
 from runner.web.ring import Ring, frame
 
 
@@ -261,6 +264,38 @@ def test_two_hundred_viewers_come_and_go_and_nothing_is_left_of_them(store: Path
             assert not page.hub.viewers
 
     run(main)
+
+
+def test_what_viewers_leave_behind_is_taken_away_and_is_small(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is cancelled leaves frames that refer to each other, with what was being sent."""
+    monkeypatch.setattr(hubs, "_SWEEP_S", 0.1)
+    monkeypatch.setattr(hubs, "_MOST_LEFT", 6)
+
+    async def main() -> None:
+        async with session_of(store, 1) as session, served_here(store) as page:
+            for number in range(200):
+                session.tell(note=f"{number} " + "x" * 1_000)
+            pieces, viewer = [], Viewer(page.hub, 1, (1, 1, 1))
+            async with aclosing(viewer.events()) as told:
+                while b"199 x" not in b"".join(pieces[-2:]):
+                    pieces.append(await anext(told))
+            assert (max(map(len, pieces)), notes_in(b"".join(pieces))) == (1 << 14, [*range(1, 200)])
+            gc.disable()
+            try:
+                for _ in range(5):
+                    async with aclosing(events(page)) as stream:
+                        await take(stream, "state")
+                await until(lambda: not page.hub.viewers and not page.hub._left)
+                # the last ones may still have been ending
+                assert len([one for one in gc.get_objects() if isinstance(one, Viewer) and one is not viewer]) <= 2
+            finally:
+                gc.enable()
+
+    run(main)
+
+
+def notes_in(told: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb'"note": "(\d+) ', told)]
 
 
 def test_there_is_a_most_of_viewers(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
