@@ -17,7 +17,7 @@ from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_he
 
 from runner.control.client import connect
 from runner.web import hub as hubs
-from runner.web.events import Viewer
+from runner.web.events import EventStream, Viewer
 from runner.web.ring import MOST_AT_ONCE, Ring, frame
 
 
@@ -288,6 +288,8 @@ def test_what_viewers_leave_behind_is_taken_away_and_is_small(store: Path, monke
                 while b"199 x" not in b"".join(pieces[-2:]):
                     pieces.append(await anext(told))
             assert (max(map(len, pieces)), notes_in(b"".join(pieces))) == (1 << 14, [*range(1, 200)])
+            # a heartbeat of the library would come between two pieces of an event
+            assert EventStream(viewer).ping_interval == 0
             gc.disable()
             try:
                 for _ in range(5):
