@@ -33,7 +33,7 @@ def _put(frame: Feed) -> bool:
     return bool(encode(frame))
 
 
-class _Day:
+class Day:
     """A feed that is told all that happens in a session of one slot."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class _Day:
 
 async def _pass_day() -> list[tuple[float, float]]:
     """Return memory in MB at each tenth of the day, with the frames that were made by then."""
-    day, turns = _Day(), round(DAY_S / TICK_S)
+    day, turns = Day(), round(DAY_S / TICK_S)
     sizes: list[tuple[float, float]] = []
     leaves: list[Callable[[], None]] = []
     for number in range(turns):

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import signal
 import socket
 import subprocess
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import books, rows
-from benchmarks.process import environment, interrupted, say
+from benchmarks.process import environment, interrupted
+from benchmarks.repeated import repeated
 from benchmarks.streams import Streams
-from benchmarks.table import Figure, missed, render
+from benchmarks.table import Figure
 
 SLOTS, CHUNKS, ANSWERS, VIEWERS = 64, 30, 1_200, 200
 FIRST_S, GAP_S = 0.2, 0.03
@@ -89,14 +89,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="the table shows their medians (3)")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
-    every = []
-    for number in range(1, args.runs + 1):
-        every.append(figures(args.answers))
-        say(f"run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in every[-1])}")
-    where = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    print(f"{where}, {args.answers:,} answers of {CHUNKS} pieces, {SLOTS} slots, median of {args.runs}\n")
-    print(render({"viewers": every}))
-    return int(missed(every))
+    about = f"{args.answers:,} answers of {CHUNKS} pieces, {SLOTS} slots"
+    return repeated("viewers", lambda: figures(args.answers), args.runs, about)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -16,8 +15,9 @@ from typing import NamedTuple
 
 from benchmarks import books, rows
 from benchmarks.process import environment, interrupted, say
+from benchmarks.repeated import repeated
 from benchmarks.streams import Streams
-from benchmarks.table import Figure, missed, render
+from benchmarks.table import Figure
 
 SLOTS, CHUNKS, ANSWERS = 64, 30, 6_000
 FIRST_S, GAP_S = 0.2, 0.03
@@ -110,14 +110,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupted)
     if args.against is not None:
         return _pairs(args.answers, args.against, args.runs)
-    every = []
-    for number in range(1, args.runs + 1):
-        every.append(figures(args.answers))
-        say(f"run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in every[-1])}")
-    where = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    print(f"{where}, {args.answers:,} answers of {CHUNKS} pieces, {SLOTS} slots, median of {args.runs}\n")
-    print(render({"watched": every}))
-    return int(missed(every))
+    about = f"{args.answers:,} answers of {CHUNKS} pieces, {SLOTS} slots"
+    return repeated("watched", lambda: figures(args.answers), args.runs, about)
 
 
 def _pairs(count: int, against: Path, pairs: int) -> int:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from runner.sharing import folder, forks
+from runner.sharing.folder import NoFolderError
 
 _BACKLOG = 64
 _MODE = 0o600
@@ -19,8 +20,18 @@ def socket_of(store: Path, run: int) -> Path:
 
     Raises NoFolderError.
     """
-    places = list(places_of(store, run))
-    return next((place for place in places if place.exists()), places[0])
+    first: Path | None = None
+    try:
+        for place in places_of(store, run):
+            if place.exists():
+                return place
+            first = first or place
+    except NoFolderError:
+        # one beside the store needs no such folder
+        if first is None:
+            raise
+    assert first is not None
+    return first
 
 
 def places_of(store: Path, run: int) -> Iterator[Path]:
@@ -42,12 +53,15 @@ class Listening:
 
     def __init__(self, end: socket.socket, path: Path) -> None:
         self.end, self.path = end, path
+        self._pid = os.getpid()
         found = path.lstat()
         self._mark = found.st_dev, found.st_ino
 
     def close(self) -> None:
-        """Close the socket, and take its file away, if it is still the own one."""
+        """Close the socket, and take its file away, if it is still the own one. A forked child leaves it to its parent."""
         self.end.close()
+        if self._pid != os.getpid():
+            return
         with suppress(OSError):
             found = self.path.lstat()
             if (found.st_dev, found.st_ino) == self._mark:

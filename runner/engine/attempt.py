@@ -151,6 +151,7 @@ class Attempts(Failing, Generic[E]):
         task.standing.number += 1
         attempt = structs.replace(came.attempt, number=task.standing.number)
         self._unsaved.came(attempt, came.used)
+        self.open.came(task.item, attempt, came.decoder, came.completion)
         came.way.judge.success(task.item.request.model, task.size)
         return done(task.item, attempt.number, attempt, came.completion)
 

@@ -39,7 +39,7 @@ def offer(task: Task, attempt: Attempt, redactor: Redactor, wall: Callable[[], f
             return False
         took_s = max(0.0, wall() - attempt.started_at)
         answered = counted(record(attempt, took_s, exchange, result, result, redactor), call)
-        lost.take(Came(answered, result, way, used))
+        lost.take(Came(answered, result, way, decoder, used))
         return True
 
     return offered

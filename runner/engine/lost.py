@@ -12,6 +12,7 @@ import anyio
 
 from runner.engine.stop import Interruptible
 from runner.engine.way import Way
+from runner.interfaces import Decoder
 from runner.model import Attempt, Completion
 
 _NOTHING = nullcontext()
@@ -20,12 +21,13 @@ _NOTHING = nullcontext()
 class Came(NamedTuple):
     """An answer that came late. attempt: what is saved of it, but for its number. way: where it was sent.
 
-    used: called once, with True when it has been saved as the answer of its item, with False if another one is.
+    decoder: has the answer. used: called once, with True when it has been saved as the answer of its item, with False if another one is.
     """
 
     attempt: Attempt
     completion: Completion
     way: Way
+    decoder: Decoder
     used: Callable[[bool], None]
 
 

@@ -60,3 +60,8 @@ class OpenAttempts:
         one = self._open.pop(key, None)
         if one is not None and self.watcher is not None:
             self.watcher.closed(one, attempt, answer)
+
+    def came(self, item: Item, attempt: Attempt, decoder: Decoder, answer: Completion) -> None:
+        """Take an attempt that has ended before it was known of: its answer came late. Its item has no other by now."""
+        self.begin(item, attempt, decoder)
+        self.end(item.key, attempt, answer)

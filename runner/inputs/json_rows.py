@@ -63,7 +63,7 @@ def _skip_line(file: IO[bytes], line: bytes) -> None:
 
 def checked(number: int, data: bytes, fields: dict[str, Any]) -> Row:
     """Return the row of a decoded object, which may be nested too deeply. data: the bytes that it was decoded from."""
-    if data.count(b"[") + data.count(b"{") > DEPTH and _is_deeper(fields, DEPTH):
+    if data.count(b"[") + data.count(b"{") > DEPTH and is_deeper(fields, DEPTH):
         return broken(number, data, _TOO_DEEP)
     return Row(line=number, fields=fields, size=len(data))
 
@@ -77,7 +77,7 @@ def mended(number: int, data: bytes) -> Row:
         except UNREADABLE:
             pass
         else:
-            deep = _is_deeper(fields, DEPTH)
+            deep = is_deeper(fields, DEPTH)
             return broken(number, data, _TOO_DEEP) if deep else Row(line=number, fields=fields, nulls=nulls, size=len(data))
     return broken(number, data, reason(without_end(without)))
 
@@ -94,7 +94,7 @@ def without_end(line: bytes) -> bytes:
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _is_deeper(value: object, limit: int) -> bool:
+def is_deeper(value: object, limit: int) -> bool:
     """Return True if a value is nested deeper than ``limit``. Goes level by level, because recursion could overflow the stack."""
     level = [value]
     for _ in range(limit):

@@ -52,7 +52,7 @@ def returned(name: str) -> Schema:
     """Return the schema of what a tool returns."""
     properties = _RETURNED[name]
     defined = _defined()
-    used = _named_in(properties, defined)
+    used = named_in(properties, defined)
     made: Schema = {"type": "object", "properties": properties, "required": [*properties]}
     return {**made, "$defs": {key: defined[key] for key in sorted(used)}} if used else made
 
@@ -170,14 +170,14 @@ def _bare(schema: Schema) -> Schema:
     return {"type": "object", "properties": bare}
 
 
-def _named_in(schema: Any, defined: Schema) -> set[str]:
+def named_in(schema: Any, defined: Mapping[str, Schema]) -> set[str]:
     """Return the names of the definitions that a schema needs, and those that these need."""
     found, left = set[str](), [schema]
     while left:
         match left.pop():
-            case {"$ref": str(reference)}:
+            case {"$ref": str(reference), **others}:
                 name = reference.rpartition("/")[2]
-                left += [defined[name]] if name not in found else []
+                left += [*others.values(), *([defined[name]] if name not in found else [])]
                 found.add(name)
             case dict(parts):
                 left += parts.values()

@@ -127,6 +127,10 @@ class Telemetry:
             for outcome in event.outcomes
             if outcome.attempt is not None and not outcome.booked
         ]
+        if not self._thread.is_alive():
+            # it has failed, and nothing is taken from the queue any more
+            self._left_out += len(ended)
+            return
         if self._put - self._taken + len(ended) > MOST_WAITING:
             self._left_out += len(ended)
             ended = []
@@ -139,7 +143,7 @@ class Telemetry:
         try:
             self._tell_all()
         except Exception:
-            # the session goes on; what comes now finds the queue full, and is counted as left out
+            # the session goes on; what comes now is counted as left out
             logger.exception("OpenTelemetry is told no more of this session")
 
     def _tell_all(self) -> None:

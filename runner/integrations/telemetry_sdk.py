@@ -140,7 +140,9 @@ def _resource() -> Resource:
 
 def _collector(environment: Mapping[str, str]) -> str:
     """Return where the collector is, without what may be secret in its URL."""
-    given = environment.get(f"{_PREFIX}_TRACES_ENDPOINT") or environment.get(f"{_PREFIX}_ENDPOINT") or _USUAL
+    # where both are sent, it is that of the spans
+    signal = "METRICS" if environment.get("OTEL_TRACES_EXPORTER") == "none" else "TRACES"
+    given = environment.get(f"{_PREFIX}_{signal}_ENDPOINT") or environment.get(f"{_PREFIX}_ENDPOINT") or _USUAL
     parts = urlsplit(given)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

@@ -73,8 +73,9 @@ class View(Viewer):
         self._some.set()
 
     def end(self) -> None:
-        """Record that nothing more will be told."""
+        """Record that nothing more will be told, and nothing can be given up any more."""
         self._ended = True
+        self._end = None
         self._some.set()
 
     async def room(self) -> None:

@@ -125,7 +125,7 @@ PATHS: Json = {
             "responses": {
                 "200": _STREAM,
                 "429": _BUSY,
-                **{str(code): _ERROR for code in (400, 401, 403, 408, 409, 413, 415, 503)},
+                **{str(code): _ERROR for code in (400, 401, 403, 408, 409, 413, 415, 421, 503)},
             },
         }
     },
@@ -133,7 +133,7 @@ PATHS: Json = {
         "delete": {
             "summary": "End a stream.",
             "parameters": [_ID],
-            "responses": {"200": _CANCELLED, **{str(code): _ERROR for code in (401, 403, 404)}},
+            "responses": {"200": _CANCELLED, **{str(code): _ERROR for code in (401, 403, 404, 421)}},
         }
     },
 }

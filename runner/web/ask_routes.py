@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import msgspec
+from msgspec import structs
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +14,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import RunLockedError, RunnerError, StoreError
+from runner.inputs.broken_lines import reason
+from runner.inputs.json_rows import DEPTH, UNREADABLE, is_deeper
 from runner.web.ask_events import encoded
 from runner.web.ask_limits import OPEN, OPEN_IN_ALL, Window
 from runner.web.asking import Asked, Asker, Stream
@@ -110,8 +113,12 @@ class _Events(EventSourceResponse):
 def _asked(body: bytes) -> Asked:
     try:
         asked = msgspec.json.decode(body or b"{}", type=Asked)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError as error:
         raise ApiError(400, "usage", f"this is no prompt: {error}") from error
+    except UNREADABLE as error:
+        raise ApiError(400, "usage", f"this is no prompt: {reason(body)}") from error
+    if is_deeper(structs.asdict(asked), DEPTH):
+        raise ApiError(400, "usage", f"this is no prompt: it is nested more than {DEPTH} deep")
     if asked.given != 1:
         raise ApiError(400, "usage", "send one of prompt, messages and row")
     return asked

@@ -112,6 +112,9 @@ class Stream:
                 counted, at = count, now
                 yield "metadata", self._metadata(attempt)
         yield await self._end(shown=view.told > 0)
+        if (fault := self.asking.exception()) is not None and not isinstance(fault, RunnerError):
+            # a bug: the server tells it in its terminal
+            raise fault
 
     def _metadata(self, attempt: int, waiting: str | None = None) -> Data:
         count = {"output_tokens": events.about_tokens(self._view.chars), "estimated": True}
@@ -122,6 +125,9 @@ class Stream:
             result: Result = await asyncio.shield(self.asking)
         except RunnerError as error:
             return events.failed(error, self.id)
+        except Exception as error:  # noqa: BLE001 - whoever has asked is told the end in any case
+            words = f"internal error, {type(error).__name__}; the terminal of the server says more"
+            return events.failed(RunnerError(words), self.id)
         return events.ended(result, shown=shown)
 
 

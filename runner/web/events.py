@@ -7,8 +7,9 @@ event: gone       the session has ended without a last word
 event: skipped    the viewer was too slow; the present state follows
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
@@ -22,10 +23,14 @@ from runner.web.uvicorn_internals import abort
 MOST_VIEWERS = 1_000
 """Streams at a time."""
 PING_S = 15
-"""Seconds between two heartbeats."""
+"""Seconds without a word after which there is a heartbeat."""
 STUCK_S = 30.0
 """Seconds for which a viewer may read nothing while there is something for it, until it is dropped."""
+_MOST_PIECE = 1 << 14
+"""Bytes that are sent at a time. Who leaves amidst it leaves the piece in the frames of what was cancelled, until Python looks for
+garbage in cycles, which may take hundreds of viewers."""
 _RETRY = b"retry: 1000\n\n"
+_BEAT = b": ping\n\n"
 _ID = re.compile(r"(?:(\d{1,9})-)?(\d{1,9})-(\d{1,15})")
 
 
@@ -33,9 +38,9 @@ class EventStream(EventSourceResponse):
     """The answer that is a stream. A viewer that does not read is dropped."""
 
     def __init__(self, viewer: "Viewer") -> None:
-        # the streams end with the hub
+        # the streams end with the hub, and a viewer has heartbeats of its own
         AppStatus.enable_automatic_graceful_drain = False
-        super().__init__(viewer.events(), ping=PING_S, sep="\n", send_timeout=STUCK_S)
+        super().__init__(viewer.events(), ping=0, sep="\n", send_timeout=STUCK_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends, or until the viewer has left."""
@@ -73,19 +78,26 @@ class Viewer:
 
     async def events(self) -> AsyncIterator[bytes]:
         """Yield the events, as bytes."""
-        hub = self._hub
+        hub, loop = self._hub, asyncio.get_running_loop()
         hub.join(self._run)
         try:
             yield _RETRY
+            beat_at = loop.time() + PING_S
             await hub.looked()
-            yield await self._begin()
+            for piece in _in_pieces(await self._begin()):
+                yield piece
             while not hub.closed:
                 news = hub.news
                 if self._place < hub.ring.begin:
-                    yield b"event: skipped\ndata: {}\n\n" + await self._anew()
-                if told := self._told():
-                    yield told
-                await news.wait()
+                    for piece in _in_pieces(b"event: skipped\ndata: {}\n\n" + await self._anew()):
+                        yield piece
+                for piece in _in_pieces(self._told()):
+                    yield piece
+                    beat_at = loop.time() + PING_S
+                if self._place >= hub.ring.end and not await _set_by(news, beat_at):
+                    # between two events: one that is sent in pieces would be torn by it
+                    yield _BEAT
+                    beat_at = loop.time() + PING_S
         finally:
             hub.leave(self._run)
 
@@ -102,9 +114,10 @@ class Viewer:
         self._states, self._place = {}, hub.ring.end
         wanted = [run for run in hub.active if self._run in (ALL, run)]
         told = [b"event: runs\ndata: %b\n\n" % to_json({"running": hub.active})] if self._run == ALL else []
-        for run in wanted:
-            last, self._last = (self._last, None) if self._last is not None and self._last[0] == run else (None, self._last)
-            found = await hub.follow(run, last[1:] if last is not None else None)
+        # those that run at once: one that is silent takes seconds to be known as that
+        lasts = [self._last if self._last is not None and self._last[0] == run else None for run in wanted]
+        follow = (hub.follow(run, last[1:] if last is not None else None) for run, last in zip(wanted, lasts, strict=True))
+        for run, last, found in zip(wanted, lasts, await asyncio.gather(*follow), strict=True):
             if found is None:
                 continue
             if last is not None and (place := hub.ring.behind(*last)) is not None:
@@ -125,13 +138,28 @@ class Viewer:
     def _told(self) -> bytes:
         """Return the events that have come since, and go on behind them."""
         ring = self._hub.ring
-        begin, self._place = self._place, ring.end
         if not self._states:
-            return ring.told(begin, self._run)
+            told, self._place = ring.told(self._place, self._run)
+            return told
+        begin, self._place = self._place, ring.end
         states, self._states = self._states, {}
         alone = self._run != ALL
         wanted = (one for one in ring.since(begin) if one.body and self._run in (ALL, one.run))
         return b"".join(one.told(alone=alone) for one in wanted if not _is_behind(one, states.get(one.run)))
+
+
+async def _set_by(event: asyncio.Event, at: float) -> bool:
+    """Return True once an event is set, or False when it is so late on the clock of the loop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(at):
+            return await event.wait()
+    return False
+
+
+def _in_pieces(told: bytes) -> Iterator[bytes]:
+    """Yield bytes in pieces. No frame of a viewer keeps all of them: see ``_MOST_PIECE``."""
+    for start in range(0, len(told), _MOST_PIECE):
+        yield told[start : start + _MOST_PIECE]
 
 
 def _is_behind(one: Frame, state: tuple[int, int] | None) -> bool:

@@ -5,6 +5,7 @@ at its own pace; none is waited for.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +24,11 @@ LINGER_S = 30.0
 _GATHER_S = 0.0005
 """Seconds, for each viewer, for which frames are gathered before all are told: the more there are, the fewer times."""
 _MOST_GATHER_S = 0.1
+_MOST_LEFT = 16
+"""Viewers that have left, after which garbage is collected: the frames and tracebacks of a stream that was cancelled refer to each
+other, and Python would look for them after hundreds of viewers."""
+_SWEEP_S = 1.0
+"""Seconds after which it is collected, so that many who leave at once do not take as many times."""
 _FRESH_S = 1.0
 """Seconds for which a state serves others who come."""
 _GONE = "the session is gone without a last word: it was killed, or its process has crashed"
@@ -61,6 +67,8 @@ class Hub:
         self.closed = False
         self.news = asyncio.Event()
         self._telling: asyncio.TimerHandle | None = None
+        self._left = 0
+        self._sweeping: asyncio.TimerHandle | None = None
         self._looks: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
         self._looked_at = -LINGER_S
@@ -84,7 +92,11 @@ class Hub:
         self.viewers[run] -= 1
         if not self.viewers[run]:
             del self.viewers[run]
-        self._looked_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._looked_at = loop.time()
+        self._left += 1
+        if self._left >= _MOST_LEFT and self._sweeping is None and not self.closed:
+            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
 
     async def looked(self) -> None:
         """Return when it is known which runs are running."""
@@ -119,11 +131,17 @@ class Hub:
     async def aclose(self) -> None:
         """End all: viewers are told that there is no more."""
         self.closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._tell()
         tasks = [task for task in (self._looks, *(one.task for one in self.followed.values())) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _sweep(self) -> None:
+        self._sweeping, self._left = None, 0
+        gc.collect()
 
     # -- the side of the sessions
 
@@ -134,7 +152,7 @@ class Hub:
             while self.watched or loop.time() - self._looked_at < LINGER_S:
                 try:
                     active = await anyio.to_thread.run_sync(self._running, self.store)
-                except RunnerError:
+                except (RunnerError, OSError):
                     # a store that is locked, or away, for a moment
                     active = self.active
                 if active != self.active:
@@ -157,23 +175,22 @@ class Hub:
 
     async def _follow(self, run: int, found: Followed, after: tuple[int, int] | None) -> None:
         """Put what a session tells into the ring, until it ends."""
+        ended = begun = False
         try:
             connection = await connect(self.store, run)
-        except NotRunningError:
-            self._forget(run, found)
-            return
-        ended = False
-        try:
-            found.session = connection.hello.session
-            behind = after[1] if after is not None and after[0] == found.session else None
-            ended = await self._tell_of(run, found, connection, behind)
-        except NotRunningError:
-            # gone, which is told below
+            try:
+                found.session = connection.hello.session
+                behind = after[1] if after is not None and after[0] == found.session else None
+                ended = await self._tell_of(run, found, connection, behind)
+            finally:
+                await connection.aclose()
+        except (NotRunningError, OSError):
+            # gone, which is told below if it has told something; or it cannot be reached, and the next look tries again
             pass
         finally:
-            await connection.aclose()
+            begun = found.began.is_set()
             self._forget(run, found)
-        if not ended and not self.closed:
+        if begun and not ended and not self.closed:
             self.add(frame(run, found.session, 0, "gone", to_json({"reason": _GONE})))
 
     async def _tell_of(self, run: int, found: Followed, connection: Connection, behind: int | None) -> bool:
@@ -213,7 +230,7 @@ class Hub:
                             return frame(run, connection.hello.session, one.number, one.kind, one.data)
             finally:
                 await connection.aclose()
-        except NotRunningError:
+        except (NotRunningError, OSError):
             return None
         return None
 

@@ -61,7 +61,7 @@ def _answer(about: str, schema: Json | None = None, kind: str = "application/jso
 
 
 def _get(about: str, found: Json, *parameters: Json, run: bool = True) -> Json:
-    errors = {"401": _ERROR, "404": _ERROR, "503": _ERROR} if run else {"401": _ERROR, "503": _ERROR}
+    errors = {str(code): _ERROR for code in (401, 403, *([404] if run else []), 421, 503)}
     return {"summary": about, "parameters": [*([_RUN] if run else []), *parameters], "responses": {"200": found, **errors}}
 
 
@@ -71,7 +71,7 @@ def _post(about: str, body: Json | None = None, *, starts: bool = False) -> Json
         found = {str(code): _answer("What is sent, and whether it was started.", _ref("Start")) for code in (200, 202)}
     schema = body or {"type": "object", "additionalProperties": False}
     sent = {"required": body is not None, "content": {"application/json": {"schema": schema}}}
-    errors = {str(code): _ERROR for code in (400, 401, 403, 404, 408, 409, 413, 415)}
+    errors = {str(code): _ERROR for code in (400, 401, 403, 404, 408, 409, 413, 415, 421, 503)}
     return {
         "summary": about,
         "parameters": [_RUN],
@@ -116,6 +116,7 @@ _LAST = {
     "schema": _TEXT,
     "description": "The last event that was seen, to go on behind it.",
 }
+_TOKEN = _query("token", "The token, for what can send no header.", _TEXT)
 _STREAM = _answer("Server-sent events; docs/reference/live-events.md tells the kinds.", kind="text/event-stream")
 _CAUSE = {
     "type": "object",
@@ -150,9 +151,11 @@ def _paths() -> Json:
         f"{of}/history": _get("What was asked of its sessions, oldest first.", _answer("The history.", _list(_ref("Steered")))),
         f"{of}/events": _get("What its session is doing.", _STREAM, _LAST),
         "/api/events": _get("The same of all running sessions, each with its `run`.", _STREAM, _LAST, run=False),
-        "/metrics": _get("The state of all runs, for Prometheus.", _answer("Metrics.", kind="text/plain"), run=False),
+        "/metrics": _get("The state of all runs, for Prometheus.", _answer("Metrics.", kind="text/plain"), _TOKEN, run=False),
         "/openapi.json": _get("This document.", _answer("OpenAPI 3.1.", {"type": "object"}), run=False),
     }
+    # what is asked of it may be none
+    get[f"{of}/rows"]["responses"]["400"] = _ERROR
     post = {
         "pause": _post("Send no further request; those that are open go on."),
         "continue": _post("Send requests again."),

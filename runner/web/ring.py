@@ -10,6 +10,8 @@ MOST_FRAMES = 4_000
 """Frames that are kept."""
 MOST_BYTES = 16 << 20
 """Bytes that are kept."""
+MOST_AT_ONCE = 1 << 18
+"""Bytes that a viewer is sent at once, or one frame: one that reads slowly takes them in time, and it is not held up by more."""
 _MOST_TOLD = 8
 """Stretches of frames that are kept as they were sent."""
 
@@ -47,7 +49,7 @@ class Ring:
         self._most_frames, self._most_bytes = most_frames, most_bytes
         self._frames: deque[Frame] = deque()
         self._bytes = 0
-        self._told: dict[tuple[int, int, int], bytes] = {}
+        self._told: dict[tuple[int, int, int], tuple[bytes, int]] = {}
         self.end = 0
 
     @property
@@ -78,12 +80,23 @@ class Ring:
             place -= 1
         return None
 
-    def told(self, place: int, run: int) -> bytes:
-        """Return the events from a place on, of one run or, for 0, of all. Viewers who are as far get the same bytes."""
+    def told(self, place: int, run: int) -> tuple[bytes, int]:
+        """Return the next events from a place on, of one run or, for 0, of all, and the place behind them.
+
+        Viewers who are as far get the same bytes.
+        """
         key = (place, self.end, run)
         known = self._told.get(key)
         if known is None:
-            known = b"".join(one.told(alone=run > 0) for one in self.since(place) if one.body and (run == 0 or one.run == run))
+            told, size = list[bytes](), 0
+            for one in self.since(place):
+                if size and size + len(one.body) > MOST_AT_ONCE:
+                    break
+                place += 1
+                if one.body and (run == 0 or one.run == run):
+                    told.append(one.told(alone=run > 0))
+                    size += len(one.body)
+            known = b"".join(told), place
             if len(self._told) >= _MOST_TOLD:
                 self._told.clear()
             self._told[key] = known

@@ -1,9 +1,10 @@
 """Which runs of a store are running: those at whose socket somebody listens."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
-from runner.control.place import socket_of
+from runner.control.place import places_of
 from runner.sharing.folder import NoFolderError
 from runner.store.row_pages import run_ids
 
@@ -22,14 +23,11 @@ def running(store: Path, known: frozenset[int]) -> list[int]:
 
 def listens(store: Path, run: int) -> bool:
     """Return True if the session of a run listens at its socket."""
-    try:
-        path = socket_of(store, run)
-        if not path.exists():
-            return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
-            end.settimeout(_KNOCK_S)
-            end.connect(str(path))
-    except (OSError, NoFolderError):
-        # a killed session leaves its socket
-        return False
-    return True
+    with suppress(NoFolderError):
+        for path in places_of(store, run):
+            # a killed session leaves its socket, and the next one may have to take another place
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+                end.settimeout(_KNOCK_S)
+                end.connect(str(path))
+                return True
+    return False

@@ -96,6 +96,13 @@ def test_a_lost_server_leaves_no_gap_and_no_double_and_seven_tabs_have_one_strea
         assert seen
         assert run.alive
         assert [said for tab in tabs for said in tab.said if "ERR_CONNECTION_REFUSED" not in said] == []
+        # another server at the same port, such as that of another store: who opens its address has access, older tabs open or not
+        web.end()
+        (tmp_path / "runner.db.web-token").unlink()
+        web.start()
+        first.wait(f"{LINK} === 'no access'")
+        again = Tab(context, f"{web.url}#/runs/1")
+        _ = [tab.wait(f"{LINK} === 'live' && {OPEN}.length > 0") for tab in (again, first)]
 
 
 def test_without_shared_workers_one_tab_has_the_stream_and_another_takes_over(browser: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import runner
 from runner.control.client import Connection, connect
 from runner.control.messages import Cancel, Continue, Pause, Requeue, Set, Stop
 from runner.control.messages import Reply as Said
+from runner.control.place import socket_of
 from runner.errors import NotRunningError
 from runner.session.input_rows import InputRows
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found
@@ -410,3 +411,44 @@ async def test_without_a_budget_none_can_be_set(tmp_path: Path, gate: asyncio.Ev
         assert desk.history == []
         gate.set()
         assert (await desk.task).done == ROWS
+
+
+async def test_two_runs_of_a_store_in_a_thread_and_in_this_loop_are_steered_apart(tmp_path: Path, gate: asyncio.Event) -> None:
+    other, store = tmp_path / "other.jsonl", tmp_path / "r.db"
+    write_prompts(other, range(ROWS))
+    async with at_work(tmp_path, held(gate)) as here:
+        given: dict[str, Any] = {"db": store, "model": "n", "base_url": here.servers[0].base_url, "concurrency": 2}
+        in_thread = asyncio.ensure_future(asyncio.to_thread(runner.run, other, **given))
+        await until(lambda: here.open == 4)
+        there = await connect(store, 2)
+        assert (await there.ask(Pause())).error is None
+        gate.set()
+        assert (await here.task).done == ROWS
+        assert not socket_of(store, 1).exists()
+        await until(lambda: here.open == 0)
+        assert (here.sent.total(), socket_of(store, 2).exists()) == (ROWS + 2, True)
+        await there.ask(Continue())
+        assert (await in_thread).done == ROWS
+        await there.aclose()
+    assert not [*tmp_path.glob("*.sock")]
+    assert rows(store, "SELECT run_id, command FROM steered ORDER BY id") == [(2, "pause"), (2, "continue")]
+
+
+async def test_a_run_goes_on_where_no_socket_can_be_and_whoever_steers_is_told(
+    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own := tmp_path / "own"))
+    own.mkdir(mode=0o700)
+    (own / "runner").write_text("")
+    (tmp_path / "r.db-run1.sock").mkdir()
+    write_prompts(tmp_path / "p.jsonl", range(ROWS))
+    events: list[Any] = []
+    async with RawServer(held(gate)) as server:
+        given: dict[str, Any] = {"db": tmp_path / "r.db", "model": "m", "base_url": server.base_url, "share": False}
+        run = asyncio.ensure_future(runner.arun(tmp_path / "p.jsonl", observe=events.append, **given))
+        await until(lambda: bool(server.in_flight))
+        with pytest.raises(NotRunningError, match=r"run 1 of r\.db is at work in .* found no place for its socket.*runner status 1"):
+            await connect(tmp_path / "r.db", 1)
+        gate.set()
+        assert (await run).done == ROWS
+    assert [event.note for event in events if hasattr(event, "note")] == []

@@ -58,6 +58,8 @@ def test_one_shape_for_every_provider(tmp_path: Path, provider: str, streams: bo
                 # both sessions, as a run would, have the limits of the endpoint together
                 lanes = [held.prompts.views._lanes.of("m") for held in desk.asker._sessions.values()]
                 await until(lambda: [lane.runs for lane in lanes] == [2, 2])
+                # nothing is remembered of a prompt that has its answer
+                assert not any(held.prompts.views._attempts.rows.ahead for held in desk.asker._sessions.values())
             for found in (by_prompt, by_messages, by_row, again):
                 assert found[0][0] == "metadata"
                 assert (found[0][1]["model"], found[0][1]["run"]) == ("m", 1)
@@ -249,6 +251,11 @@ def test_what_goes_wrong_is_told_with_what_to_do(tmp_path: Path) -> None:
                     assert (answered.status_code, answered.json()["code"]) == (400, "usage"), body
                     assert words in answered.json()["error"], body
                 assert (await desk.client.post("/api/stream", content=b"{}")).status_code == 415
+                deep = b'{"row": {"prompt": "x", "own": %b}}' % (b"[" * 900 + b"]" * 900)
+                for raw, words in ((b'{"prompt": "\\ud83d"}', "half a character"), (b'{"prompt"', "too early"), (deep, "nested")):
+                    headers = {"Content-Type": "application/json"}
+                    answered = await desk.client.post("/api/stream", content=raw, headers=headers)
+                    assert (answered.status_code, words in answered.json()["error"]) == (400, True), answered.json()
 
     asyncio.run(work())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from desk import ROWS, Desk
+from following import followed
 from processes import QUICK, Simulated, Started, assert_clean, at, count, environment, rows, run, runner, simulator, until
 
 import runner as api
@@ -63,8 +64,9 @@ def test_a_key_and_a_refusal_get_through_and_the_key_is_in_no_command_line(folde
 
 def test_a_worker_that_is_killed_costs_what_was_out_and_no_row(tmp_path: Path, slow: Simulated) -> None:
     (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "row {number}"}}\n' for number in range(120)))
-    with runner(*at(slow, "--workers", "2", "--concurrency", "12", "--json"), cwd=tmp_path) as process:
-        process.until(lambda: '"live":2' in process.out, "two workers")
+    command = at(slow, "--workers", "2", "--concurrency", "12", "--json")
+    with followed(tmp_path / "runner.db") as watcher, runner(*command, cwd=tmp_path) as process:
+        process.until(lambda: '"live":2' in process.out and any(said[0] for said in watcher.open.values()), "two workers")
         os.kill(workers_of(process)[0], signal.SIGKILL)
         ended = process.ended()
     assert_clean(ended)
@@ -76,6 +78,11 @@ def test_a_worker_that_is_killed_costs_what_was_out_and_no_row(tmp_path: Path, s
     assert count(tmp_path / "runner.db", "attempts") == 120 + lost
     notes = [event["note"] for event in events if event["event"] == "noted"]
     assert len([note for note in notes if "was lost" in note and "go out again" in note]) == 1, notes
+    # whoever watches was told that these have ended, and of each answer all of it
+    told = {(row, attempt, said[0]) for (row, attempt, _), said in watcher.ended.items() if not watcher.codes[row, attempt, 1]}
+    assert told <= {(one.id, one.attempts, one.text) for one in api.results(db=tmp_path / "runner.db")}
+    again = {row for (row, attempt, _), code in watcher.codes.items() if code is None and attempt == 2}
+    assert (watcher.open, [*watcher.codes.values()].count("worker_lost"), len(again)) == ({}, lost, lost)
     # nothing of it looks like an outage
     paces = [event["pace"] for event in events if event["event"] == "progress"]
     assert not [pace for pace in paces for lane in pace["lanes"] if lane["outage_s"]]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from following import followed
 from processes import assert_clean, count, rows, runner, until
 from raw_server import (
     BLOCK_STOP,
@@ -125,8 +126,9 @@ def test_a_late_answer_is_that_of_its_row_with_several_endpoints(tmp_path: Path,
         words = dict(zip(("limit", "turn", "other"), kinds, strict=True))
         (tmp_path / "prompts.toml").write_text(JOB.format(first=first, second=second, **words))
         command = ("run", "prompts.jsonl", "--db", "r.db", "--trust", "--prices", json.dumps(PRICES), "-o", "a.jsonl", "--json")
-        with runner(*command, cwd=tmp_path) as process:
-            process.until(lambda: sum(one.asked()) == 1, "the request")
+        # whoever watches is told each request once, and the answer with that which was lost
+        with followed(one.store) as watcher, runner(*command, cwd=tmp_path) as process:
+            process.until(lambda: sum(one.asked()) == 1 and watcher.open, "the request")
             (frozen,) = workers_of(process)
             os.kill(frozen, signal.SIGSTOP)
             try:
@@ -143,6 +145,8 @@ def test_a_late_answer_is_that_of_its_row_with_several_endpoints(tmp_path: Path,
     assert kept == [("worker_lost", 0, first, "m", None, None), *other, (None, 1, first, "m", 7, 3)]
     (result,) = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
     assert (result["text"], result["endpoint"], result["cost"]) == ("from the first", first, 10e-6)
+    assert [*watcher.codes.values()] == [code for code, *_ in kept]
+    assert ([*watcher.ended.values()][-1], watcher.open, watcher.last["done"]) == (["from the first", ""], {}, 1)
     # the other request may have been billed
     assert bool(result["cost_perhaps"]) is out
     assert sum(one.asked()) == 1 + out

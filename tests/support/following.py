@@ -1,10 +1,17 @@
 """A watcher of a session: puts the frames together, as a page does, and holds them to what is promised."""
 
+import asyncio
 import json
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from runner.control.client import connect
 from runner.control.messages import Feed
+from runner.errors import NotRunningError
 
 Which = tuple[Any, int, int]
 """Id, attempt and number of an answer."""
@@ -79,3 +86,35 @@ class Follower:
 
 def of(one: dict[str, Any]) -> Which:
     return one["id"], one["attempt"], one["answer_number"]
+
+
+@contextmanager
+def followed(store: Path) -> Iterator[Follower]:
+    """Watch the first run of a store from a thread, from when it listens to its end. What is not as promised is raised here."""
+    follower, given_up, faults = Follower(), threading.Event(), list[BaseException]()
+
+    async def follow() -> None:
+        while not given_up.is_set():
+            with suppress(NotRunningError):
+                connection = await connect(store, 1)
+                async for frame in connection.watch():
+                    follower.take(frame)
+                return
+            await asyncio.sleep(0.005)
+
+    def main() -> None:
+        try:
+            asyncio.run(follow())
+        except BaseException as error:  # noqa: BLE001 - raised in the test
+            faults.append(error)
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    try:
+        yield follower
+    finally:
+        given_up.set()
+        thread.join(60)
+        assert not thread.is_alive()
+    for fault in faults:
+        raise fault

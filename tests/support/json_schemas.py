@@ -18,6 +18,7 @@ from msgspec import Struct
 from runner.config.settings import SETTINGS
 from runner.event_types import Noted, Progress, Started, Stopping, Summary
 from runner.figures import EndpointFigures
+from runner.integrations.mcp_schemas import named_in
 from runner.model import Attempt, Params, Run
 from runner.session import feed_frames
 from runner.session.comparing import Comparison
@@ -363,24 +364,6 @@ def text(name: str) -> str:
     defined = {key: schema for key, schema in defined.items() if key in used}
     made = {"$schema": DIALECT, "title": page.title, **page.schema, **({"$defs": defined} if defined else {})}
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
-
-
-def named_in(schema: Any, defined: Mapping[str, Schema]) -> set[str]:
-    """Return the names of the definitions that a schema needs, and those that these need."""
-    found, left = set[str](), [schema]
-    while left:
-        match left.pop():
-            case {"$ref": str(reference), **others}:
-                name = reference.rpartition("/")[2]
-                left += [*others.values(), *([defined[name]] if name not in found else [])]
-                found.add(name)
-            case dict(parts):
-                left += parts.values()
-            case list(parts):
-                left += parts
-            case _:
-                pass
-    return found
 
 
 def every_struct(structs: tuple[type[Struct], ...]) -> list[type[Struct]]:

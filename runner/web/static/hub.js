@@ -14,6 +14,8 @@ export class Hub {
 
   /** Send what comes to one more tab, what is known first. Returns how it leaves. */
   join(send) {
+    // whoever opens the page may have come by its address, and then there is access again
+    if (this.#link.state === "refused") this.source.open();
     send({ link: this.#link });
     for (const live of this.#runs.values()) if (live.known) send({ kind: "state", run: live.run, data: live.frame() });
     this.#clients.add(send);

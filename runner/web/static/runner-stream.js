@@ -235,7 +235,7 @@ function broken(error) {
 }
 
 function cancelled() {
-  return { type: "error", code: "cancelled_by_user", error: "cancelled_by_user", todo: "Ask again if you want the answer.", retry: false };
+  return { type: "error", code: "cancelled_by_user", error: "cancelled by the one who asked", todo: "Ask again if you want the answer.", retry: false };
 }
 
 function length(text) {

@@ -60,6 +60,11 @@ export class Source {
     this.told = told;
     this.linked = linked;
     addEventListener("online", () => this.#wake?.());
+    this.open();
+  }
+
+  /** Begin, also once it was refused. */
+  open() {
     this.#run();
   }
 
@@ -81,6 +86,8 @@ export class Source {
       const refused = await this.#read();
       if (this.#closed) return;
       if (refused) {
+        // the next server may have other runs under the same numbers
+        this.#last = null;
         this.linked({ state: "refused" });
         return;
       }

@@ -15,6 +15,7 @@ from runner.admission import Amounts, Reservation
 from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
+from runner.engine.open_attempts import OpenAttempt
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.engine.way import Way
@@ -132,10 +133,31 @@ async def test_a_row_that_is_held_for_its_refusal_takes_it() -> None:
         bench.lane.leave(one)
 
 
+class Watching:
+    """Whoever is told of attempts."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, str | None, str]] = []
+
+    def opened(self, one: OpenAttempt) -> None:
+        self.told.append(("opened", one.attempt.number, None, ""))
+
+    def closed(self, one: OpenAttempt, attempt: Attempt, answer: Completion) -> None:
+        assert one.attempt.number == attempt.number
+        self.told.append(("closed", attempt.number, attempt.error_code, answer.text))
+
+
 async def test_a_request_that_is_out_by_then_is_ended_and_recorded() -> None:
     loss = Loss()
     bench = Bench(loss.error, HANG)
+    bench.attempts.open.watcher = watching = Watching()
     outcome = await late_at(bench, loss, 60.0)
+    # the answer is told with the attempt that has it
+    lost, cancelled, late = (watching.told[place : place + 2] for place in (0, 2, 4))
+    assert lost == [("opened", 1, None, ""), ("closed", 1, "worker_lost", "")]
+    assert cancelled == [("opened", 2, None, ""), ("closed", 2, "cancelled", "")]
+    assert (late, len(watching.told)) == ([("opened", 3, None, ""), ("closed", 3, None, "late")], 6)
+    assert len(bench.attempts.open) == 0
     assert numbered(outcome) == (3, LATE, LATE.usage)
     assert (bench.codes, [attempt.sent for attempt in bench.emitted]) == (["worker_lost", "cancelled"], [True, True])
     # perhaps billed

@@ -99,10 +99,26 @@ def test_what_comes_faster_than_it_is_taken_is_left_out_and_counted(kept: Collec
     assert ["20 spans were left out" in note for note in notes] == [True]
 
 
+def test_what_is_told_after_a_fault_of_telemetry_waits_nowhere(kept: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Telemetry("openai", note=lambda _: None) as one:
+        monkeypatch.setattr(one._attempts, "begin", None)
+        one.tell(STARTED)
+        one._thread.join(60)
+        for row in range(3):
+            one.tell(Saved(outcomes=(outcome(attempt(str(row))),)))
+        assert (one._queue.qsize(), one._left_out) == (0, 3)
+
+
 def test_one_signal_alone(kept: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     event = Saved(outcomes=(outcome(attempt("a")),))
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
     assert (told(event), kept.spans, bool(kept.metrics)) == ([], [], True)
+    # a note names where those are sent that are sent
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{kept.url}/v1/metrics")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1")
+    with Telemetry("openai") as one:
+        assert one._pipelines.collector == kept.url
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     kept.metrics.clear()
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")

@@ -1,7 +1,10 @@
 """Streams of events: one connection to a session for all viewers, nothing twice and nothing missing, and nobody is waited for."""
 
 import asyncio
+import errno
+import gc
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
@@ -12,8 +15,10 @@ import pytest
 from filling import done, filled
 from webbing import BEARER, GUARD_S, TOKEN, Event, Page, Told, events, served_here, session_of, until
 
+from runner.control.client import connect
 from runner.web import hub as hubs
-from runner.web.ring import Ring, frame
+from runner.web.events import EventStream, Viewer
+from runner.web.ring import MOST_AT_ONCE, Ring, frame
 
 
 @pytest.fixture
@@ -177,7 +182,9 @@ def test_runs_that_begin_end_and_die_are_told(store: Path) -> None:
     run(main)
 
 
-def test_a_viewer_that_is_too_slow_is_told_and_holds_nobody_up(store: Path) -> None:
+def test_a_viewer_that_is_too_slow_is_told_and_holds_nobody_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.web.events.PING_S", 0.01)
+
     async def main() -> None:
         async with session_of(store, 1) as session, served_here(store) as page:
             page.hub.ring = Ring(most_frames=50)
@@ -189,6 +196,10 @@ def test_a_viewer_that_is_too_slow_is_told_and_holds_nobody_up(store: Path) -> N
             # what the slow one has not read is the system's, and no more
             received = await _read_rest(slow, lambda text: text.rfind(b"event: state") > text.find(b"event: skipped") > 0)
             assert received.count(b"event: text") < 400
+            # no heartbeat is within an event
+            body = re.sub(rb"\r\n[0-9a-f]+\r\n", b"", received)
+            for line in body[: body.rindex(b"\n\n")].split(b"\n"):
+                assert not line.startswith(b"data: ") or json.loads(line[6:]) is not None
             await stream.aclose()
             await until(lambda: not page.hub.watched)
 
@@ -263,6 +274,40 @@ def test_two_hundred_viewers_come_and_go_and_nothing_is_left_of_them(store: Path
     run(main)
 
 
+def test_what_viewers_leave_behind_is_taken_away_and_is_small(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is cancelled leaves frames that refer to each other, with what was being sent."""
+    monkeypatch.setattr(hubs, "_SWEEP_S", 0.1)
+    monkeypatch.setattr(hubs, "_MOST_LEFT", 6)
+
+    async def main() -> None:
+        async with session_of(store, 1) as session, served_here(store) as page:
+            for number in range(200):
+                session.tell(note=f"{number} " + "x" * 1_000)
+            pieces, viewer = [], Viewer(page.hub, 1, (1, 1, 1))
+            async with aclosing(viewer.events()) as told:
+                while b"199 x" not in b"".join(pieces[-2:]):
+                    pieces.append(await anext(told))
+            assert (max(map(len, pieces)), notes_in(b"".join(pieces))) == (1 << 14, [*range(1, 200)])
+            # a heartbeat of the library would come between two pieces of an event
+            assert EventStream(viewer).ping_interval == 0
+            gc.disable()
+            try:
+                for _ in range(5):
+                    async with aclosing(events(page)) as stream:
+                        await take(stream, "state")
+                await until(lambda: not page.hub.viewers and not page.hub._left)
+                # the last ones may still have been ending
+                assert len([one for one in gc.get_objects() if isinstance(one, Viewer) and one is not viewer]) <= 2
+            finally:
+                gc.enable()
+
+    run(main)
+
+
+def notes_in(told: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb'"note": "(\d+) ', told)]
+
+
 def test_there_is_a_most_of_viewers(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.web.events.MOST_VIEWERS", 2)
 
@@ -331,6 +376,24 @@ def test_a_session_that_was_left_is_no_longer_watched_and_is_found_again(store: 
     run(main)
 
 
+def test_a_session_that_cannot_be_connected_to_for_a_moment_is_found_later(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    async def full(where: Path, run: int) -> Any:
+        asked.append(run)
+        if len(asked) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await connect(where, run)
+
+    monkeypatch.setattr("runner.web.hub.connect", full)
+
+    async def main() -> None:
+        async with session_of(store, 1), served_here(store) as page, aclosing(events(page)) as stream:
+            assert "gone" not in {one.kind for one in await take(stream, "state")}
+
+    run(main)
+
+
 def test_a_hub_goes_on_while_the_store_cannot_be_read(store: Path) -> None:
     elsewhere = store.with_name("elsewhere.db")
 
@@ -356,3 +419,17 @@ def test_a_ring_keeps_a_bounded_number_of_bytes() -> None:
     assert ring.behind(1, 1, kept[0].number - 1) is None
     assert ring.behind(1, 1, 199) == ring.end
     assert frame(1, 1, 1, "skipped", b"{}").body == b'event: skipped\ndata: {"run":1}\n\n'
+
+
+def test_a_viewer_gets_much_in_parts() -> None:
+    ring, data = Ring(), json.dumps({"note": "x" * 100_000}).encode()
+    large = json.dumps({"note": "x" * MOST_AT_ONCE}).encode()
+    for number in range(1, 31):
+        ring.add(frame(1 + number % 2, 1, number, "note", large if number == 10 else data))
+    for run_, wanted in ((0, 30), (1, 15)):
+        place, parts = 0, list[bytes]()
+        while place < ring.end:
+            part, place = ring.told(place, run_)
+            parts.append(part)
+        assert b"".join(parts).count(b"event: note") == wanted
+        assert all(len(part) < MOST_AT_ONCE + 100 for part in parts if part.count(b"event: note") > 1)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from filling import broken, done, failed, filled
 from starlette.routing import Route
-from webbing import BEARER, JSON, Page, served
+from webbing import BEARER, JSON, TOKEN, Page, served
 
 from runner.cli.commands import cli
 from runner.control.messages import Ask, Cancel, Pause, Requeue, Set, encode
@@ -119,6 +119,18 @@ def test_runs_a_run_a_row_and_errors_are_as_the_commands_print_them(client: http
         for one, with_store in zip(printed(store, "errors"), (each["command"] for each in errors), strict=True)
     ]
     assert client.get("/openapi.json").json() == json.loads(json.dumps(DOCUMENT))
+
+
+def test_refusals_are_as_the_document_says(page: Page, client: httpx.Client) -> None:
+    for query in ("limit=0", "after=x", "order=x", "nothing=1"):
+        assert fits(client.get(f"/api/runs/1/rows?{query}"), "/api/runs/{run}/rows")["code"] == "query"
+    for path, method in (("/api/runs", "get"), ("/api/runs/{run}/pause", "post"), ("/api/stream", "post")):
+        for headers, status in (({"Host": "x.org"}, 421), ({"Origin": "http://x.org"}, 403), ({"Authorization": "x"}, 401)):
+            answer = client.request(method, path.format(run=1), headers=headers)
+            assert (answer.status_code, bool(fits(answer, path, method)["error"])) == (status, True)
+    parameters = DOCUMENT["paths"]["/metrics"]["get"]["parameters"]
+    answer = httpx.get(f"{page.url}/metrics", params={one["name"]: TOKEN for one in parameters})
+    assert (answer.status_code, answer.text[:9]) == (200, "# HELP ru")
 
 
 def test_figures_history_and_metrics(client: httpx.Client) -> None:
