@@ -2,7 +2,9 @@
 
 A session -> its socket -> ``runner web`` -> a viewer that leaves and comes back 50 times, each with the id of the last event that
 it has seen. Beside it, one viewer reads another stream, and one never reads. The session waits where it is further ahead than the
-server keeps frames, since a day passes in minutes. No event may be lost or doubled, and the memory of both processes is to be flat.
+server keeps frames, since a day passes in minutes.
+
+No event may be lost or doubled, and the memory of both processes is to be flat.
 """
 
 import argparse
@@ -189,7 +191,7 @@ def _started(stack: ExitStack, *words: str) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _port(stack: ExitStack) -> int:
+def _free() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -214,7 +216,7 @@ def _pass_day(turns: int) -> tuple[_Viewer, list[tuple[float, float]]]:
         rows.write(folder, rows.plain(1))
         store = folder / books.STORE
         runner.run(folder / "prompts.jsonl", provider="simulator", db=store)
-        port = _port(stack)
+        port = _free()
         web = _started(stack, "runner", "web", "--db", str(store), "--port", str(port))
         session = _started(stack, "benchmarks.page_day", "--session", str(store), "--turns", str(turns))
         _until(port, store.with_name(f"{store.name}-run1.sock"))

@@ -214,7 +214,8 @@ def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningEr
         return silent(store, run)
     return NotRunningError(
         f"run {run} of {_named(store)} is at work in {owner.owner(store, run)}, but cannot be reached: it may be about to begin "
-        f"or to end, be on another machine or in another container, or have found no place for its socket; {_command('status', store, run)} says how it stands"
+        f"or to end, be on another machine or in another container, or have found no place for its socket; "
+        f"{_command('status', store, run)} says how it stands"
     )
 
 

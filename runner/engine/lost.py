@@ -21,7 +21,8 @@ _NOTHING = nullcontext()
 class Came(NamedTuple):
     """An answer that came late. attempt: what is saved of it, but for its number. way: where it was sent.
 
-    decoder: has the answer. used: called once, with True when it has been saved as the answer of its item, with False if another one is.
+    decoder: has the answer. used: called once, with True when it has been saved as the answer of its item, with False if another
+    one is.
     """
 
     attempt: Attempt

@@ -27,8 +27,8 @@ PING_S = 15
 STUCK_S = 30.0
 """Seconds for which a viewer may read nothing while there is something for it, until it is dropped."""
 _MOST_PIECE = 1 << 14
-"""Bytes that are sent at a time. Who leaves amidst it leaves the piece in the frames of what was cancelled, until Python looks for
-garbage in cycles, which may take hundreds of viewers."""
+"""Bytes that are sent at a time. Who leaves amidst it leaves the piece in the frames of what was cancelled, until Python looks
+for garbage in cycles, which may take hundreds of viewers."""
 _RETRY = b"retry: 1000\n\n"
 _BEAT = b": ping\n\n"
 _ID = re.compile(r"(?:(\d{1,9})-)?(\d{1,9})-(\d{1,15})")

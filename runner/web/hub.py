@@ -25,8 +25,8 @@ _GATHER_S = 0.0005
 """Seconds, for each viewer, for which frames are gathered before all are told: the more there are, the fewer times."""
 _MOST_GATHER_S = 0.1
 _MOST_LEFT = 16
-"""Viewers that have left, after which garbage is collected: the frames and tracebacks of a stream that was cancelled refer to each
-other, and Python would look for them after hundreds of viewers."""
+"""Viewers that have left, after which garbage is collected: the frames and tracebacks of a stream that was cancelled refer to
+each other, and Python would look for them after hundreds of viewers."""
 _SWEEP_S = 1.0
 """Seconds after which it is collected, so that many who leave at once do not take as many times."""
 _FRESH_S = 1.0

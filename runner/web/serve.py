@@ -77,7 +77,8 @@ async def _end(server: Server, hub: Hub, asker: Asker, until: Callable[[], Await
 def lower() -> None:
     """Let runs go first where the processor is scarce, and allow as many open files as there may be viewers.
 
-    What was imported stays to the end: where garbage is looked for, it is left out, which takes a few ms in place of a tenth of a second.
+    What was imported stays to the end: where garbage is looked for, it is left out: that
+    takes a few ms in place of a tenth of a second.
     """
     gc.freeze()
     with suppress(OSError, AttributeError):

@@ -15,7 +15,7 @@ import pytest
 from asking import PROGRAM_LOOP
 from following import Follower
 from processes import rows, write_prompts
-from raw_server import RawServer, Received, Reply, events, stream
+from raw_server import HANG, RawServer, Received, Reply, delta, events, stream
 from simulating import quick, until
 
 import runner
@@ -233,3 +233,41 @@ async def test_what_workers_decode_is_told_as_it_comes(tmp_path: Path, monkeypat
     assert_told(tmp_path, whole)
     assert set(map(tuple, whole.ended.values())) == {("it is [redacted]! [redacted].", "")}
     assert whole.restarts == 0
+
+
+EARLY: dict[str, dict[str, Any]] = {
+    "fail_fast": {"fields": "mood: good|bad", "fail_fast": True, "repairs": 0},
+    "workers": {"stop_when": "an AI", "workers": 1},
+}
+
+
+@pytest.mark.parametrize("way", EARLY)
+async def test_answers_that_are_ended_early_end_as_without_a_watcher(tmp_path: Path, way: str) -> None:
+    """Of every other row, the answer is ended; it would never end by itself."""
+    fits_ = '{"mood": "good"}' if way == "fail_fast" else "yes"
+    bad = ('{"mood": ', '"grand", "why": ') if way == "fail_fast" else ("I am ", "an AI")
+
+    def answer(request: Received) -> Reply:
+        odd = int(re.findall(r"\d+", request.json["messages"][0]["content"])[-1]) % 2
+        if not odd:
+            return stream(0.15, *events("openai", fits_))
+        return stream(delta(bad[0]), 0.15, delta(bad[1]), HANG)
+
+    found, whole = [], Follower()
+    for watched in (False, True):
+        (folder := tmp_path / str(watched)).mkdir()
+        async with RawServer(answer) as server, begun(folder, 8, base_url=server.base_url, **EARLY[way]) as run:
+            if watched:
+                await follow(folder, whole)
+            summary = await run
+            await until(lambda server=server: server.in_flight == 0)
+        kept = rows(folder / "r.db", "SELECT key, status, text, error_code, error FROM items ORDER BY key")
+        tried = rows(folder / "r.db", "SELECT item_key, number, error_code, sent FROM attempts ORDER BY 1, 2")
+        found.append((kept, tried, summary.done, summary.failed, summary.causes, summary.ended_early, summary.finished))
+    assert found[0] == found[1]
+    assert (found[0][2], found[0][3], found[0][5]) == (4, 4, 4)
+    assert (whole.open, whole.kinds["state"]) == ({}, 1)
+    assert {(row, attempt, code) for (row, attempt, _), code in whole.codes.items()} == {
+        (row, number, code) for row, number, code, _ in found[1][1]
+    }
+    assert {row: said[0] for (row, _, _), said in whole.ended.items()} == {row: text for row, _, text, *_ in found[1][0]}

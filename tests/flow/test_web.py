@@ -15,7 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from following import holds
 from processes import Simulated, Started, assert_clean, environment, run, runner, simulator, until, write_prompts
+from test_workers import workers_of
+
+from runner.control.place import socket_of
 
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]+)")
 GUARD_S = 60.0
@@ -67,6 +71,9 @@ def test_a_run_is_watched_and_steered_and_its_page_ends_with_it(folder: Path, sl
             lines = stream.iter_lines()
             assert told(lines, "state")["run"] == 1
             assert told(lines, "text")["pieces"]
+            # the page is a guest at the socket of the session, and does not have it
+            place = socket_of(folder / "runner.db", 1)
+            assert [holds(pid, place) for pid in (process.pid, *workers_of(process))] == [True, False]
             assert client.post("/api/runs/1/pause").json()["done"].startswith("paused")
             assert told(lines, "steered")["by"] == "api"
             assert client.post("/api/runs/1/set", json={"concurrency": 8}).status_code == 200

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from desk import ROWS, Desk
-from following import followed
+from following import followed, holds
 from processes import QUICK, Simulated, Started, assert_clean, at, count, environment, rows, run, runner, simulator, until
 
 import runner as api
+from runner.control.place import socket_of
 from runner.event_types import Noted
 from runner.workers.states import LOST_S
 
@@ -67,6 +68,9 @@ def test_a_worker_that_is_killed_costs_what_was_out_and_no_row(tmp_path: Path, s
     command = at(slow, "--workers", "2", "--concurrency", "12", "--json")
     with followed(tmp_path / "runner.db") as watcher, runner(*command, cwd=tmp_path) as process:
         process.until(lambda: '"live":2' in process.out and any(said[0] for said in watcher.open.values()), "two workers")
+        # no worker has the socket of the session
+        held = [holds(pid, socket_of(tmp_path / "runner.db", 1)) for pid in (process.pid, *workers_of(process))]
+        assert held == [True, False, False]
         os.kill(workers_of(process)[0], signal.SIGKILL)
         ended = process.ended()
     assert_clean(ended)

@@ -118,3 +118,14 @@ def followed(store: Path) -> Iterator[Follower]:
         assert not thread.is_alive()
     for fault in faults:
         raise fault
+
+
+def holds(pid: int, path: Path) -> bool:
+    """Return True if a process holds a socket that listens, or has taken somebody in, at a path."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    numbers = {f"socket:[{line.split()[6]}]" for line in lines if line.endswith(f" {path}")}
+    found = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(one.readlink()))
+    return not numbers.isdisjoint(found)

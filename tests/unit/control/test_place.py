@@ -1,7 +1,6 @@
 """Where the socket of a session is: beside its store, else in the user's folder, and never taken away by somebody else."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest

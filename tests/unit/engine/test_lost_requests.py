@@ -15,6 +15,7 @@ from runner.admission import Amounts, Reservation
 from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
+from runner.engine.member_judge import MemberJudge
 from runner.engine.open_attempts import OpenAttempt
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
@@ -318,3 +319,41 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
     assert (last.endpoint, last.model) == (first.endpoint, first.model)
     assert [(one.endpoint, one.error_code) for one in others] == ([] if rpm else [("e1", "cancelled")])
     assert (loss.used, fleet.lanes.in_flight, fleet.lane.waiting_items) == ([True], 0, 0)
+
+
+async def test_one_that_was_refused_for_its_content_and_is_out_at_the_fallback_takes_it_once() -> None:
+    """The lost request went to the first endpoint, which refuses the row when it is asked again."""
+    loss, lanes_on = Loss(), frozenset({"content_policy"})
+    fleet = Fleet({}, {"fallback": True}, each=1, on=lanes_on)
+    refused = ProviderError("400: the prompt was refused", code="content_policy", verdict="fail", status=400)
+    client, saved = Client([loss.error, refused, HANG]), list[Attempt]()
+    clock = Clock(monotonic=anyio.current_time, wall=anyio.current_time)
+    attempts: Attempts[Exchange] = Attempts(Provider(), client, fleet.lanes, RetryPolicy(), Judge(), Stop(), clock=clock)
+    peers: list[MemberJudge] = []
+    judges = [MemberJudge(one, fleet.roster, peers, lambda _: None, model="m") for one in fleet.roster.members]
+    attempts.go_by(
+        [Way(Provider(), judge, number, f"e{number}", ("m", f"m{number}")) for number, judge in enumerate(judges)], client
+    )
+    found: list[Outcome | None] = []
+
+    async def emit(attempt: Any) -> None:
+        saved.append(attempt)
+        attempts.saved(attempt)
+
+    async def handle() -> None:
+        found.append(await attempts.handle(an_item(), emit))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        await anyio.sleep(30)
+        assert (len(client.calls), [one.endpoint for one in saved]) == (3, ["e0", "e0"])
+        assert loss.comes()
+    outcome = settled(found[0])
+    attempts.saved(outcome)
+    assert numbered(outcome) == (4, LATE, LATE.usage)
+    assert [(one.endpoint, one.error_code) for one in saved] == [
+        ("e0", "worker_lost"),
+        ("e0", "content_policy"),
+        ("e1", "cancelled"),
+    ]
+    assert (loss.used, loss.comes(), fleet.lanes.in_flight) == ([True], False, 0)
