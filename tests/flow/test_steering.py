@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from runner.control.messages import Reply as Said
 from runner.errors import NotRunningError
 from runner.session.input_rows import InputRows
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found
+from runner.settled import Settled
+from runner.store.checkpoint import RunStore
 
 pytestmark = pytest.mark.anyio
 ROWS = 12
@@ -312,6 +314,44 @@ async def test_a_row_that_is_named_twice_is_sent_again_once(tmp_path: Path, gate
         summary = await desk.task
     assert (summary.done, summary.failed, summary.left, summary.finished) == (ROWS - 1, 1, 0, True)
     assert desk.sent == Counter({**dict.fromkeys([f"row-{n}" for n in range(ROWS - 1)], 1), "row-0": 2, "row-1": 2})
+
+
+async def test_a_row_that_is_answered_while_it_is_looked_at_is_not_paid_twice(
+    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store has said of it is from before it was sent again."""
+    sent, again, read, goes_on = Counter[str](), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row == "row-0" and sent[row] == 1:
+            return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",))
+        return held(again if row == "row-0" else gate)(request)
+
+    async def late(store: RunStore, keys: Sequence[str]) -> Mapping[str, Settled]:
+        found = await settled(store, keys)
+        if again_asked:
+            read.set()
+            await goes_on.wait()
+        return found
+
+    settled, again_asked = RunStore.settled, False
+    monkeypatch.setattr(RunStore, "settled", late)
+    async with at_work(tmp_path, answers, count=2) as desk:
+        await until(lambda: desk.results == {"row-0": "bad_request"} and desk.open == 1)
+        assert (await desk.ask(Requeue(ids=("row-0",)))).rows == {"row-0": REQUEUED}
+        await until(lambda: desk.open == 2)
+        again_asked = True
+        asked = asyncio.ensure_future(desk.ask(Requeue(ids=("row-0",))))
+        await read.wait()
+        again.set()
+        await until(lambda: desk.results["row-0"] is None)
+        goes_on.set()
+        # the second, if the session has not heard yet that it is saved
+        assert (await asked).rows["row-0"] in ("it is done already", "it is being sent already")
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.finished, desk.sent) == (2, True, Counter({"row-0": 2, "row-1": 1}))
 
 
 async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
