@@ -354,9 +354,11 @@ async def test_a_row_that_is_answered_while_it_is_looked_at_is_not_paid_twice(
     assert (summary.done, summary.finished, desk.sent) == (2, True, Counter({"row-0": 2, "row-1": 1}))
 
 
+@pytest.mark.parametrize("end", ["is stopping, and sends nothing further", "is about to end"])
 async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
-    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
+    """At a stop, and when the last row has its answer."""
     looked, goes_on, find = threading.Event(), threading.Event(), InputRows.find
 
     def slow(rows: InputRows, words: Collection[str], until: float) -> Found:
@@ -375,15 +377,21 @@ async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
         asked = asyncio.ensure_future(desk.ask(Requeue(ids=("row-0",))))
         await until(looked.is_set)
         other = await connect(desk.store, 1)
-        await other.ask(Stop())
+        if "stopping" in end:
+            await other.ask(Stop())
+        else:
+            gate.set()
+            # which changes nothing, and is refused once the session sends no more
+            while (await other.ask(Continue())).done:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         await other.aclose()
         goes_on.set()
         said = await asked
         gate.set()
         summary = await desk.task
-    assert (said.error, said.rows) == ("run 1 is stopping, and sends nothing further", {})
+    assert (said.error, said.rows) == (f"run 1 {end}", {})
     assert (summary.failed, desk.sent["row-0"]) == (1, 1)
-    assert desk.history == ["stop"]
+    assert desk.history == ["stop"] * ("stopping" in end)
 
 
 @pytest.mark.parametrize("way", ["fixed", "auto", "endpoints"])
