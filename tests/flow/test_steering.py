@@ -23,6 +23,7 @@ from runner.errors import NotRunningError
 from runner.session.input_rows import InputRows
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found
 from runner.settled import Settled
+from runner.several import key_of
 from runner.store.checkpoint import RunStore
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +42,7 @@ def gate() -> asyncio.Event:
 
 
 def row_of(request: Received) -> str:
-    found = re.search(r"number (\d+)\.", request.json["messages"][-1]["content"])
+    found = re.search(r"number (\d+)\.", request.json["messages"][0]["content"])
     assert found is not None
     return f"row-{found[1]}"
 
@@ -314,6 +315,40 @@ async def test_a_row_that_is_named_twice_is_sent_again_once(tmp_path: Path, gate
         summary = await desk.task
     assert (summary.done, summary.failed, summary.left, summary.finished) == (ROWS - 1, 1, 0, True)
     assert desk.sent == Counter({**dict.fromkeys([f"row-{n}" for n in range(ROWS - 1)], 1), "row-0": 2, "row-1": 2})
+
+
+async def test_only_the_answer_that_failed_is_sent_again(tmp_path: Path, gate: asyncio.Event) -> None:
+    """Of two of a row, with two workers; and none of a row that is open, waits for a retry, or is asked for one that fits."""
+    sent, first = Counter[str](), asyncio.Event()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        fits = (delta('{"a": "b"}'), finish(), USAGE, DONE)
+        match row, sent[row]:
+            case "row-0", 1:
+                return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",))
+            case "row-0", _:
+                return stream(*fits)
+            case "row-1", 1:
+                return Reply((first, b"HTTP/1.1 500 E\r\nContent-Length: 0\r\n\r\n"))
+            case "row-2", 1 | 2:
+                return stream(first, delta("does not fit"), finish(), USAGE, DONE)
+            case _:
+                return stream(gate, *fits)
+
+    more = {"workers": 2, "answers": 2, "concurrency": 8, "fields": "a: str", "attempts": 3}
+    async with at_work(tmp_path, answers, count=4, **more) as desk:
+        await until(lambda: desk.attempts["row-0", "bad_request"] + desk.attempts[key_of("row-0", 2), "bad_request"] == 1)
+        first.set()
+        await until(lambda: sent["row-2"] == 4 and [code for _, code in desk.attempts].count("server_error") == 1)
+        said = await desk.ask(Requeue(ids=tuple(f"row-{n}" for n in range(4))))
+        others = dict.fromkeys(("row-1", "row-2", "row-3"), "it is being sent already")
+        assert (said.error, said.rows) == (None, {"row-0": REQUEUED, **others})
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.failed, summary.finished) == (8, 0, True)
+    assert sent == Counter({"row-0": 3, "row-1": 3, "row-2": 4, "row-3": 2})
+    assert desk.attempts.total() == sent.total()
 
 
 async def test_a_row_that_is_answered_while_it_is_looked_at_is_not_paid_twice(
