@@ -255,6 +255,28 @@ async def test_rows_that_share_a_request_send_their_own(tmp_path: Path, gate: as
     assert (desk.sent.total(), summary.shared, summary.finished) == (2, 1, True)
 
 
+async def test_a_request_that_rows_share_is_sent_again_once_for_all(tmp_path: Path, gate: asyncio.Event) -> None:
+    """Of three rows with one request, the one that was sent has failed, and the others wait for what comes of it."""
+    sent = Counter[str]()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row == "row-2":
+            return held(gate)(request)
+        return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",)) if sent[row] == 1 else answered(request)
+
+    same = "".join(f'{{"id": "s{n}", "prompt": "the number {1 if n < 3 else 2}."}}\n' for n in range(4))
+    async with at_work(tmp_path, answers, text=same, dedupe=True) as desk:
+        await until(lambda: desk.results == {"s0": "bad_request"} and desk.open == 1)
+        turn = "it has not failed: it is sent when its turn comes"
+        assert (await desk.ask(Requeue(ids=("s0", "s1")))).rows == {"s0": REQUEUED, "s1": turn}
+        await until(lambda: desk.results["s0"] is None)
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.shared, summary.finished) == (4, 2, True)
+    assert sent == Counter({"row-1": 2, "row-2": 1})
+
+
 async def test_a_failed_row_is_sent_again_at_once(tmp_path: Path, gate: asyncio.Event) -> None:
     sent = Counter[str]()
 
