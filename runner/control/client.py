@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from runner.control.messages import ANSWER_S, VERSION, Ask, Feed, Hello, Reply, Request, Watch, decode, encode
 from runner.control.place import places_of
-from runner.errors import NotRunningError
+from runner.errors import NotRunningError, RunnerError
 from runner.frames import MOST_BYTES, Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
@@ -203,9 +203,11 @@ def _fitting(hello: Hello, store: Path, run: int) -> Hello:
 def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningError:
     """Return why no session answers, as far as that can be known, and what to do."""
     if not lock.held(store, run):
+        stands = f"{_command('status', store, run)} says how it stands"
+        if _is_finished(store, run):
+            return NotRunningError(f"run {run} of {_named(store)} is finished, and nothing works on it; {stands}")
         return NotRunningError(
-            f"run {run} of {_named(store)} is not running; {_command('resume', store, run)} goes on with what is left of it, "
-            f"{_command('status', store, run)} says how it stands"
+            f"run {run} of {_named(store)} is not running; {_command('resume', store, run)} goes on with what is left of it, {stands}"
         )
     if isinstance(refused, PermissionError):
         return NotRunningError(f"run {run} of {_named(store)} belongs to another user, who alone can watch and steer it")
@@ -216,6 +218,18 @@ def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningEr
         f"run {run} of {_named(store)} is at work in {owner.owner(store, run)}, but cannot be reached: it may be about to begin "
         f"or to end, or be on another machine or in another container; {_command('status', store, run)} says how it stands"
     )
+
+
+def _is_finished(store: Path, run: int) -> bool:
+    """Return True if nothing of a run is left to go on with. A store that cannot be read says nothing of it."""
+    # imported here: it takes long, and most commands reach their session
+    from runner.store.reader import StoreReader
+
+    try:
+        with StoreReader(store.resolve()) as reader:
+            return reader.run(run, counted=False).finished_at is not None
+    except (RunnerError, OSError):
+        return False
 
 
 def silent(store: Path, run: int) -> NotRunningError:
