@@ -207,7 +207,8 @@ def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningEr
         if _is_finished(store, run):
             return NotRunningError(f"run {run} of {_named(store)} is finished, and nothing works on it; {stands}")
         return NotRunningError(
-            f"run {run} of {_named(store)} is not running; {_command('resume', store, run)} goes on with what is left of it, {stands}"
+            f"run {run} of {_named(store)} is not running; {_command('resume', store, run)} goes on with what is left of it, "
+            f"{stands}"
         )
     if isinstance(refused, PermissionError):
         return NotRunningError(f"run {run} of {_named(store)} belongs to another user, who alone can watch and steer it")

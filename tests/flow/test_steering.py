@@ -483,7 +483,11 @@ async def test_limits_a_minute_and_a_budget_are_set_while_it_runs(tmp_path: Path
             assert words in ((await desk.ask(wrong)).error or "")
         said = await desk.ask(Set(rpm=6000.0, tpm=1e6))
         assert said.done == "rpm 6,000; tpm 1,000,000; this holds until the session ends"
+        # so few that the next would wait for minutes, if the limit were not taken away again
+        assert (await desk.ask(Set(rpm=0.1))).error is None
         gate.set()
+        await until(lambda: desk.open == 0)
+        assert (await desk.ask(Set(rpm="none", tpm="none"))).done == "rpm none; tpm none; this holds until the session ends"
         await until(lambda: desk.sent.total() > 20)
         assert (await desk.ask(Set(max_cost=0.000001))).done.startswith("the run may cost ")
         with pytest.raises(runner.RunStoppedError, match="the budget of"):
@@ -491,7 +495,7 @@ async def test_limits_a_minute_and_a_budget_are_set_while_it_runs(tmp_path: Path
     sent = desk.sent.total()
     assert sent < 2_000
     assert len(desk.results) == sent
-    assert desk.history == ["set", "set"]
+    assert desk.history == ["set"] * 4
 
 
 async def test_a_raised_budget_lets_rows_go_that_had_no_room(tmp_path: Path, gate: asyncio.Event) -> None:

@@ -208,14 +208,14 @@ def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) ->
                 ("pause", None),
                 ("cancel", {"ids": ["a", 7, 1.5]}),
                 ("requeue", {"ids": ["b"]}),
-                ("set", {"rpm": 5, "max_cost": 1.5}),
+                ("set", {"rpm": 5, "tpm": None, "max_cost": 1.5}),
             ):
                 answer = await client.post(f"/api/runs/1/{what}", json=body)
                 assert fits(answer, f"/api/runs/{{run}}/{what}", "post")["done"].endswith("by api")
             return session.asked  # type: ignore[attr-defined]
 
     found = [asked for asked, _ in asyncio.run(main())]
-    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, max_cost=1.5)]
+    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, tpm="none", max_cost=1.5)]
     with page.client() as client:
         told = fits(client.post("/api/runs/1/stop"), "/api/runs/{run}/stop", "post")
     assert "is not running" in told["error"]
