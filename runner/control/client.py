@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from runner.control.messages import ANSWER_S, VERSION, Ask, Feed, Hello, Reply, Request, Watch, decode, encode
 from runner.control.place import places_of
 from runner.errors import NotRunningError, RunnerError
@@ -144,6 +146,8 @@ def ask(store: Path, run: int, request: Request, by: By = "terminal") -> Reply:
             raise silent(store, run) from None
         except (OSError, EOFError):
             raise ended(store, run) from None
+        except msgspec.MsgspecError:
+            raise strange(store, run) from None
     return message
 
 
@@ -238,6 +242,14 @@ def silent(store: Path, run: int) -> NotRunningError:
     return NotRunningError(
         f"run {run} of {_named(store)} has not answered for {ANSWER_S:g} s: {owner.owner(store, run)} may be stopped, as by "
         f"Ctrl-Z, or very busy; {_command('status', store, run)} says when it was last heard of"
+    )
+
+
+def strange(store: Path, run: int) -> NotRunningError:
+    """Return the error of a session that says what cannot be understood."""
+    return NotRunningError(
+        f"what works on run {run} of {_named(store)} speaks otherwise at its socket than this version of runner: "
+        f"{owner.owner(store, run)}; {_command('status', store, run)} says how it stands"
     )
 
 

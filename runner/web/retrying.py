@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -24,6 +24,8 @@ from runner.web.running import listens
 _BEGIN_S = 20.0
 """Seconds in which a retry has begun, or has said why not."""
 _LOOK_S = 0.1
+_HARMLESS = ("--max-tokens", "--attempt-s")
+"""Options of a retry that change nothing for a row that does not need them."""
 _started: list[subprocess.Popen[bytes]] = []
 """Retries that go on, which are asked now and then whether they have ended."""
 
@@ -52,18 +54,32 @@ def foreseen(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence
     each = money.cost / found.done if money.cost is not None and found.done else None
     cost = None if each is None else each * rows
     what = f"sends {plural(rows, 'row')} of run {run} again" if rows else f"run {run} has no such row to send again"
+    options = _options(store, run, classes) if ids is None else ()
+    what += f" with {' '.join(options)}" if rows and options else ""
     about = "what that costs is not known" if cost is None else f"about ${cost:.2g}, if they cost what the others did"
-    return Foreseen(rows, cost, f"{what}; {about}" if rows else what, _options(store, run, classes))
+    return Foreseen(rows, cost, f"{what}; {about}" if rows else what, options)
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the options with which rows of such a class need not fail again, as ``runner errors`` names them."""
-    if not classes:
-        return ()
+    """Return the options with which rows of such classes need not fail again, as ``runner errors`` names them.
+
+    classes: empty: all that failed. Raises ApiError if they need options that do not fit together.
+    """
     with api.errors(run, db=store) as found:
-        causes = [one for one in (*found.failed, *found.answered) if set(classes) & {name_of(one), one.code}]
-        ways = {tuple(found.ways.options(one)) for one in causes}
-    return ways.pop() if len(ways) == 1 else ()
+        every = (*found.failed, *found.answered) if classes else found.failed
+        causes = [one for one in every if not classes or set(classes) & {name_of(one), one.code}]
+        return together({tuple(found.ways.options(one)) for one in causes}, run)
+
+
+def together(ways: Collection[Sequence[str]], run: int) -> tuple[str, ...]:
+    """Return the options for rows that need different ones. Raises ApiError if some of them do others harm.
+
+    More room and more time do none: what an answer does not reach costs nothing. Another tier has another price.
+    """
+    if len(ways) > 1 and any(way[0] not in _HARMLESS for way in ways if way):
+        words = f"these rows need different options: send them class by class, with the commands of `runner errors {run}`"
+        raise ApiError(409, "differ", words)
+    return tuple(word for way in sorted(ways) for word in way)
 
 
 async def begin(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence[str], options: Sequence[str]) -> str:

@@ -24,7 +24,8 @@ from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.listening import PORT, listen, warning
 from runner.web.openapi import document
-from runner.web.retrying import spelled
+from runner.web.replies import ApiError
+from runner.web.retrying import spelled, together
 from runner.web.rows import MOST_ROWS
 
 DOCUMENT = document()
@@ -168,6 +169,15 @@ def test_ids_of_a_retry_name_the_rows_that_were_foreseen_and_no_others(tmp_path:
         told = [*hostile[first:], *hostile[:first]]
         (tmp_path / "told").write_bytes(spelled(told))
         assert ids.read(str(tmp_path / "told")) == told
+
+
+def test_classes_that_need_different_options_get_all_of_them_unless_one_does_harm() -> None:
+    room, time_ = ("--max-tokens", "200"), ("--attempt-s", "60")
+    assert together({()}, 1) == together(set(), 1) == ()
+    assert together({room, (), time_}, 1) == (*time_, *room)
+    assert together({("--tier", "default")}, 1) == ("--tier", "default")
+    with pytest.raises(ApiError, match="class by class, with the commands of `runner errors 1`"):
+        together({room, ("--tier", "default")}, 1)
 
 
 def test_a_number_that_is_too_long_is_no_run(page: Page, client: httpx.Client) -> None:
