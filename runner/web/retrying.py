@@ -54,10 +54,10 @@ def foreseen(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence
     each = money.cost / found.done if money.cost is not None and found.done else None
     cost = None if each is None else each * rows
     what = f"sends {plural(rows, 'row')} of run {run} again" if rows else f"run {run} has no such row to send again"
-    options = _options(store, run, classes) if ids is None else ()
-    what += f" with {' '.join(options)}" if rows and options else ""
+    needs = _options(store, run, classes) if ids is None else ()
+    what += f" with {' '.join(needs)}" if rows and needs else ""
     about = "what that costs is not known" if cost is None else f"about ${cost:.2g}, if they cost what the others did"
-    return Foreseen(rows, cost, f"{what}; {about}" if rows else what, options)
+    return Foreseen(rows, cost, f"{what}; {about}" if rows else what, needs)
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
         return together({tuple(found.ways.options(one)) for one in causes}, run)
 
 
-def together(ways: Collection[Sequence[str]], run: int) -> tuple[str, ...]:
+def together(ways: Collection[tuple[str, ...]], run: int) -> tuple[str, ...]:
     """Return the options for rows that need different ones. Raises ApiError if some of them do others harm.
 
     More room and more time do none: what an answer does not reach costs nothing. Another tier has another price.

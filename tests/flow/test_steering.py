@@ -350,7 +350,8 @@ async def test_only_the_answer_that_failed_is_sent_again(tmp_path: Path, gate: a
             case "row-0", 1:
                 return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",))
             case "row-0", _:
-                return stream(*fits)
+                # after the refusal: as the first answer of the run it is the row's own
+                return stream(first, *fits)
             case "row-1", 1:
                 return Reply((first, b"HTTP/1.1 500 E\r\nContent-Length: 0\r\n\r\n"))
             case "row-2", 1 | 2:
