@@ -359,7 +359,7 @@ async def test_only_the_answer_that_failed_is_sent_again(tmp_path: Path, gate: a
             case _:
                 return stream(gate, *fits)
 
-    more = {"workers": 2, "answers": 2, "concurrency": 8, "fields": "a: str", "attempts": 3}
+    more: dict[str, Any] = {"workers": 2, "answers": 2, "concurrency": 8, "fields": "a: str", "attempts": 3}
     async with at_work(tmp_path, answers, count=4, **more) as desk:
         await until(lambda: desk.attempts["row-0", "bad_request"] + desk.attempts[key_of("row-0", 2), "bad_request"] == 1)
         first.set()
