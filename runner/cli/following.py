@@ -34,7 +34,7 @@ class _Following:
 
     def __init__(self, run: int, db: str, view: progress.View) -> None:
         self._run, self._db, self.view = run, db, view
-        view.drops = f"`{command('stop', run, db)}`"
+        view.drops, view.came_later = f"`{command('stop', run, db)}`", True
         self._begun = self._stopping = self.finished = False
 
     def take(self, feed: Feed) -> None:

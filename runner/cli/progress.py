@@ -40,6 +40,8 @@ class View:
     opens: Callable[[], Mapping[str, str]] | None = None
     # what drops the open requests of a session that ends
     drops = "Ctrl-C"
+    # True if the session has gone on for a while when it is first shown: its notes are from then
+    came_later = False
 
     def __init__(self, db: str, *, exported: bool = False) -> None:
         self._db, self._exported = db, exported
@@ -95,9 +97,10 @@ class _Text(View, ABC):
         match event:
             case Started():
                 self._run, self._notes = event.run, event.notes
-                for note in event.notes:
-                    self.say(clean(note))
-                self.say(words.headline(event))
+                notes = [f"{'earlier: ' if self.came_later else ''}{clean(note)}" for note in event.notes]
+                headline = words.headline(event)
+                for line in (headline, *notes) if self.came_later else (*notes, headline):
+                    self.say(line)
             case Noted():
                 self.say(clean(event.note))
             case Progress():

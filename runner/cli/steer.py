@@ -105,8 +105,8 @@ def requeue(ids: tuple[str, ...], run_id: int | str | None, db: str, as_json: bo
 @click.command("set", short_help="Change the limits of a running session.")
 @run_argument
 @click.option("--concurrency", metavar="N", help="Maximum number of open requests; of a session that adapts it: the highest.")
-@click.option("--rpm", metavar="X", help="Maximum requests per minute.")
-@click.option("--tpm", metavar="X", help="Maximum tokens per minute, input and output together.")
+@click.option("--rpm", metavar="X", help="Maximum requests per minute; none takes the limit away.")
+@click.option("--tpm", metavar="X", help="Maximum tokens per minute, input and output together; none takes the limit away.")
 @click.option("--max-cost", metavar="X", help="Dollars that the run may cost at most; only where it has a budget already.")
 @db_option
 @json_option
@@ -114,16 +114,18 @@ def set_(run_id: int | str | None, db: str, as_json: bool, **limits: str | None)
     """Change the limits of a running session, up or down, within a second. They hold until the session ends.
 
     RUN is the number, the name or the prompt file of the run; the default is the one that runs. With several endpoints, each has
-    the limits.
+    the limits. Without a limit, those that the server reports still hold.
     """
     from runner.config.settings import BY_NAME
     from runner.config.values import parse
-    from runner.control.messages import Set
+    from runner.control.messages import NONE, Set
     from runner.errors import UsageError
 
     given: dict[str, Any] = {}
     for name, text in limits.items():
-        if text is not None:
+        if text is not None and name in ("rpm", "tpm") and text.strip().casefold() == NONE:
+            given[name] = NONE
+        elif text is not None:
             given[name] = parse(BY_NAME[name], text, f"option --{name.replace('_', '-')}")
     if not given:
         raise click.UsageError("name a limit: --concurrency, --rpm, --tpm or --max-cost")

@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from runner.control.messages import ANSWER_S, VERSION, Ask, Feed, Hello, Reply, Request, Watch, decode, encode
 from runner.control.place import places_of
-from runner.errors import NotRunningError
+from runner.errors import NotRunningError, RunnerError
 from runner.frames import MOST_BYTES, Link, join
 from runner.sharing import forks
 from runner.sharing.folder import NoFolderError
@@ -144,6 +146,8 @@ def ask(store: Path, run: int, request: Request, by: By = "terminal") -> Reply:
             raise silent(store, run) from None
         except (OSError, EOFError):
             raise ended(store, run) from None
+        except msgspec.MsgspecError:
+            raise strange(store, run) from None
     return message
 
 
@@ -203,9 +207,12 @@ def _fitting(hello: Hello, store: Path, run: int) -> Hello:
 def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningError:
     """Return why no session answers, as far as that can be known, and what to do."""
     if not lock.held(store, run):
+        stands = f"{_command('status', store, run)} says how it stands"
+        if _is_finished(store, run):
+            return NotRunningError(f"run {run} of {_named(store)} is finished, and nothing works on it; {stands}")
         return NotRunningError(
             f"run {run} of {_named(store)} is not running; {_command('resume', store, run)} goes on with what is left of it, "
-            f"{_command('status', store, run)} says how it stands"
+            f"{stands}"
         )
     if isinstance(refused, PermissionError):
         return NotRunningError(f"run {run} of {_named(store)} belongs to another user, who alone can watch and steer it")
@@ -219,11 +226,31 @@ def _unreachable(store: Path, run: int, refused: OSError | None) -> NotRunningEr
     )
 
 
+def _is_finished(store: Path, run: int) -> bool:
+    """Return True if nothing of a run is left to go on with. A store that cannot be read says nothing of it."""
+    # imported here: it takes long, and most commands reach their session
+    from runner.store.reader import StoreReader
+
+    try:
+        with StoreReader(store.resolve()) as reader:
+            return reader.run(run, counted=False).finished_at is not None
+    except (RunnerError, OSError):
+        return False
+
+
 def silent(store: Path, run: int) -> NotRunningError:
     """Return the error of a session that does not answer."""
     return NotRunningError(
         f"run {run} of {_named(store)} has not answered for {ANSWER_S:g} s: {owner.owner(store, run)} may be stopped, as by "
         f"Ctrl-Z, or very busy; {_command('status', store, run)} says when it was last heard of"
+    )
+
+
+def strange(store: Path, run: int) -> NotRunningError:
+    """Return the error of a session that says what cannot be understood."""
+    return NotRunningError(
+        f"what works on run {run} of {_named(store)} speaks otherwise at its socket than this version of runner: "
+        f"{owner.owner(store, run)}; {_command('status', store, run)} says how it stands"
     )
 
 

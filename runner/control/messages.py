@@ -14,6 +14,8 @@ from runner.errors import UsageError
 
 VERSION = 1
 """Of these messages. A session answers no other version, but says its own in ``Hello``, whose beginning never changes."""
+NONE: Literal["none"] = "none"
+"""In place of a number: no limit."""
 ANSWER_S = 5.0
 """Seconds until a session has answered, at most: later it is taken for stopped."""
 
@@ -58,11 +60,14 @@ class Requeue(Struct, frozen=True, kw_only=True, tag="requeue"):
 
 
 class Set(Struct, frozen=True, kw_only=True, tag="set"):
-    """Change limits until the session ends. None: as it is. max_cost: dollars, of the run over all its sessions."""
+    """Change limits until the session ends. None: as it is. max_cost: dollars, of the run over all its sessions.
+
+    rpm, tpm: ``NONE``: no limit but that of the server.
+    """
 
     concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
+    rpm: float | Literal["none"] | None = None
+    tpm: float | Literal["none"] | None = None
     max_cost: float | None = None
 
 

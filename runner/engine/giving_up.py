@@ -1,5 +1,8 @@
 """Rows that a person gives up: an open request of one ends at once and is booked as cancelled, and the row has failed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from runner.engine.outcomes import failed
 from runner.engine.task import Task
 from runner.errors import AttemptError
@@ -20,6 +23,8 @@ class GivingUp:
         self._ahead: set[str] = set()
         # rows that are sent again on request: the source may have read them too
         self._again: dict[str, Item] = {}
+        # those who want to know which rows end while they look at the store
+        self._lookers: list[set[str]] = []
 
     def begin(self, task: Task) -> None:
         """Take an item that is at work now."""
@@ -28,6 +33,21 @@ class GivingUp:
     def settled(self, key: str) -> None:
         """Forget an item whose outcome is saved, or that has none as the run stops."""
         self._at_work.pop(key, None)
+        # it was given up once more while its outcome was being saved
+        self._ahead.discard(key)
+        for ended in self._lookers:
+            ended.add(key)
+
+    @contextmanager
+    def endings(self) -> Iterator[set[str]]:
+        """Give a set that gets the keys of the items that end from now on. What was read of one of them may be old."""
+        ended = set[str]()
+        self._lookers.append(ended)
+        try:
+            yield ended
+        finally:
+            # by what it is: two sets with the same keys are equal
+            self._lookers = [one for one in self._lookers if one is not ended]
 
     def is_given_up(self, key: str) -> bool:
         """Return True for a row that was given up before it came. It counts once: it may be asked again."""

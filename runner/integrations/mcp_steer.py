@@ -3,13 +3,13 @@
 import asyncio
 import time
 from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import anyio.to_thread
 from pydantic import Field
 
 from runner.control.client import ask
-from runner.control.messages import Cancel, Continue, Pause, Reply, Request, Requeue, Set, Stop
+from runner.control.messages import NONE, Cancel, Continue, Pause, Reply, Request, Requeue, Set, Stop
 from runner.errors import UsageError
 from runner.integrations import mcp_told
 from runner.integrations.mcp_launch import notes_of
@@ -25,6 +25,7 @@ _LOOK_S = 1.0
 _PART = 10
 """So many times longer than a look is the pause behind it."""
 
+Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["none"]
 Ids = Annotated[list[str], Field(min_length=1, description="Ids of rows, as `results` and `errors` tell them.")]
 
 
@@ -99,8 +100,8 @@ class Steering:
         self,
         run: Named = None,
         concurrency: Annotated[int | None, Field(ge=1, description="Requests that may be open at once.")] = None,
-        rpm: Annotated[float | None, Field(gt=0, description="Requests per minute.")] = None,
-        tpm: Annotated[float | None, Field(gt=0, description="Tokens per minute.")] = None,
+        rpm: Annotated[Rate | None, Field(description=f"Requests per minute; {NONE}: no limit but that of the server.")] = None,
+        tpm: Annotated[Rate | None, Field(description=f"Tokens per minute; {NONE}: no limit but that of the server.")] = None,
         max_cost: Annotated[
             float | None,
             Field(gt=0, description="Dollars of the run over all its sessions. What this session was given stays the most."),

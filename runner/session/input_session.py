@@ -1,17 +1,17 @@
 """A session over an input: what is to be done of its rows, what it tells first, and how it ends."""
 
 import os
+from collections.abc import Sequence
 
 import anyio
 from msgspec import structs
 
-from runner.admission import Reservation
 from runner.config import trust
 from runner.engine.stop import Stop
 from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items
-from runner.model import Entry, Outcome
+from runner.model import Outcome
 from runner.session import asked_again, continuing, nothing_left, prefixes, prepare, reading, wiring
 from runner.session.again import Again
 from runner.session.audience import Audience
@@ -179,12 +179,11 @@ class InputSession(Foreseen):
     def _has_more(self) -> bool:
         return self._once is not None and self._once.waiting
 
-    async def _save(self, batch: list[Entry | Reservation]) -> None:
-        await super()._save(batch)
+    def _note_saved(self, outcomes: Sequence[Outcome]) -> None:
         if self._rows_again.again:
-            self._rows_again.saved([entry for entry in batch if isinstance(entry, Outcome)])
+            self._rows_again.saved(outcomes)
         if self._once is not None:
-            self._once.saved([entry for entry in batch if isinstance(entry, Outcome)])
+            self._once.saved(outcomes)
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""

@@ -8,7 +8,7 @@ from msgspec import structs
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.config.values import check
-from runner.control.messages import Set
+from runner.control.messages import NONE, Set
 from runner.engine.limits import Lanes
 from runner.errors import UsageError
 from runner.money import exact, picodollars
@@ -16,6 +16,8 @@ from runner.session import wiring
 from runner.session.budgeting import Purse
 from runner.session.naming import command
 
+RATES = ("rpm", "tpm")
+"""Limits that can also be taken away."""
 _UNTIL = "until the session ends"
 
 
@@ -35,12 +37,14 @@ class LimitSteering:
         given = {name: value for name in asked.__struct_fields__ if (value := getattr(asked, name)) is not None}
         if not given:
             raise UsageError("name a limit: --concurrency, --rpm, --tpm or --max-cost")
-        wanted = {name: check(BY_NAME[name], value, "set") for name, value in given.items()}
+        wanted = {
+            name: None if value == NONE and name in RATES else check(BY_NAME[name], value, "set") for name, value in given.items()
+        }
         if "max_cost" in wanted and (self.purse is None or not self.purse.counts_dollars):
             again = command("resume", run, db, "--max-cost", f"{wanted['max_cost']:g}")
             raise UsageError(
-                f"run {run} has begun without a budget of dollars, and gets none while it goes on: "
-                f"`{command('stop', run, db)}`, then `{again}`"
+                f"run {run} has begun without a budget of dollars, so what its open requests may cost is not held in dollars, "
+                f"and a budget could be exceeded: `{command('stop', run, db)}`, then `{again}`"
             )
         return f"{'; '.join(self._set(wanted))}; this holds {_UNTIL}"
 
@@ -48,10 +52,10 @@ class LimitSteering:
         """Change the limits, and yield what has changed, a phrase each."""
         if "concurrency" in wanted:
             yield self._concurrency(wanted["concurrency"])
-        rates = {name: wanted[name] for name in ("rpm", "tpm") if name in wanted}
+        rates = {name: wanted[name] for name in RATES if name in wanted}
         if rates:
             self._change(structs.replace(self._job, **rates))
-            yield from (f"{name} {amount:,.10g}" for name, amount in rates.items())
+            yield from (f"{name} {NONE if amount is None else f'{amount:,.10g}'}" for name, amount in rates.items())
         if "max_cost" in wanted and self.purse is not None:
             self.purse.change_max_cost(picodollars(wanted["max_cost"]))
             yield f"the run may cost {exact(picodollars(wanted['max_cost']))}"

@@ -74,8 +74,6 @@ class RowSteering:
 
     def __init__(self, rows: GivingUp, store: RunStore, input_: RowInput | None) -> None:
         self._rows, self._store, self._input = rows, store, input_
-        # held from the look at what the store has of rows until they are sent again: else two requests could send one of them
-        self._sending = anyio.Lock()
 
     # -- cancel
 
@@ -88,7 +86,7 @@ class RowSteering:
         for key in ended:
             self._rows.give_up(key)
         # their outcomes may be saved by now
-        stored = {key: one for key, one in (await self._settled(every)).items() if key not in ended}
+        stored = {key: one for key, one in (await self._look(every)).items() if key not in ended}
         said = {word: self._give_up(self._keys([word]), stored, ended) for word in words}
         key_of = {word: word for word in words}
         if unknown := [word for word in words if said[word] is None]:
@@ -127,6 +125,8 @@ class RowSteering:
             self._take_back(words)
             return dict.fromkeys(words, "no such row is being asked")
         found, said = await self._find(words), dict[str, str]()
+        on_lines = [at[0] for word, at in found.rows.items() if at[0] != word]
+        stored = await self._look(self._keys(on_lines)) if on_lines else {}
         for word in words:
             at = found.rows.get(word)
             if at is None and found.rest:
@@ -140,8 +140,7 @@ class RowSteering:
                 # it was named by its line
                 self._take_back([word])
                 key_of[word] = at[0]
-                keys = self._keys([at[0]])
-                said[word] = self._give_up(keys, await self._settled(keys)) or CANCELLED_ROW
+                said[word] = self._give_up(self._keys([at[0]]), stored) or CANCELLED_ROW
         return said
 
     def _take_back(self, words: Sequence[str]) -> None:
@@ -153,7 +152,7 @@ class RowSteering:
         words = [word for word, phrase in said.items() if phrase == CANCELLED_ROW]
         keys = self._keys([key_of[word] for word in words])
         await self._saved(keys)
-        stored = await self._settled(keys)
+        stored = await self._look(keys)
         for word in words:
             mine = self._keys([key_of[word]])
             if done := sum(_is_done(stored.get(key)) for key in mine):
@@ -162,11 +161,20 @@ class RowSteering:
                 said[word] = "its answer has come meanwhile" if len(mine) == done else several
         return said
 
-    async def _settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look keys up in the store, some at a time."""
-        found = dict[str, Settled]()
-        for first in range(0, len(keys), _AT_ONCE):
-            found.update(await self._store.settled(keys[first : first + _AT_ONCE]))
+    async def _look(self, keys: Sequence[str]) -> Mapping[str, Settled]:
+        """Return what the store has of rows now: whoever acts on it does so before the next wait.
+
+        A row that ends while it is looked at is looked at again. Else it would pass for one that has failed, from before it was
+        sent again, and its answer would be paid twice. That comes to an end: a row ends once for each time that it is sent.
+        """
+        found, left = dict[str, Settled](), list(keys)
+        with self._rows.endings() as ended:
+            while left:
+                for first in range(0, len(left), _AT_ONCE):
+                    batch = left[first : first + _AT_ONCE]
+                    found.update(await self._store.settled(batch))
+                left = [key for key in left if key in ended]
+                ended.clear()
         return found
 
     async def _saved(self, keys: Sequence[str]) -> None:
@@ -196,40 +204,28 @@ class RowSteering:
             raise UsageError("the program asks the rows of this run itself: it may ask the row again")
         words = _words(ids)
         found = await self._find(words)
+        rows = dict(found.rows.values())
+        stored = await self._look(self._keys(list(rows)))
+        # nothing is waited for from here on: what was found out holds until the rows are sent
+        refuse()
+        became = {key: self._again(key, row, stored) for key, row in rows.items()}
+        unknown = f"{found.rest}: `runner retry` sends it" if found.rest else _NO_ROW
         key_of = {word: found.rows[word][0] if word in found.rows else word for word in words}
-        said, by_key, items = dict[str, str](), dict[str, str](), list[Item]()
-        async with self._sending:
-            for word in words:
-                at = found.rows.get(word)
-                if at is None:
-                    said[word] = f"{found.rest}: `runner retry` sends it" if found.rest else _NO_ROW
-                    continue
-                if at[0] not in by_key:
-                    by_key[at[0]] = await self._again(*at, items)
-                said[word] = by_key[at[0]]
-            if items:
-                refuse()
-                self._input.send(items)
-        return _once(said, key_of, REQUEUED)
+        return _once({word: became.get(key_of[word], unknown) for word in words}, key_of, REQUEUED)
 
-    async def _again(self, key: str, row: Row, items: list[Item]) -> str:
-        """Collect the failed answers of a row. Return what is said of it."""
+    def _again(self, key: str, row: Row, stored: Mapping[str, Settled]) -> str:
+        """Send the failed answers of a row again. Return what is said of it."""
         assert self._input is not None
-        keys = self._keys([key])
-        stored, tried = await self._store.settled(keys), await self._store.tried(keys)
-        more, why = list[Item](), list[str]()
-        for one in keys:
-            made = self._may_go(one, row, stored.get(one), tried.get(one, 0))
-            if isinstance(made, str):
-                why.append(made)
-            else:
-                more.append(made)
-        for item in more:
-            self._rows.send_again(item)
-        items += more
-        return REQUEUED if more else why[0]
+        may = [self._may_go(one, row, stored.get(one)) for one in self._keys([key])]
+        if items := [one for one in may if isinstance(one, Item)]:
+            for item in items:
+                self._rows.send_again(item)
+            # before the next row is looked at, which may make the same request
+            self._input.send(items)
+            return REQUEUED
+        return next(one for one in may if isinstance(one, str))
 
-    def _may_go(self, key: str, row: Row, stored: Settled | None, tried: int) -> Item | str:
+    def _may_go(self, key: str, row: Row, stored: Settled | None) -> Item | str:
         """Return one answer of a row to be sent again, or why it is not."""
         assert self._input is not None
         if not self._rows.at_work(key) and self._rows.is_given_up(key):
@@ -245,7 +241,7 @@ class RowSteering:
             return "its line is broken: correct it, then run `runner resume`"
         if not asks_the_same(row, stored.fingerprint):
             return "its prompt has changed in the file since it failed; `runner retry` sends it as it is now"
-        return self._input.refusal(made) or structs.replace(made, attempts_before=max(stored.attempts, tried))
+        return self._input.refusal(made) or structs.replace(made, attempts_before=stored.attempts)
 
     # -- both
 

@@ -45,9 +45,14 @@ class SendingOnce:
         self._kept: dict[int, Outcome] = {}
         # of a retry: places whose answer is one that it has bought; any other is none for a row that has one, too
         self._anew: set[int] = set()
+        # by key: places and positions of rows that a person has sent again, whatever round it is, until they have an outcome
+        self._beside: dict[str, tuple[int, int]] = {}
 
     def saved(self, outcomes: Sequence[Outcome]) -> None:
         """Record that outcomes have been saved."""
+        if self._beside:
+            for one in outcomes:
+                self._beside.pop(one.key, None)
         if not (self._selection.retries or self._selection.accept_changes):
             return
         for one in outcomes:
@@ -109,14 +114,14 @@ class SendingOnce:
     def refusal(self, item: Item) -> str | None:
         """Return why a row that failed cannot be sent again now: others make the same request. None: it can."""
         state = self._same.states[place] if (place := self._place(item)) is not None else 0
-        if state < 0:
+        if state < 0 and state != -item.position:
             return "another row with the same request is being sent"
-        return "another row with the same request has its answer, which `runner retry` gives to this one" if state > 0 else None
+        return "another row with the same request has its outcome already; `runner retry` asks again" if state > 0 else None
 
     def goes(self, item: Item) -> None:
         """Record that a row is sent again, for all with its request."""
         if (place := self._place(item)) is not None:
-            self._same.states[place] = -item.position
+            self._same.states[place], self._beside[item.key] = -item.position, (place, item.position)
             self._same.sent[place] = min(self._same.sent[place] + 1, MOST_SENT)
 
     def _next(self, item: Item, place: int) -> Item | Outcome | None:
@@ -152,6 +157,9 @@ class SendingOnce:
                 # the answer of a row that has changed since is none to this request
                 if asks_the_same(row, bought.fingerprint):
                     self._take(place, bought, before[place], first=first)
+        for place, position in self._beside.values():
+            # it is out, or goes out with this round: what the store has of it is from before
+            self._same.states[place] = -position
 
     def _take(self, place: int, bought: Bought, before: int, *, first: bool) -> None:
         states, retries = self._same.states, self._selection.retries

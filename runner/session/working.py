@@ -214,10 +214,14 @@ class Working(Counting):
                 self._stats.add(entry)
                 # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
                 self._attempts.saved(entry)
+        outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
+        self._note_saved(outcomes)
         if self._job.has_workers:
             await self.late.saved(entries)
-        outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
         self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
+
+    def _note_saved(self, outcomes: Sequence[Outcome]) -> None:
+        """Take note of outcomes that have been saved, in the same moment as the engine."""
 
     async def cancelled(self) -> None:
         """Store why the session was cancelled: a third signal, a cancelled task, or a signal handler of the program."""

@@ -35,7 +35,8 @@ def attempts_of_row(
 ) -> list[Any]:
     """Return ``id``, ``item_key`` and columns of all attempts of a row and of its further answers, oldest first.
 
-    columns: of ``attempts`` and ``prices``, ``number`` among them. led: the outcomes that they have, and had. connection: reads one state of the store.
+    columns: of ``attempts`` and ``prices``, ``number`` among them. led: the outcomes that they have, and had.
+    connection: reads one state of the store.
     """
     a, led = attempts.c, list(led)
     selected = sa.select(a.id, a.item_key, *columns).select_from(attempts.outerjoin(prices, prices.c.id == a.price_id))

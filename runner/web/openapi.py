@@ -135,7 +135,8 @@ _CONFIRM: Json = {
 def _paths() -> Json:
     of = "/api/runs/{run}"
     page = _object(rows=_list(_ref("Row")), next=_maybe(_TEXT), index=_maybe(_ref("State")))
-    limits = dict.fromkeys(("rpm", "tpm", "max_cost"), _NUMBER) | {"concurrency": {"type": "integer", "minimum": 1}}
+    rate = {"type": ["number", "null"], "description": "null: no limit but that of the server."}
+    limits = {"concurrency": {"type": "integer", "minimum": 1}, "rpm": rate, "tpm": rate, "max_cost": _NUMBER}
     some = {"type": "object", "properties": limits, "minProperties": 1, "additionalProperties": False}
     which = {**_CONFIRM, "properties": {"ids": _IDS, "class": _TEXT, **_CONFIRM["properties"]}}
     row = {**_RUN, "name": "row", "schema": _TEXT, "description": "Id of a row, or its line."}

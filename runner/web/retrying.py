@@ -1,7 +1,7 @@
 """What goes on with a run that is not running: a retry, or the rest of its rows. What it sends and may cost, and its start."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ from runner.store.reader import StoreReader
 from runner.text import plural
 from runner.web.replies import ApiError
 from runner.web.starting import start
+
+_HARMLESS = ("--max-tokens", "--attempt-s")
+"""Options of a retry that change nothing for a row that does not need them."""
 
 
 class Foreseen(NamedTuple):
@@ -45,7 +48,9 @@ def foreseen(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence
     each = money.cost / found.done if money.cost is not None and found.done else None
     cost = None if each is None else each * rows
     what = f"sends {plural(rows, 'row')} of run {run} again" if rows else f"run {run} has no such row to send again"
-    return Foreseen(rows, cost, f"{what}; {_about(cost)}" if rows else what, _options(store, run, classes))
+    needs = _options(store, run, classes) if ids is None else ()
+    what += f" with {' '.join(needs)}" if rows and needs else ""
+    return Foreseen(rows, cost, f"{what}; {_about(cost)}" if rows else what, needs)
 
 
 def foreseen_rest(store: Path, run: int) -> Foreseen:
@@ -81,13 +86,25 @@ def _about(cost: float | None) -> str:
 
 
 def _options(store: Path, run: int, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the options with which rows of such a class need not fail again, as ``runner errors`` names them."""
-    if not classes:
-        return ()
+    """Return the options with which rows of such classes need not fail again, as ``runner errors`` names them.
+
+    classes: empty: all that failed. Raises ApiError if they need options that do not fit together.
+    """
     with api.errors(run, db=store) as found:
-        causes = [one for one in (*found.failed, *found.answered) if set(classes) & {name_of(one), one.code}]
-        ways = {tuple(found.ways.options(one)) for one in causes}
-    return ways.pop() if len(ways) == 1 else ()
+        every = (*found.failed, *found.answered) if classes else found.failed
+        causes = [one for one in every if not classes or set(classes) & {name_of(one), one.code}]
+        return together({tuple(found.ways.options(one)) for one in causes}, run)
+
+
+def together(ways: Collection[tuple[str, ...]], run: int) -> tuple[str, ...]:
+    """Return the options for rows that need different ones. Raises ApiError if some of them do others harm.
+
+    More room and more time do none: what an answer does not reach costs nothing. Another tier has another price.
+    """
+    if len(ways) > 1 and any(way[0] not in _HARMLESS for way in ways if way):
+        words = f"these rows need different options: send them class by class, with the commands of `runner errors {run}`"
+        raise ApiError(409, "differ", words)
+    return tuple(word for way in sorted(ways) for word in way)
 
 
 async def begin(store: Path, run: int, ids: Sequence[str] | None, classes: Sequence[str], options: Sequence[str]) -> str:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.control.client import By, connect
-from runner.control.messages import Cancel, Continue, Pause, Reply, Requeue, Set, Stop
+from runner.control.messages import NONE, Cancel, Continue, Pause, Reply, Requeue, Set, Stop
 from runner.control.messages import Request as Asked
 from runner.errors import NotRunningError
 from runner.session import only
@@ -42,10 +42,12 @@ class _Rows(Struct, forbid_unknown_fields=True):
 
 
 class _Limits(Struct, forbid_unknown_fields=True):
-    concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    max_cost: float | None = None
+    """rpm, tpm: None takes the limit away."""
+
+    concurrency: int | UnsetType = UNSET
+    rpm: float | UnsetType | None = UNSET
+    tpm: float | UnsetType | None = UNSET
+    max_cost: float | UnsetType = UNSET
 
 
 class _Resume(Struct, forbid_unknown_fields=True):
@@ -79,9 +81,11 @@ async def rows(request: Request) -> Response:
 async def limits(request: Request) -> Response:
     """Change the limits of a session."""
     given = await _body(request, _Limits)
-    if given == _Limits():
+    named = {name: value for name in _Limits.__struct_fields__ if (value := getattr(given, name)) is not UNSET}
+    if not named:
         raise ApiError(400, "body", "name at least one of concurrency, rpm, tpm and max_cost")
-    return await _asked(request, Set(**{name: getattr(given, name) for name in _Limits.__struct_fields__}))
+    wanted: dict[str, Any] = {name: NONE if value is None else value for name, value in named.items()}
+    return await _asked(request, Set(**wanted))
 
 
 async def retry(request: Request) -> Response:

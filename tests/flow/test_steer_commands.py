@@ -186,6 +186,6 @@ def test_attach_shows_a_session_to_its_end(tmp_path: Path, server: tuple[str, ..
         attached = run("attach", cwd=tmp_path)
         ended = session.ended()
     assert attached.code == ended.code == 0
-    assert f"run 1: {tmp_path / 'prompts.jsonl'}, 60 rows" in attached.out
+    assert attached.out.startswith(f"run 1: {tmp_path / 'prompts.jsonl'}, 60 rows")
     # the same summary
     assert ended.out[ended.out.index("run 1 finished") :] == attached.out[attached.out.index("run 1 finished") :]

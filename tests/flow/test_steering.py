@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from runner.control.place import socket_of
 from runner.errors import NotRunningError
 from runner.session.input_rows import InputRows
 from runner.session.row_steering import CANCELLED_ROW, REQUEUED, Found
+from runner.settled import Settled
+from runner.store.checkpoint import RunStore
 
 pytestmark = pytest.mark.anyio
 ROWS = 12
@@ -40,7 +42,7 @@ def gate() -> asyncio.Event:
 
 
 def row_of(request: Received) -> str:
-    found = re.search(r"number (\d+)\.", request.json["messages"][-1]["content"])
+    found = re.search(r"number (\d+)\.", request.json["messages"][0]["content"])
     assert found is not None
     return f"row-{found[1]}"
 
@@ -253,6 +255,28 @@ async def test_rows_that_share_a_request_send_their_own(tmp_path: Path, gate: as
     assert (desk.sent.total(), summary.shared, summary.finished) == (2, 1, True)
 
 
+async def test_a_request_that_rows_share_is_sent_again_once_for_all(tmp_path: Path, gate: asyncio.Event) -> None:
+    """Of three rows with one request, the one that was sent has failed, and the others wait for what comes of it."""
+    sent = Counter[str]()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row == "row-2":
+            return held(gate)(request)
+        return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",)) if sent[row] == 1 else answered(request)
+
+    same = "".join(f'{{"id": "s{n}", "prompt": "the number {1 if n < 3 else 2}."}}\n' for n in range(4))
+    async with at_work(tmp_path, answers, text=same, dedupe=True) as desk:
+        await until(lambda: desk.results == {"s0": "bad_request"} and desk.open == 1)
+        turn = "it has not failed: it is sent when its turn comes"
+        assert (await desk.ask(Requeue(ids=("s0", "s1")))).rows == {"s0": REQUEUED, "s1": turn}
+        await until(lambda: desk.results["s0"] is None)
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.shared, summary.finished) == (4, 2, True)
+    assert sent == Counter({"row-1": 2, "row-2": 1})
+
+
 async def test_a_failed_row_is_sent_again_at_once(tmp_path: Path, gate: asyncio.Event) -> None:
     sent = Counter[str]()
 
@@ -315,9 +339,84 @@ async def test_a_row_that_is_named_twice_is_sent_again_once(tmp_path: Path, gate
     assert desk.sent == Counter({**dict.fromkeys([f"row-{n}" for n in range(ROWS - 1)], 1), "row-0": 2, "row-1": 2})
 
 
-async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
+async def test_only_the_answer_that_failed_is_sent_again(tmp_path: Path, gate: asyncio.Event) -> None:
+    """Of two of a row, with two workers; and none of a row that is open, waits for a retry, or is asked for one that fits."""
+    sent, first = Counter[str](), asyncio.Event()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        fits = (delta('{"a": "b"}'), finish(), USAGE, DONE)
+        match row, sent[row]:
+            case "row-0", 1:
+                # a refusal that is about the row, whatever others get, and about no seed
+                return whole("400 Bad Request", {"error": {"code": "context_length_exceeded", "message": "too long"}})
+            case "row-0", _:
+                return stream(*fits)
+            case "row-1", 1:
+                return Reply((first, b"HTTP/1.1 500 E\r\nContent-Length: 0\r\n\r\n"))
+            case "row-2", 1 | 2:
+                return stream(first, delta("does not fit"), finish(), USAGE, DONE)
+            case _:
+                return stream(gate, *fits)
+
+    more: dict[str, Any] = {"workers": 2, "answers": 2, "concurrency": 8, "fields": "a: str", "attempts": 3}
+    async with at_work(tmp_path, answers, count=4, **more) as desk:
+        await until(lambda: "context_length" in {code for _, code in desk.attempts})
+        first.set()
+        await until(lambda: sent["row-2"] == 4 and [code for _, code in desk.attempts].count("server_error") == 1)
+        said = await desk.ask(Requeue(ids=tuple(f"row-{n}" for n in range(4))))
+        others = dict.fromkeys(("row-1", "row-2", "row-3"), "it is being sent already")
+        assert (said.error, said.rows) == (None, {"row-0": REQUEUED, **others})
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.failed, summary.finished) == (8, 0, True)
+    assert sent == Counter({"row-0": 3, "row-1": 3, "row-2": 4, "row-3": 2})
+    assert desk.attempts.total() == sent.total()
+
+
+async def test_a_row_that_is_answered_while_it_is_looked_at_is_not_paid_twice(
     tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the store has said of it is from before it was sent again."""
+    sent, again, read, goes_on = Counter[str](), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def answers(request: Received) -> Reply:
+        sent[row := row_of(request)] += 1
+        if row == "row-0" and sent[row] == 1:
+            return Reply((b"HTTP/1.1 400 E\r\nContent-Length: 0\r\n\r\n",))
+        return held(again if row == "row-0" else gate)(request)
+
+    async def late(store: RunStore, keys: Sequence[str]) -> Mapping[str, Settled]:
+        found = await settled(store, keys)
+        if again_asked:
+            read.set()
+            await goes_on.wait()
+        return found
+
+    settled, again_asked = RunStore.settled, False
+    monkeypatch.setattr(RunStore, "settled", late)
+    async with at_work(tmp_path, answers, count=2) as desk:
+        await until(lambda: desk.results == {"row-0": "bad_request"} and desk.open == 1)
+        assert (await desk.ask(Requeue(ids=("row-0",)))).rows == {"row-0": REQUEUED}
+        await until(lambda: desk.open == 2)
+        again_asked = True
+        asked = asyncio.ensure_future(desk.ask(Requeue(ids=("row-0",))))
+        await read.wait()
+        again.set()
+        await until(lambda: desk.results["row-0"] is None)
+        goes_on.set()
+        # the second, if the session has not heard yet that it is saved
+        assert (await asked).rows["row-0"] in ("it is done already", "it is being sent already")
+        gate.set()
+        summary = await desk.task
+    assert (summary.done, summary.finished, desk.sent) == (2, True, Counter({"row-0": 2, "row-1": 1}))
+
+
+@pytest.mark.parametrize("end", ["is stopping, and sends nothing further", "is about to end"])
+async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
+    tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """At a stop, and when the last row has its answer."""
     looked, goes_on, find = threading.Event(), threading.Event(), InputRows.find
 
     def slow(rows: InputRows, words: Collection[str], until: float) -> Found:
@@ -336,15 +435,21 @@ async def test_a_row_that_is_still_looked_for_at_the_end_is_not_told_as_sent(
         asked = asyncio.ensure_future(desk.ask(Requeue(ids=("row-0",))))
         await until(looked.is_set)
         other = await connect(desk.store, 1)
-        await other.ask(Stop())
+        if "stopping" in end:
+            await other.ask(Stop())
+        else:
+            gate.set()
+            # which changes nothing, and is refused once the session sends no more
+            while (await other.ask(Continue())).done:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         await other.aclose()
         goes_on.set()
         said = await asked
         gate.set()
         summary = await desk.task
-    assert (said.error, said.rows) == ("run 1 is stopping, and sends nothing further", {})
+    assert (said.error, said.rows) == (f"run 1 {end}", {})
     assert (summary.failed, desk.sent["row-0"]) == (1, 1)
-    assert desk.history == ["stop"]
+    assert desk.history == ["stop"] * ("stopping" in end)
 
 
 @pytest.mark.parametrize("way", ["fixed", "auto", "endpoints"])
@@ -379,7 +484,11 @@ async def test_limits_a_minute_and_a_budget_are_set_while_it_runs(tmp_path: Path
             assert words in ((await desk.ask(wrong)).error or "")
         said = await desk.ask(Set(rpm=6000.0, tpm=1e6))
         assert said.done == "rpm 6,000; tpm 1,000,000; this holds until the session ends"
+        # so few that the next would wait for minutes, if the limit were not taken away again
+        assert (await desk.ask(Set(rpm=0.1))).error is None
         gate.set()
+        await until(lambda: desk.open == 0)
+        assert (await desk.ask(Set(rpm="none", tpm="none"))).done == "rpm none; tpm none; this holds until the session ends"
         await until(lambda: desk.sent.total() > 20)
         assert (await desk.ask(Set(max_cost=0.000001))).done.startswith("the run may cost ")
         with pytest.raises(runner.RunStoppedError, match="the budget of"):
@@ -387,7 +496,7 @@ async def test_limits_a_minute_and_a_budget_are_set_while_it_runs(tmp_path: Path
     sent = desk.sent.total()
     assert sent < 2_000
     assert len(desk.results) == sent
-    assert desk.history == ["set", "set"]
+    assert desk.history == ["set"] * 4
 
 
 async def test_a_raised_budget_lets_rows_go_that_had_no_room(tmp_path: Path, gate: asyncio.Event) -> None:

@@ -15,6 +15,9 @@ CREDIT_S = 60.0
 HOLD_S = 5.0
 """A request that takes more than the limit allows in this many seconds lets others go first, and saves up."""
 
+_LIFTED = 1e15
+"""An amount per minute that nothing reaches."""
+
 
 class Rate:
     """A leaky bucket whose burst is about the amount of one second. One caller at a time.
@@ -34,6 +37,10 @@ class Rate:
         if per_minute != self.per_minute:
             # aiolimiter cannot change the rate of a limiter; a new one starts with a burst of at most one second's amount
             self.per_minute, self._limiter = per_minute, _limiter(per_minute)
+
+    def lift(self) -> None:
+        """Let through at once whoever waits: there is no limit any more."""
+        self.change(_LIFTED)
 
     def waits(self, amount: float) -> bool:
         """Return True if ``amount`` would have to wait."""

@@ -154,7 +154,8 @@ class Budget:
 
     async def items(self, items: Items, coming: Callable[[], bool]) -> AsyncGenerator[Item | Outcome, None]:
         """Yield the same. coming: returns False while no further row comes until the program gives one."""
-        self._queued, self._coming = 0, coming
+        # what waits for a worker stays counted: rows may have come before the round begins
+        self._coming = coming
         try:
             async with aclosing(items):
                 async for item in items:

@@ -264,7 +264,7 @@ class Rates:
         for kind in {*self._rates, *configured}:
             known = [limits[kind] for limits in (configured, self.reports) if kind in limits]
             if not known:
-                del self._rates[kind]
+                self._rates.pop(kind).lift()
             elif kind in self._rates:
                 self._rates[kind].change(min(known))
             else:

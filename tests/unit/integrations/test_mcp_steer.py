@@ -35,7 +35,7 @@ def test_what_a_person_spends_is_not_in_the_cap_so_an_agent_cannot_have_more_sen
                 call()
     finally:
         lock.release()
-    with pytest.raises(NotRunningError, match=r"run 1 .* is not running"):
+    with pytest.raises(NotRunningError, match=r"run 1 .* is finished"):
         steering.pause(1)
 
 

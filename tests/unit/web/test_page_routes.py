@@ -27,7 +27,8 @@ from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.listening import PORT, listen, warning
 from runner.web.openapi import document
-from runner.web.retrying import spelled
+from runner.web.replies import ApiError
+from runner.web.retrying import spelled, together
 from runner.web.rows import MOST_ROWS
 
 DOCUMENT = document()
@@ -202,6 +203,15 @@ def test_ids_of_a_retry_name_the_rows_that_were_foreseen_and_no_others(tmp_path:
         assert ids.read(str(tmp_path / "told")) == told
 
 
+def test_classes_that_need_different_options_get_all_of_them_unless_one_does_harm() -> None:
+    room, time_ = ("--max-tokens", "200"), ("--attempt-s", "60")
+    assert together({()}, 1) == together(set(), 1) == ()
+    assert together({room, (), time_}, 1) == (*time_, *room)
+    assert together({("--tier", "default")}, 1) == ("--tier", "default")
+    with pytest.raises(ApiError, match="class by class, with the commands of `runner errors 1`"):
+        together({room, ("--tier", "default")}, 1)
+
+
 def test_a_number_that_is_too_long_is_no_run(page: Page, client: httpx.Client) -> None:
     for path in ("", "/rows", "/events"):
         answer = client.get(f"/api/runs/{'9' * 5000}{path}")
@@ -268,14 +278,14 @@ def test_sessions_are_asked_for_what_the_routes_name(store: Path, page: Page) ->
                 ("pause", None),
                 ("cancel", {"ids": ["a", 7, 1.5]}),
                 ("requeue", {"ids": ["b"]}),
-                ("set", {"rpm": 5, "max_cost": 1.5}),
+                ("set", {"rpm": 5, "tpm": None, "max_cost": 1.5}),
             ):
                 answer = await client.post(f"/api/runs/1/{what}", json=body)
                 assert fits(answer, f"/api/runs/{{run}}/{what}", "post")["done"].endswith("by api")
             return session.asked  # type: ignore[attr-defined]
 
     found = [asked for asked, _ in asyncio.run(main())]
-    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, max_cost=1.5)]
+    assert found == [Pause(), Cancel(ids=("a", "7", "1.5")), Requeue(ids=("b",)), Set(rpm=5.0, tpm="none", max_cost=1.5)]
     with page.client() as client:
         told = fits(client.post("/api/runs/1/stop"), "/api/runs/{run}/stop", "post")
     assert "is not running" in told["error"]
