@@ -65,6 +65,8 @@ async def late_at(bench: Bench, loss: Loss, after_s: float, *, taken: bool = Tru
         await anyio.sleep(after_s)
         assert not found
         assert loss.comes(**more) is taken
+        # of two that come at once, the first counts: nobody would book it if the second one took its place
+        assert not (taken and loss.comes(**more))
     outcome = settled(found[0])
     # it is on the books of the lost attempt until it is saved as another one
     assert True not in loss.used
@@ -185,6 +187,13 @@ async def test_of_two_lost_requests_the_first_that_is_answered_counts() -> None:
     assert outcome.attempt is not None
     assert outcome.attempt.started_at == bench.emitted[1].started_at
     assert loss.comes(number=1) is False
+
+
+async def test_a_row_that_is_answered_takes_nothing_any_more() -> None:
+    """What it took then would be neither its answer nor on the books."""
+    loss = Loss()
+    outcome = await Bench(loss.error, Answer()).handle()
+    assert (numbered(settled(outcome))[0], loss.comes(), loss.used) == (2, False, [])
 
 
 async def test_an_answer_that_does_not_count_leaves_the_row_where_it_is() -> None:
