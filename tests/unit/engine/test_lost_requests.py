@@ -60,13 +60,15 @@ async def late_at(bench: Bench, loss: Loss, after_s: float, *, taken: bool = Tru
     async def handle() -> None:
         found.append(await bench.attempts.handle(an_item(), bench.emit))
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(handle)
-        await anyio.sleep(after_s)
-        assert not found
-        assert loss.comes(**more) is taken
-        # of two that come at once, the first counts: nobody would book it if the second one took its place
-        assert not (taken and loss.comes(**more))
+    # in virtual time: a wait that nothing ends is a failure, and no test that hangs
+    with anyio.fail_after(3_600):
+        async with anyio.create_task_group() as group:
+            group.start_soon(handle)
+            await anyio.sleep(after_s)
+            assert not found
+            assert loss.comes(**more) is taken
+            # of two that come at once, the first counts: nobody would book it if the second one took its place
+            assert not (taken and loss.comes(**more))
     outcome = settled(found[0])
     # it is on the books of the lost attempt until it is saved as another one
     assert True not in loss.used
@@ -143,6 +145,8 @@ async def test_a_request_that_is_out_by_then_is_ended_and_recorded() -> None:
     # perhaps billed
     assert bench.emitted[1].input_bound is not None
     assert "was answered meanwhile" in (bench.emitted[1].error or "")
+    # it shows nothing of the server
+    assert not bench.lane._outage.likely
     assert loss.used == [True]
 
 
@@ -187,6 +191,23 @@ async def test_of_two_lost_requests_the_first_that_is_answered_counts() -> None:
     assert outcome.attempt is not None
     assert outcome.attempt.started_at == bench.emitted[1].started_at
     assert loss.comes(number=1) is False
+
+
+async def test_a_refusal_that_was_saved_when_the_answer_came_is_saved_once() -> None:
+    """The answer comes while the writer has no room for the refused attempt."""
+    loss = Loss()
+    bench = Bench(loss.error, REFUSED, policy=RetryPolicy(refused_s=600))
+    bench.judge.success("m", 1)
+
+    async def emit(entry: Any) -> None:
+        await bench.emit(entry)
+        if entry.error_code == "bad_request":
+            assert loss.comes()
+
+    with anyio.fail_after(3_600):
+        outcome = await bench.attempts.handle(an_item(), emit)
+    assert numbered(settled(outcome)) == (3, LATE, LATE.usage)
+    assert bench.codes == ["worker_lost", "bad_request"]
 
 
 async def test_a_row_that_is_answered_takes_nothing_any_more() -> None:

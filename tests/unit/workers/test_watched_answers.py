@@ -139,16 +139,16 @@ async def test_one_that_the_provider_takes_back_is_ended_early() -> None:
         assert asking.known == (Stage.COUNTED, Usage(input_tokens=7, output_tokens=3), "bad")
 
 
-@pytest.mark.parametrize("behind", [False, True])
-async def test_an_error_among_what_comes_behind_an_early_end_makes_it_no_whole_answer(behind: bool) -> None:
-    """As without workers: only a connection may break behind the text. behind: it is cut off there, and nothing more comes."""
+@pytest.mark.parametrize("broken", [False, True])
+async def test_an_error_among_what_comes_behind_an_early_end_makes_it_no_whole_answer(broken: bool) -> None:
+    """As without workers: only a connection may break behind the text. broken: that is all that has happened."""
     async with paired() as peer:
         await peer.greet()
         asking = Watching(peer)
         number = await number_of(peer)
-        reads = pieces(number, BAD["openai"], (finish(),), *([] if behind else [(FAILED,)]))
+        reads = pieces(number, BAD["openai"], (finish(),), *([] if broken else [(FAILED,)]))
         peer.say(Back([], reads, [told(number, **{**CUT, "stage": int(Stage.WHOLE)})]))
-        if behind:
+        if broken:
             await asking.task
         else:
             assert (await asking.error()).early
