@@ -324,5 +324,7 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
     assert outcome.completion == LATE
     (first, *others), last = saved, outcome.attempt
     assert (last.endpoint, last.model) == (first.endpoint, first.model)
+    # it shows that this one can be asked, and nothing of the other
+    assert [way.endpoint for way in ways if way.judge.answered] == [first.endpoint]
     assert [(one.endpoint, one.error_code) for one in others] == ([] if rpm else [("e1", "cancelled")])
     assert (loss.used, fleet.lanes.in_flight, fleet.lane.waiting_items) == ([True], 0, 0)
