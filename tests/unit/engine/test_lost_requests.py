@@ -11,10 +11,12 @@ from test_budget import Purse
 from virtual import BACKEND
 from world import Decoder, Exchange, Provider
 
-from runner.admission import Amounts, Reservation
+from runner.admission import Amounts, Permit, Reservation
 from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
+from runner.engine.exchanging import send
 from runner.engine.judge import Judge
+from runner.engine.lost import Came, Lost
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.engine.way import Way
@@ -58,17 +60,16 @@ async def late_at(bench: Bench, loss: Loss, after_s: float, *, taken: bool = Tru
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
-    # in virtual time: a wait that nothing ends is a failure, and no test that hangs
-    with anyio.fail_after(3_600):
-        async with anyio.create_task_group() as group:
-            group.start_soon(handle)
-            await anyio.sleep(after_s)
-            assert not found
-            assert loss.comes(**more) is taken
-            # of two that come at once, the first counts: nobody would book it if the second one took its place
-            assert not (taken and loss.comes(**more))
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        await anyio.sleep(after_s)
+        assert not found
+        assert loss.comes(**more) is taken
+        # of two that come at once, the first counts: nobody would book it if the second one took its place
+        assert not (taken and loss.comes(**more))
     outcome = settled(found[0])
     # it is on the books of the lost attempt until it is saved as another one
     assert True not in loss.used
@@ -124,7 +125,8 @@ async def test_a_row_that_is_held_for_its_refusal_takes_it() -> None:
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -243,7 +245,8 @@ async def test_a_stop_does_not_lose_it() -> None:
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -276,7 +279,8 @@ async def test_a_row_that_waits_for_the_budget_takes_it_and_the_budget_has_both_
             await bench.emit(entry)
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -311,7 +315,8 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
         attempts.saved(attempt)
 
     async def handle() -> None:
-        found.append(await attempts.handle(an_item(), emit))
+        with anyio.fail_after(3_600):
+            found.append(await attempts.handle(an_item(), emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -328,3 +333,14 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
     assert [way.endpoint for way in ways if way.judge.answered] == [first.endpoint]
     assert [(one.endpoint, one.error_code) for one in others] == ([] if rpm else [("e1", "cancelled")])
     assert (loss.used, fleet.lanes.in_flight, fleet.lane.waiting_items) == ([True], 0, 0)
+
+
+async def test_a_request_that_is_about_to_go_out_when_the_answer_comes_is_ended_at_once() -> None:
+    """It comes while files of the row are read: nothing else would end it."""
+    lost, client, exchange, way = Lost(), Client([HANG]), Exchange(), Way(Provider(), Judge())
+    answered = Attempt(key="k", number=1, started_at=0.0, duration_s=1.0, model="m")
+    lost.take(Came(answered, LATE, way, lambda _: None))
+    call, permit = HttpCall(url="http://127.0.0.1:9", headers={}, body=b""), Permit(admitted_at=0.0)
+    with anyio.fail_after(3_600), pytest.raises(AttemptError, match="answered meanwhile") as raised:
+        await send(client, call, Decoder(), exchange, way, permit, anyio.current_time, lost)
+    assert (raised.value.code, raised.value.mended) == ("cancelled", True)
