@@ -5,7 +5,6 @@ from typing import Any
 
 import anyio
 import pytest
-from test_attempt import Answer, Bench, an_item, settled
 
 from runner.admission import TOGETHER, Reservation, Standing
 from runner.engine.collective import IDLE_S, MOST_KINDS, QUOTE_S, Collective
@@ -396,23 +395,3 @@ async def test_a_dialect_has_its_own_limit() -> None:
     await admitted(collective, task(max_tokens=None, provider=anthropic.make("http://127.0.0.1:1", None, version="1")), emit)
     assert emit.last.output_bound is not None
     assert emit.last.output_bound >= anthropic.DEFAULT_MAX_TOKENS
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-async def test_a_request_gives_back_its_part_once_it_is_saved_or_is_not_sent_after_all(stopped: bool) -> None:
-    """Else the store would say after a kill that all requests of the session had been open."""
-    bench, collective = Bench(Answer()), Collective(None, 100, None, Clock())
-    bench.attempts.reserve(collective)
-
-    async def emit(entry: Any) -> None:
-        entry.written.set()
-        if stopped:
-            bench.stop.request("Ctrl-C", grace_s=0)
-
-    outcome = await bench.attempts.handle(an_item(), emit)
-    (row,) = collective._rows
-    if not stopped:
-        assert row.open.requests == 1
-        bench.attempts.saved(settled(outcome))
-    assert (row.open.requests, row.open.input, len(bench.client.calls)) == (0, 0, 0 if stopped else 1)
-    assert bench.lanes.in_flight == 0

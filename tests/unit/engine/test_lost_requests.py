@@ -70,6 +70,8 @@ async def late_at(bench: Bench, loss: Loss, after_s: float, *, taken: bool = Tru
         assert loss.comes(**more) is taken
         # of two that come at once, the first counts: nobody would book it if the second one took its place
         assert not (taken and loss.comes(**more))
+    # at once: whatever the row waited for
+    assert not taken or anyio.current_time() - bench.start < after_s + 1
     outcome = settled(found[0])
     # it is on the books of the lost attempt until it is saved as another one
     assert True not in loss.used
@@ -133,6 +135,7 @@ async def test_a_row_that_is_held_for_its_refusal_takes_it() -> None:
         await anyio.sleep(4.5)
         assert (bench.codes, found) == (["worker_lost", "bad_request"], [])
         assert loss.comes()
+    assert anyio.current_time() - bench.start < 6
     assert numbered(settled(found[0])) == (3, LATE, LATE.usage)
     for one in others:
         bench.lane.leave(one)

@@ -325,7 +325,9 @@ async def test_a_late_answer_that_its_row_does_not_take_is_booked() -> None:
 
 
 @pytest.mark.parametrize("reads", [(), (REST["openai"], (FAILED,))])
-async def test_a_late_answer_of_which_the_driver_lacks_a_part_is_booked_and_not_offered(reads: tuple[tuple[bytes, ...], ...]) -> None:
+async def test_a_late_answer_of_which_the_driver_lacks_a_part_is_booked_and_not_offered(
+    reads: tuple[tuple[bytes, ...], ...],
+) -> None:
     async with paired() as peer:
         await peer.greet()
         asking, row = Watching(peer), Row(takes=True)
