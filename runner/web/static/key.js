@@ -1,5 +1,4 @@
-// What shows the server that this page was opened with its token. A browser sends a cookie to all ports of a machine, also to
-// those where another user listens; what it keeps in its storage, it gives to the pages of one port alone.
+// Shows the server that this page was opened with its token. Cookies go to all ports of a machine; storage belongs to one.
 
 const NAME = "runner-proof";
 const address = new URL(location.href);
@@ -10,7 +9,6 @@ function kept() {
     if (given) localStorage.setItem(NAME, given);
     return given ?? localStorage.getItem(NAME);
   } catch {
-    // a browser that keeps nothing: until the page is loaded again
     return given;
   }
 }

@@ -4,15 +4,17 @@ from typing import Any
 
 import anyio
 import pytest
-from test_attempt import HANG, HELLO, Answer, Bench, Client, an_item, settled
+from test_attempt import BUSY, HANG, HELLO, Answer, Bench, Client, an_item, settled
 from test_budget import Purse
 from test_lost_requests import REFUSED, Loss
 from virtual import BACKEND
 from world import Decoder, Exchange
 
-from runner.admission import Reservation
-from runner.engine.giving_up import CANCELLED
+from runner.admission import Reservation, Standing
+from runner.engine.collective import Collective
+from runner.engine.giving_up import CANCELLED, GivingUp
 from runner.engine.retry import RetryPolicy
+from runner.errors import TransportError
 from runner.model import HttpCall, Item, Outcome, Stage
 
 pytestmark = pytest.mark.anyio
@@ -135,3 +137,98 @@ async def test_a_row_that_is_sent_again_twice_before_its_files_are_read_is_sent_
             await anyio.sleep(0.5)
     assert len(bench.client.calls) == 1
     assert [one and one.status for one in found] == [None, "done"]
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_probe_that_shows_nothing_makes_room_for_another(stale: bool) -> None:
+    """Its row is given up, or its connection was stale. Else no row of the lane would go out any more."""
+    steps = [TransportError("closed", code="closed", stale=True)] if stale else []
+    bench = Bench(*steps, HANG)
+    bench.lane.enter(0), bench.lane.enter(0)
+    for _ in range(20):
+        permit = await bench.lane.acquire(Standing(), 400, None)
+        bench.lane.failed(permit, BUSY, None, throttled=False, retried=True)
+        bench.lane.release(permit)
+    found: list[Outcome | None] = []
+
+    async def handle() -> None:
+        found.append(await bench.attempts.handle(an_item(), bench.emit))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        # the row is the probe; where its connection was stale, it is the next one too
+        await anyio.sleep(600)
+        assert len(bench.client.calls) == 1 + stale
+        bench.attempts.rows.give_up("k")
+    bench.attempts.saved(settled(found[0]))
+    with anyio.fail_after(600):
+        assert (await bench.lane.acquire(Standing(), 400, None)).probe
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_row_is_at_work_until_its_outcome_is_saved_or_there_is_none(stopped: bool) -> None:
+    bench = Bench(Answer())
+    if stopped:
+        bench.stop.request("Ctrl-C", grace_s=0)
+    outcome = await bench.attempts.handle(an_item(), bench.emit)
+    assert bench.attempts.rows.at_work("k") is not stopped
+    if not stopped:
+        bench.attempts.saved(settled(outcome))
+    assert not bench.attempts.rows.at_work("k")
+
+
+def test_a_row_that_was_given_up_ahead_may_be_asked_again() -> None:
+    rows = GivingUp()
+    rows.give_up_ahead("k")
+    assert [rows.is_given_up("k") for _ in range(2)] == [True, False]
+    rows.give_up_ahead("k")
+    rows.send_again(an_item())
+    assert not rows.ahead
+
+
+async def test_a_row_that_is_given_up_while_its_attempt_waits_for_the_writer_is_not_sent_again() -> None:
+    bench = Bench(BUSY, Answer())
+
+    async def emit(entry: Any) -> None:
+        bench.attempts.rows.give_up("k")
+        await bench.emit(entry)
+
+    outcome = settled(await bench.attempts.handle(an_item(), emit))
+    # its wait for the retry is none of which the end was asked for
+    assert (outcome.error_code, len(bench.client.calls), bench.slept) == (CANCELLED, 1, [])
+
+
+@pytest.mark.parametrize("budget", [False, True])
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_request_gives_back_its_part_once_it_is_saved_or_is_not_sent_after_all(stopped: bool, budget: bool) -> None:
+    """Else rows would wait for a budget that nobody uses, or the store say after a kill that more requests had been open."""
+    bench, collective = Bench(Answer()), Collective(None, 100, None, lambda: 0.0)
+    purse = Purse(100, bench)  # type: ignore[arg-type]
+    bench.attempts.reserve(collective)
+    bench.attempts.obey(bench.lanes.halt)
+    if budget:
+        bench.attempts.afford(purse)
+
+    async def emit(entry: Any) -> None:
+        entry.written.set()
+        if stopped:
+            # it waits for the end of a pause, and holds all that it needs
+            bench.lanes.pause("paused", 0.0)
+
+    def held() -> int:
+        return purse.budget.pots[0].held if budget else sum(row.open.requests for row in collective._rows)
+
+    found: list[Outcome | None] = []
+
+    async def handle() -> None:
+        found.append(await bench.attempts.handle(an_item(), emit))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(handle)
+        await anyio.sleep(10)
+        assert held() > 0
+        if stopped:
+            bench.stop.request("Ctrl-C", grace_s=0)
+    if not stopped:
+        bench.attempts.saved(settled(found[0]))
+    assert (held(), len(bench.client.calls), bench.lanes.in_flight) == (0, 0 if stopped else 1, 0)

@@ -11,10 +11,12 @@ from test_budget import Purse
 from virtual import BACKEND
 from world import Decoder, Exchange, Provider
 
-from runner.admission import Amounts, Reservation
+from runner.admission import Amounts, Permit, Reservation
 from runner.engine.attempt import Attempts
 from runner.engine.clock import Clock
+from runner.engine.exchanging import send
 from runner.engine.judge import Judge
+from runner.engine.lost import Came, Lost
 from runner.engine.member_judge import MemberJudge
 from runner.engine.open_attempts import OpenAttempt
 from runner.engine.retry import RetryPolicy
@@ -60,13 +62,18 @@ async def late_at(bench: Bench, loss: Loss, after_s: float, *, taken: bool = Tru
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
         await anyio.sleep(after_s)
         assert not found
         assert loss.comes(**more) is taken
+        # of two that come at once, the first counts: nobody would book it if the second one took its place
+        assert not (taken and loss.comes(**more))
+    # at once: whatever the row waited for
+    assert not taken or anyio.current_time() - bench.start < after_s + 1
     outcome = settled(found[0])
     # it is on the books of the lost attempt until it is saved as another one
     assert True not in loss.used
@@ -122,13 +129,15 @@ async def test_a_row_that_is_held_for_its_refusal_takes_it() -> None:
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
         await anyio.sleep(4.5)
         assert (bench.codes, found) == (["worker_lost", "bad_request"], [])
         assert loss.comes()
+    assert anyio.current_time() - bench.start < 6
     assert numbered(settled(found[0])) == (3, LATE, LATE.usage)
     for one in others:
         bench.lane.leave(one)
@@ -164,6 +173,8 @@ async def test_a_request_that_is_out_by_then_is_ended_and_recorded() -> None:
     # perhaps billed
     assert bench.emitted[1].input_bound is not None
     assert "was answered meanwhile" in (bench.emitted[1].error or "")
+    # it shows nothing of the server
+    assert not bench.lane._outage.likely
     assert loss.used == [True]
 
 
@@ -210,6 +221,30 @@ async def test_of_two_lost_requests_the_first_that_is_answered_counts() -> None:
     assert loss.comes(number=1) is False
 
 
+async def test_a_refusal_that_was_saved_when_the_answer_came_is_saved_once() -> None:
+    """The answer comes while the writer has no room for the refused attempt."""
+    loss = Loss()
+    bench = Bench(loss.error, REFUSED, policy=RetryPolicy(refused_s=600))
+    bench.judge.success("m", 1)
+
+    async def emit(entry: Any) -> None:
+        await bench.emit(entry)
+        if entry.error_code == "bad_request":
+            assert loss.comes()
+
+    with anyio.fail_after(3_600):
+        outcome = await bench.attempts.handle(an_item(), emit)
+    assert numbered(settled(outcome)) == (3, LATE, LATE.usage)
+    assert bench.codes == ["worker_lost", "bad_request"]
+
+
+async def test_a_row_that_is_answered_takes_nothing_any_more() -> None:
+    """What it took then would be neither its answer nor on the books."""
+    loss = Loss()
+    outcome = await Bench(loss.error, Answer()).handle()
+    assert (numbered(settled(outcome))[0], loss.comes(), loss.used) == (2, False, [])
+
+
 async def test_an_answer_that_does_not_count_leaves_the_row_where_it_is() -> None:
     class Particular(Provider):
         def judged(self, completion: Completion) -> Completion | AttemptError:
@@ -236,7 +271,8 @@ async def test_a_stop_does_not_lose_it() -> None:
     found: list[Outcome | None] = []
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), bench.emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), bench.emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -269,7 +305,8 @@ async def test_a_row_that_waits_for_the_budget_takes_it_and_the_budget_has_both_
             await bench.emit(entry)
 
     async def handle() -> None:
-        found.append(await bench.attempts.handle(an_item(), emit))
+        with anyio.fail_after(3_600):
+            found.append(await bench.attempts.handle(an_item(), emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -304,7 +341,8 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
         attempts.saved(attempt)
 
     async def handle() -> None:
-        found.append(await attempts.handle(an_item(), emit))
+        with anyio.fail_after(3_600):
+            found.append(await attempts.handle(an_item(), emit))
 
     async with anyio.create_task_group() as group:
         group.start_soon(handle)
@@ -317,6 +355,8 @@ async def test_with_several_endpoints_it_is_recorded_with_its_own_and_the_other_
     assert outcome.completion == LATE
     (first, *others), last = saved, outcome.attempt
     assert (last.endpoint, last.model) == (first.endpoint, first.model)
+    # it shows that this one can be asked, and nothing of the other
+    assert [way.endpoint for way in ways if way.judge.answered] == [first.endpoint]
     assert [(one.endpoint, one.error_code) for one in others] == ([] if rpm else [("e1", "cancelled")])
     assert (loss.used, fleet.lanes.in_flight, fleet.lane.waiting_items) == ([True], 0, 0)
 
@@ -357,3 +397,14 @@ async def test_one_that_was_refused_for_its_content_and_is_out_at_the_fallback_t
         ("e1", "cancelled"),
     ]
     assert (loss.used, loss.comes(), fleet.lanes.in_flight) == ([True], False, 0)
+
+
+async def test_a_request_that_is_about_to_go_out_when_the_answer_comes_is_ended_at_once() -> None:
+    """It comes while files of the row are read: nothing else would end it."""
+    lost, client, exchange, way = Lost(), Client([HANG]), Exchange(), Way(Provider(), Judge())
+    answered = Attempt(key="k", number=1, started_at=0.0, duration_s=1.0, model="m")
+    lost.take(Came(answered, LATE, way, lambda _: None))
+    call, permit = HttpCall(url="http://127.0.0.1:9", headers={}, body=b""), Permit(admitted_at=0.0)
+    with anyio.fail_after(3_600), pytest.raises(AttemptError, match="answered meanwhile") as raised:
+        await send(client, call, Decoder(), exchange, way, permit, anyio.current_time, lost)
+    assert (raised.value.code, raised.value.mended) == ("cancelled", True)

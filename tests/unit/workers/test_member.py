@@ -168,6 +168,20 @@ async def test_each_request_goes_to_the_worker_with_the_fewest() -> None:
         await asyncio.wait([each.task for each in asking], timeout=60)
 
 
+async def test_a_worker_that_is_suspect_gets_none_though_it_was_the_next() -> None:
+    async with paired() as one, joined_by_another(one) as two:
+        members = [each.member for each in (one, two)]
+        for each in (one, two):
+            await each.greet()
+        await until(lambda: all(member.state is State.LIVE for member in members))
+        crew = one.crew
+        crew.room()
+        first = crew.free()
+        (other,) = (member for member in members if member is not first)
+        other.look(monotonic() + SUSPECT_S + 0.1)
+        assert (other.state, crew.free()) == (State.SUSPECT, first)
+
+
 async def test_silence_suspects_and_then_gives_up_and_a_frame_in_between_brings_back() -> None:
     async with paired() as peer:
         await peer.greet()

@@ -4,7 +4,7 @@ import asyncio
 from time import monotonic
 
 import pytest
-from asking import PROGRAM_LOOP
+from asking import BOTH_LOOPS, PROGRAM_LOOP
 from peers import Back, Peer, call, joined_by_another, paired
 from raw_server import (
     BLOCK_START,
@@ -26,7 +26,7 @@ from simulating import until
 from test_member import done, number_of
 
 from runner.engine.late import Offer
-from runner.errors import AttemptError, ProviderError, TransportError, UnwantedTextError
+from runner.errors import AttemptError, ProviderError, StreamError, TransportError, UnwantedTextError
 from runner.model import Completion, HttpCall, Stage, Usage
 from runner.providers.dialects import anthropic, openai
 from runner.providers.http import Timeouts
@@ -46,6 +46,7 @@ BAD = {"openai": (delta("bad"),), "anthropic": (block_delta("bad"),)}
 MORE = {"openai": (delta(" as ever"),), "anthropic": (block_delta(" as ever"),)}
 REST = {"openai": (finish(), USAGE), "anthropic": (BLOCK_STOP, message_delta())}
 END = {"openai": (DONE,), "anthropic": (MESSAGE_STOP,)}
+FAILED = b'data: {"error": {"message": "it has failed", "type": "server_error"}}\n\n'
 ENDED = fault_of(TransportError("the exchange was ended", code="cancelled"))
 CUT = {"stage": int(Stage.OPEN), "ended": False, "fault": ENDED, "answer": None}
 
@@ -58,6 +59,8 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 def look(new: str, again: bool) -> None:
     if "bad" in new:
         raise UnwantedTextError("it is bad", text=new, early=True)
+    if "odd" in new:
+        raise StreamError("it is odd", code="odd")
 
 
 class Watching:
@@ -138,6 +141,46 @@ async def test_one_that_the_provider_takes_back_is_ended_early() -> None:
         assert asking.known == (Stage.COUNTED, Usage(input_tokens=7, output_tokens=3), "bad")
 
 
+@pytest.mark.parametrize("broken", [False, True])
+async def test_an_error_among_what_comes_behind_an_early_end_makes_it_no_whole_answer(broken: bool) -> None:
+    """As without workers: only a connection may break behind the text. broken: that is all that has happened."""
+    async with paired() as peer:
+        await peer.greet()
+        asking = Watching(peer)
+        number = await number_of(peer)
+        reads = pieces(number, BAD["openai"], (finish(),), *([] if broken else [(FAILED,)]))
+        peer.say(Back([], reads, [told(number, **{**CUT, "stage": int(Stage.WHOLE)})]))
+        if broken:
+            await asking.task
+        else:
+            assert (await asking.error()).early
+
+
+async def test_an_event_that_is_cut_off_behind_an_early_end_takes_nothing_from_a_whole_answer() -> None:
+    async with paired() as peer:
+        await peer.greet()
+        asking = Watching(peer)
+        number = await number_of(peer)
+        cut = Piece(number, [("", b'{"choi')], doubtful=True)
+        peer.say(Back([], [*pieces(number, BAD["openai"], REST["openai"]), cut], [told(number)]))
+        await asking.task
+        assert asking.known[1:] == (Usage(input_tokens=7, output_tokens=3), "bad")
+
+
+@pytest.mark.parametrize("failed", [FAILED, delta("odd")])
+async def test_what_the_driver_cannot_read_is_no_answer_though_the_worker_has_read_it(failed: bytes) -> None:
+    """The text of what comes behind it is not fed to a decoder that has failed."""
+    async with paired() as peer:
+        await peer.greet()
+        asking = Watching(peer)
+        number = await number_of(peer)
+        reads = pieces(number, FIRST["openai"], (failed,), MORE["openai"], REST["openai"], END["openai"])
+        peer.say(Back([], reads, [told(number)]))
+        error = await asking.error()
+        assert (error.early, error.code != "worker_lost") == (False, True)
+        assert (asking.known[1], "as ever" in asking.known[2]) == (None, False)
+
+
 @pytest.mark.parametrize("how", ["cut off", "lost"])
 async def test_one_that_is_ended_amidst_its_text_is_of_unknown_usage(how: str) -> None:
     async with paired() as peer:
@@ -168,18 +211,20 @@ async def test_what_was_ended_early_stays_so_though_the_run_is_stopped() -> None
         assert (await asking.error()).code == "stopped_by_rule"
 
 
-@pytest.mark.parametrize("bad", [False, True])
-async def test_an_answer_that_has_come_as_a_whole_is_one_though_its_worker_is_lost(bad: bool) -> None:
+@pytest.mark.parametrize(("bad", "usage"), [(False, True), (True, True), (False, False)])
+async def test_an_answer_that_has_come_as_a_whole_is_one_though_its_worker_is_lost(bad: bool, usage: bool) -> None:
     """As behind a connection that breaks: the driver has all of it."""
     async with paired() as peer:
         await peer.greet()
         asking = Watching(peer)
         number = await number_of(peer)
-        peer.say(Back([], pieces(number, FIRST["openai"], *([BAD["openai"]] if bad else []), REST["openai"]), []))
-        await until(lambda: asking.decoder.stage is Stage.COUNTED)
+        rest = REST["openai"] if usage else REST["openai"][:1]
+        peer.say(Back([], pieces(number, FIRST["openai"], *([BAD["openai"]] if bad else []), rest), []))
+        await until(lambda: asking.decoder.stage is (Stage.COUNTED if usage else Stage.WHOLE))
         peer.end()
         await asking.task
-        assert (asking.decoder.completion().usage, asking.exchange.tail_lost) == (Usage(input_tokens=7, output_tokens=3), True)
+        known = Usage(input_tokens=7, output_tokens=3) if usage else None
+        assert (asking.decoder.completion().usage, asking.exchange.tail_lost) == (known, True)
 
 
 async def test_one_that_is_cut_off_with_its_worker_is_lost() -> None:
@@ -192,6 +237,7 @@ async def test_one_that_is_cut_off_with_its_worker_is_lost() -> None:
         assert (await asking.error()).code == "worker_lost"
 
 
+@BOTH_LOOPS
 async def test_a_worker_reads_what_has_arrived_before_it_ends_an_exchange() -> None:
     begun = asyncio.get_running_loop().create_future()
 
@@ -276,6 +322,22 @@ async def test_a_late_answer_that_its_row_does_not_take_is_booked() -> None:
         peer.say(Back([], pieces(number, FIRST["openai"], REST["openai"], END["openai"]), [told(number)]))
         await until(lambda: bool(peer.late))
         assert (len(row.texts), [late.number for late in peer.late]) == (1, [1])
+
+
+@pytest.mark.parametrize("reads", [(), (REST["openai"], (FAILED,))])
+async def test_a_late_answer_of_which_the_driver_lacks_a_part_is_booked_and_not_offered(
+    reads: tuple[tuple[bytes, ...], ...],
+) -> None:
+    async with paired() as peer:
+        await peer.greet()
+        asking, row = Watching(peer), Row(takes=True)
+        number = await number_of(peer)
+        peer.say(Back([], pieces(number, FIRST["openai"]), []))
+        await until(lambda: asking.decoder.started)
+        await given_up(peer, asking, row)
+        peer.say(Back([], pieces(number, *reads), [told(number)]))
+        await until(lambda: bool(peer.late))
+        assert (row.texts, [late.answer is not None for late in peer.late]) == ([], [True])
 
 
 @pytest.mark.parametrize("more", [CUT, {"stage": 0, "refusal": None, "fault": fault_of(TransportError("x", code="cut"))}])
