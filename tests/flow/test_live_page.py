@@ -346,12 +346,12 @@ def assert_accessible(tab: Tab) -> None:
 
 
 READ = """async (stream) => {
-    const { Parser } = await import("/static/sse.js");
+    const { EventDecoder } = await import("/static/runner-stream.js");
     const bytes = new TextEncoder().encode(stream);
     return [1, 2, 3, 7, 1000].map((size) => {
-        const parser = new Parser();
+        const parser = new EventDecoder();
         const starts = Array.from({ length: Math.ceil(bytes.length / size) }, (_, at) => at * size);
-        return starts.flatMap((at) => parser.push(bytes.slice(at, at + size))).map(({ id, kind, data }) => [id, kind, data]);
+        return starts.flatMap((at) => parser.push(bytes.slice(at, at + size))).map(({ id, event, data }) => [id, event, data]);
     });
 }"""
 """Read a stream in pieces of so many bytes."""

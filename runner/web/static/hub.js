@@ -35,7 +35,7 @@ export class Hub {
     this.#all({ link });
   }
 
-  #told({ kind, data: text }) {
+  #told({ event: kind, data: text }) {
     const data = JSON.parse(text);
     if (kind === "runs") this.#ended(data.running);
     this.#frame(kind, data.run ?? null, data);

@@ -25,6 +25,11 @@ export class EventDecoder {
   #data = [];
   #event = "";
   #id = "";
+  #longest;
+
+  constructor(longest = LONGEST_LINE) {
+    this.#longest = longest;
+  }
 
   /** Returns the events that end in these bytes: {event, data, id}. */
   push(bytes) {
@@ -46,7 +51,7 @@ export class EventDecoder {
     if (begin < text.length) {
       this.#parts.push(text.slice(begin));
       this.#size += text.length - begin;
-      if (this.#size > LONGEST_LINE) throw new Error("a line of the stream is too long");
+      if (this.#size > this.#longest) throw new Error("a line of the stream is too long");
     }
     return events;
   }

@@ -1,50 +1,12 @@
 // Server-sent events over fetch: the place in the stream is kept, and a lost connection comes back after 1, 2, 4, 8 s.
 
+import { EventDecoder } from "./runner-stream.js";
+
 const WAITS_MS = [1000, 2000, 4000, 8000];
 // the server says something every 15 s; a connection that has been silent for three times as long is dead
 const SILENT_MS = 45000;
-
-/** Parses the bytes of a stream, wherever they are split. push() returns the events that are whole: {id, kind, data}. */
-export class Parser {
-  #decoder = new TextDecoder();
-  #rest = "";
-  #data = [];
-  #kind = "";
-  id = null;
-
-  push(bytes) {
-    const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
-    const found = [];
-    let from = 0;
-    for (;;) {
-      let end = from;
-      while (end < text.length && text[end] !== "\n" && text[end] !== "\r") end++;
-      // behind a carriage return at the very end, a line feed may still come
-      if (end >= text.length || (text[end] === "\r" && end + 1 === text.length)) break;
-      const event = this.#line(text.slice(from, end));
-      if (event) found.push(event);
-      from = end + (text[end] === "\r" && text[end + 1] === "\n" ? 2 : 1);
-    }
-    this.#rest = text.slice(from);
-    return found;
-  }
-
-  #line(line) {
-    if (line === "") {
-      const event = this.#data.length ? { id: this.id, kind: this.#kind || "message", data: this.#data.join("\n") } : null;
-      this.#data = [];
-      this.#kind = "";
-      return event;
-    }
-    const colon = line.indexOf(":");
-    const name = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
-    if (name === "data") this.#data.push(value);
-    else if (name === "event") this.#kind = value;
-    else if (name === "id") this.id = value;
-    return null;
-  }
-}
+// characters of a line: all that is open when a page begins
+const LONGEST = 256 << 20;
 
 /** A stream that is always there. told(event) gets its events, linked({state, at}) "connecting", "open", "lost" or "refused". */
 export class Source {
@@ -116,7 +78,7 @@ export class Source {
       if (answer.status === 401 || answer.status === 403) return true;
       if (!answer.ok || !answer.body) return false;
       this.linked({ state: "open" });
-      const parser = new Parser();
+      const parser = new EventDecoder(LONGEST);
       const reader = answer.body.getReader();
       for (;;) {
         const { done, value } = await reader.read();
