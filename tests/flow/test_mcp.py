@@ -1,5 +1,6 @@
 """``runner mcp``: an agent estimates, starts, watches, mends and reads runs, and cannot spend more than the person allows."""
 
+import csv
 import json
 import os
 import runpy
@@ -154,15 +155,14 @@ async def test_an_agent_does_the_whole_way_and_the_books_have_it(desk: Desk) -> 
 
 
 async def test_the_program_of_the_guide_agents_mcp_steers_mends_and_exports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program: Any = runpy.run_path(str(ROOT / "docs/guides/agents-mcp/agent.py"))
-    folder, ids = tmp_path.resolve(), [f"r{one}" for one in range(300)]
+    folder, ids = desk.folder, [f"r{one}" for one in range(300)]
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps({'id': one, 'prompt': f'Say {one}.'})}\n" for one in ids))
-    with none_left(folder):
-        async with over_pipes(folder) as agent:
-            with anyio.fail_after(HANG_S):
-                written = await program["work"](program["Tools"](agent.client), "rows.jsonl", ids, {"provider": "simulator"})
+    async with over_pipes(folder) as agent:
+        with anyio.fail_after(HANG_S):
+            written = await program["work"](program["Tools"](agent.client), "rows.jsonl", ids, {"provider": "simulator"})
     told = capsys.readouterr().out
     for line in (
         "estimate: 300 rows to send",
@@ -174,7 +174,8 @@ async def test_the_program_of_the_guide_agents_mcp_steers_mends_and_exports(
         "results: 300 rows, the last one r299\nexport: 300 rows in answers.csv",
     ):
         assert line in told, told
-    assert len((folder / written).read_text().splitlines()) == 300 + 1
+    with (folder / written).open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file) if row["status"] == "done"] == ids
 
 
 async def test_sessions_together_stay_below_the_cap_whatever_files_say_and_whoever_is_killed(desk: Desk) -> None:

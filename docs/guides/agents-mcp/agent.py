@@ -21,6 +21,7 @@ class Tools:
         self._client = client
 
     async def __call__(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool, and return its object."""
         result = await self._client.call_tool(tool, arguments)
         if result.is_error:
             raise RuntimeError(f"{tool}: {result.content[0].text}")
