@@ -58,7 +58,8 @@ def test_the_page_is_small_and_names_no_other_host() -> None:
 
 
 def test_a_lost_server_leaves_no_gap_and_no_double_and_seven_tabs_have_one_stream(browser: Any, tmp_path: Path) -> None:
-    rows = long_rows(120)
+    # the run goes on until the block is left
+    rows = long_rows(2_000)
     prompts = {row["id"]: row["prompt"] for row in rows}
     with (
         running(tmp_path, rows, "--concurrency", "6") as run,

@@ -1,6 +1,8 @@
 """Where the socket of a session is: beside its store, else in the user's folder, and never taken away by somebody else."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "own"))
-    (tmp_path / "own").mkdir(mode=0o700)
-    return tmp_path / "r.db"
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # the path of a socket must be short
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as name:
+        folder = Path(name)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "own"))
+        (folder / "own").mkdir(mode=0o700)
+        yield folder / "r.db"
 
 
 def test_the_end_of_a_forked_child_leaves_the_socket_to_its_parent(store: Path) -> None:

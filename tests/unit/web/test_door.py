@@ -19,6 +19,7 @@ from runner.web.ask_limits import OPEN_IN_ALL
 from runner.web.ask_routes import AskRoutes
 from runner.web.asking import Asker
 from runner.web.guard import Guard
+from runner.web.reads import Reads
 from runner.web.replies import ApiError
 from runner.web.token_file import token_of
 from runner.web.uvicorn_internals import LimitedProtocol
@@ -26,6 +27,7 @@ from runner.web.uvicorn_internals import LimitedProtocol
 ACCESS = access(TOKEN, "127.0.0.1", 80)
 HOST = ("host", "127.0.0.1:80")
 COOKIE = ("cookie", f"a=b; {ACCESS.cookie}={ACCESS.mark}")
+PROOF = ("x-runner", ACCESS.proof)
 BEARER = ("authorization", f"Bearer {TOKEN}")
 CROSS = ("sec-fetch-site", "cross-site")
 
@@ -62,7 +64,7 @@ def entered(
 
 def test_who_comes_is_told_apart() -> None:
     change = {"method": "POST", "path": "/api/runs/1/pause"}
-    assert entered(HOST, COOKIE) == entered(HOST, COOKIE, ("x-runner", "1"), **change) == "page"
+    assert entered(HOST, COOKIE, PROOF) == entered(HOST, COOKIE, PROOF, **change) == "page"
     assert entered(HOST, BEARER) == entered(HOST, BEARER, **change) == "api"
 
 
@@ -70,7 +72,7 @@ def test_who_comes_is_told_apart() -> None:
 def test_a_part_of_the_token_opens_nothing(given: str) -> None:
     assert entered(HOST, ("authorization", f"Bearer {given}")) == 401
     assert entered(HOST, query=f"token={given}", path="/metrics") == 401
-    assert entered(HOST, ("cookie", f"{ACCESS.cookie}={given if given != ACCESS.mark else TOKEN}")) == 401
+    assert entered(HOST, ("cookie", f"{ACCESS.cookie}={given if given != ACCESS.mark else TOKEN}"), PROOF) == 401
 
 
 def test_what_another_site_has_a_browser_send_is_refused_also_with_the_token() -> None:
@@ -172,7 +174,7 @@ def test_an_index_is_kept_up_to_date_only_while_somebody_looks_at_rows(tmp_path:
     store = filled(tmp_path / "runner.db", done("a", 1))
 
     async def main() -> None:
-        kept = indexing.Indexing(store)
+        kept = indexing.Indexing(Reads(store))
         for _ in range(2):
             kept.wanted()
             assert kept._task is not None
