@@ -19,3 +19,5 @@ if (given) {
   address.searchParams.delete("proof");
   history.replaceState(null, "", address);
 }
+// another server has this port now, and its address was opened in another tab
+addEventListener("storage", ({ key, newValue }) => { if (key === NAME && newValue !== proof) location.reload(); });
