@@ -460,8 +460,8 @@ SOURCE = """async (replies) => {
     };
     try {
         let told = [];
-        const source = await run((linked) => new Source("/x", (event) => told.push(event.data), linked));
-        const hub = await run((linked) => new Hub("/x").join(({ link }) => link && linked(link)));
+        const source = await run((linked) => new Source("/x", "proof", (event) => told.push(event.data), linked));
+        const hub = await run((linked) => new Hub("/x", "proof").join(({ link }) => link && linked(link)));
         return { source, told, asked: hub[0] };
     } finally { [globalThis.fetch, globalThis.setTimeout] = real; }
 }"""
