@@ -106,3 +106,20 @@ async def test_who_is_inside_serves_those_that_wait_in_their_order_as_long_as_it
     assert let == [permits[name] for name in ("again 0", "new 1", "again 1", "new 2")]
     assert seen == ["again 0 served", "new 1 served", "again 1 served", "new 2 inside"]
     assert not gate.busy
+
+
+async def test_who_is_cancelled_after_it_was_served_passes_on_no_turn() -> None:
+    gate, seen, permit = Gate(), list[str](), Permit(admitted_at=0.0)
+    await gate.enter(again=False)
+    served = asyncio.ensure_future(gate.enter(permit, again=False))
+    patient = asyncio.ensure_future(pass_through(gate, "patient", seen, again=False))
+    await anyio.wait_all_tasks_blocked()
+    gate.serve(lambda one: one is permit)
+    served.cancel()
+    await asyncio.wait([served], timeout=60)
+    await anyio.wait_all_tasks_blocked()
+    # the one that has served it is still inside
+    assert (served.cancelled(), seen) == (True, [])
+    gate.leave()
+    await asyncio.wait([patient], timeout=60)
+    assert (seen, gate.busy) == (["patient"], False)
