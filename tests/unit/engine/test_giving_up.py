@@ -209,8 +209,11 @@ async def test_a_request_gives_back_its_part_once_it_is_saved_or_is_not_sent_aft
     if budget:
         bench.attempts.afford(purse)
 
+    reserved: list[Reservation] = []
+
     async def emit(entry: Any) -> None:
         entry.written.set()
+        reserved.append(entry)
         if stopped:
             # it waits for the end of a pause, and holds all that it needs
             bench.lanes.pause("paused", 0.0)
@@ -232,3 +235,19 @@ async def test_a_request_gives_back_its_part_once_it_is_saved_or_is_not_sent_aft
     if not stopped:
         bench.attempts.saved(settled(found[0]))
     assert (held(), len(bench.client.calls), bench.lanes.in_flight) == (0, 0 if stopped else 1, 0)
+    # the store has it no more, either; what is held together is written anew as a whole
+    assert not budget or reserved[-1].void == stopped
+
+
+async def test_a_stop_in_the_moment_in_which_the_store_has_a_reservation_takes_it_out_again() -> None:
+    bench, reserved = Bench(Answer()), list[bool]()
+    bench.attempts.afford(Purse(100, bench))  # type: ignore[arg-type]
+
+    async def emit(entry: Any) -> None:
+        reserved.append(entry.void)
+        entry.written.set()
+        if not entry.void:
+            bench.stop.request("Ctrl-C", grace_s=0)
+
+    assert await bench.attempts.handle(an_item(), emit) is None
+    assert (reserved, bench.client.calls, bench.lanes.in_flight) == ([False, True], [], 0)
