@@ -17,6 +17,7 @@ export class Ask {
   constructor(run) {
     this.run = run;
     this.prompt = el("textarea", { rows: 4, id: "ask-prompt", "aria-describedby": "ask-hint", onkeydown: (event) => this.#key(event) });
+    this.most = el("input", { type: "number", min: 1, id: "ask-most", placeholder: "as in the run" });
     this.send = el("button", { type: "submit", class: "main" }, "Ask");
     this.stop = el("button", { type: "button", onclick: () => this.#answer?.cancel() }, "Stop");
     this.retry = el("button", { type: "button", onclick: () => this.#ask(this.last) }, "Retry");
@@ -33,7 +34,7 @@ export class Ask {
     this.node = el("div", { class: "stack" },
       el("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); this.#ask(this.prompt.value); } },
         el("label", { for: "ask-prompt" }, "Ask one prompt with the settings of this run"), this.prompt,
-        el("p", { class: "ask-foot" }, this.send, el("span", { class: "soft", id: "ask-hint" }, "It is sent at once and paid like a row. It is no row of this run."))),
+        el("p", { class: "ask-foot" }, this.send, el("label", { for: "ask-most" }, "Most tokens"), this.most, el("span", { class: "soft", id: "ask-hint" }, "It is sent at once and paid like a row. It is no row of this run."))),
       this.card);
   }
 
@@ -47,7 +48,8 @@ export class Ask {
   async #ask(prompt) {
     if (!prompt.trim()) { this.prompt.focus(); return; }
     this.#answer?.cancel();
-    const mine = this.#answer = stream({ prompt, run: this.run }, { headers: { "X-Runner": proof } });
+    const most = Number(this.most.value);
+    const mine = this.#answer = stream({ prompt, run: this.run, params: most ? { max_tokens: most } : {} }, { headers: { "X-Runner": proof } });
     this.last = prompt;
     this.#take({ ...IDLE, status: "waiting" });
     for await (const event of mine) {
