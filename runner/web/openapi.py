@@ -164,11 +164,7 @@ def _paths() -> Json:
         "cancel": _post("Give rows up: their open requests end at once.", _object(ids=_IDS)),
         "requeue": _post("Send rows again that have failed, in this session.", _object(ids=_IDS)),
         "set": _post("Change limits until the session ends.", some),
-        "retry": _post(
-            "Start `runner retry` for a run that is not running. Without `confirm`: say what that sends and may cost.",
-            which,
-            starts=True,
-        ),
+        "retry": _post("Start `runner retry` for a run that is not running, or say what it sends and costs.", which, starts=True),
         "resume": _post("Start `runner resume` likewise: what is left of a run that is not running.", _CONFIRM, starts=True),
     }
     reads = {path: {"get": told} for path, told in get.items()}

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -546,9 +547,14 @@ async def test_two_runs_of_a_store_in_a_thread_and_in_this_loop_are_steered_apar
 async def test_a_run_goes_on_where_no_socket_can_be_and_whoever_steers_is_told(
     tmp_path: Path, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own := tmp_path / "own"))
-    own.mkdir(mode=0o700)
-    (own / "runner").write_text("")
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as own:
+        # a short path, as there is another folder for sockets where this one has a long one
+        monkeypatch.setenv("XDG_RUNTIME_DIR", own)
+        (Path(own) / "runner").write_text("")
+        await goes_on_without_a_socket(tmp_path, gate)
+
+
+async def goes_on_without_a_socket(tmp_path: Path, gate: asyncio.Event) -> None:
     (tmp_path / "r.db-run1.sock").mkdir()
     write_prompts(tmp_path / "p.jsonl", range(ROWS))
     events: list[Any] = []

@@ -403,7 +403,7 @@ async def test_a_request_that_is_about_to_go_out_when_the_answer_comes_is_ended_
     """It comes while files of the row are read: nothing else would end it."""
     lost, client, exchange, way = Lost(), Client([HANG]), Exchange(), Way(Provider(), Judge())
     answered = Attempt(key="k", number=1, started_at=0.0, duration_s=1.0, model="m")
-    lost.take(Came(answered, LATE, way, lambda _: None))
+    lost.take(Came(answered, LATE, way, Decoder(), lambda _: None))
     call, permit = HttpCall(url="http://127.0.0.1:9", headers={}, body=b""), Permit(admitted_at=0.0)
     with anyio.fail_after(3_600), pytest.raises(AttemptError, match="answered meanwhile") as raised:
         await send(client, call, Decoder(), exchange, way, permit, anyio.current_time, lost)

@@ -109,7 +109,7 @@ async def test_what_is_said_of_a_row_that_is_given_up_is_what_the_books_have_of_
             no: Any = SimpleNamespace(item=item, give_up=lambda key=key: ended.append(key))
             rows.begin(no)
         asked = asyncio.create_task(steering.cancel(["a", "b"]))
-        await until(lambda: len(ended) == 2)
+        await until(lambda: {*ended} == {"a", "b"})
         # the answer to one of them has come in this moment
         await store.save([done("a", 1), failed("b", 2)])
         for _ in range(20):
@@ -166,7 +166,7 @@ def test_a_row_with_the_request_of_others_is_sent_again_for_all_of_them_or_not_a
     assert once.refusal(other) == "another row with the same request is being sent"
     assert list(same.sent) == [1]
     same.states[0] = 12
-    assert "has its answer" in (once.refusal(other) or "")
+    assert "has its outcome already" in (once.refusal(other) or "")
 
 
 def test_a_limit_of_the_run_counts_what_the_run_had_cost_before_its_session() -> None:
