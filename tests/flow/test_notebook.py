@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import nbformat
 import notebook_page
 import pytest
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 from processes import HANG_S, count, environment, rows, simulator, until
 
 SLOW = ("--first-token-s", "0.2", "--chunk-s", "0.005", "--tokens", "20")
@@ -43,12 +44,18 @@ def test_what_a_reader_sees_has_progress_tables_and_no_traceback(committed: Any)
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[tuple[Any, Any]]:
-    manager, client = start_new_kernel(cwd=str(tmp_path), env=environment())
-    try:
-        yield manager, client
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    # its sockets are files: a port that was free when it was chosen may be another test's when the kernel begins
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as place:
+        manager: Any = KernelManager(transport="ipc", ip=f"{place}/kernel")
+        manager.start_kernel(cwd=str(tmp_path), env=environment())
+        client = manager.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=HANG_S)
+            yield manager, client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def ended(client: Any, message: str) -> tuple[dict[str, Any], str]:
