@@ -388,6 +388,13 @@ FLOOD = """async () => {
 }"""
 """Open a thousand answers that grow, one of them to a megabyte."""
 
+ENDED = """async (finished) => {
+    const { facts } = await import("/static/facts.js");
+    const stored = { rows: 10, answers: 1, done: 3, failed: 0, active: true };
+    const { state, done, failed, left } = facts(stored, null, { known: true, finished });
+    return [state, done, failed, left];
+}"""
+"""What is shown of a run of which the store said less than its session did with its last word."""
 BESIDE = """async (books) => {
     const { besideCost, facts } = await import("/static/facts.js");
     return books.map((one) => besideCost(facts({ finished_at: 1, rows: 1, answers: 1 }, one, null)));
@@ -417,6 +424,7 @@ def test_streams_and_unfinished_json_are_read_and_a_thousand_answers_are_few_ele
         books = [{"cost": 1.0, "cost_perhaps": more} for more in (None, 0.25, 0.0)] + [{"cost": None, "cost_perhaps": None}]
         beside = ["perhaps more: answers had no limit", "perhaps $0.25 more", "", "no price is known"]
         assert tab.page.evaluate(BESIDE, books) == beside
+        assert tab.page.evaluate(ENDED, {"finished": True, "done": 9, "failed": 1}) == ["finished", 9, 1, 0]
         length, opened, elements, characters = tab.page.evaluate(FLOOD)
         assert length == 20 * 10 + 50 * 20_000
         assert opened > 1000

@@ -43,10 +43,12 @@ export function facts(run, books, live) {
   const isLive = Boolean(live?.known && !live.finished && !live.gone);
   const state = stateOf(run, live, lanes);
   const wanted = (run?.rows ?? 0) * (run?.answers ?? 1);
-  const stored = { wanted, done: run?.done ?? 0, failed: run?.failed ?? 0, left: Math.max(0, wanted - (run?.done ?? 0) - (run?.failed ?? 0)) };
+  const summary = live?.finished ?? null;
+  // the server of a run ends with it, so the last word of its session may be newer than the store was when it was read
+  const last = summary ?? run, done = last?.done ?? 0, failed = last?.failed ?? 0;
+  const stored = { wanted, done, failed, left: Math.max(0, wanted - done - failed) };
   const counts = isLive && progress ? settled(progress) : stored;
   const sum = (name) => lanes.reduce((all, lane) => all + (lane[name] ?? 0), 0);
-  const summary = live?.finished ?? null;
   return {
     ...STATES[state], state, isLive, ...counts,
     inFlight: isLive ? (progress?.in_flight ?? live.open) : 0,
