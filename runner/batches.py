@@ -167,8 +167,8 @@ class StoredBatch(Struct, frozen=True, kw_only=True):
 class BatchService(Protocol):
     """A provider's batch API. One instance for an endpoint and a key, inside ``async with``.
 
-    Every method that sends raises ``AttemptError``s as the live path does: ``ProviderError`` with code, verdict and
-    ``retry_after_s``, ``TransportError``, ``AttemptTimeoutError``. ``sent`` is False only if the request never reached the server.
+    Every method that sends raises errors as the live path does: ``ProviderError`` with code, verdict and ``retry_after_s``,
+    ``TransportError``, ``AttemptTimeoutError``. Their ``sent`` is False only if the request never reached the server.
     """
 
     rules: BatchRules
