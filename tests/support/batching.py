@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -64,17 +65,22 @@ def messages_body(count: int) -> bytes:
     return compact({"requests": [{"custom_id": f"row-{number}", "params": asked(number)} for number in range(count)]})
 
 
+async def polled(http: httpx.AsyncClient, path: str, is_it: Callable[[httpx.Response], bool]) -> httpx.Response:
+    """Get a path until the answer is as it should be."""
+    async with asyncio.timeout(60):
+        while True:
+            if is_it(found := await http.get(path)):
+                return found
+            await asyncio.sleep(0.005)
+
+
 async def ended(http: httpx.AsyncClient, batch: dict[str, Any]) -> dict[str, Any]:
     """Poll a batch of either vendor until it has ended."""
     is_openai = batch.get("object") == "batch"
     path = f"/v1/batches/{batch['id']}" if is_openai else f"{MESSAGES}/{batch['id']}"
-    async with asyncio.timeout(60):
-        while True:
-            found: dict[str, Any] = (await http.get(path)).json()
-            status = found["status" if is_openai else "processing_status"]
-            if status in ("completed", "failed", "expired", "cancelled", "ended"):
-                return found
-            await asyncio.sleep(0.005)
+    name = "status" if is_openai else "processing_status"
+    ends = ("completed", "failed", "expired", "cancelled", "ended")
+    return dict((await polled(http, path, lambda found: found.json()[name] in ends)).json())
 
 
 async def content(http: httpx.AsyncClient, batch: dict[str, Any], kind: str = "output") -> list[Any]:

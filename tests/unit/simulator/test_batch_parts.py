@@ -2,10 +2,13 @@
 
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from runner.errors import UsageError
+from runner.model import Params, Request
+from runner.providers.dialects import anthropic, openai
 from runner.simulator import Behaviour, Price
 from runner.simulator.batch_files import Files
 from runner.simulator.batch_lots import PLAIN, Lots
@@ -68,6 +71,16 @@ def test_lots_keep_to_their_shares_and_do_not_depend_on_the_order() -> None:
 def test_a_body_is_the_same_with_and_without_a_stream(dialect: str, body: bytes, same: bytes) -> None:
     assert as_streamed(dialect, body) == same
     assert as_streamed(dialect, same) == same
+
+
+@pytest.mark.parametrize("module", [openai, anthropic], ids=["openai", "anthropic"])
+def test_the_client_sends_the_same_body_live_and_in_a_batch(module: ModuleType) -> None:
+    """The answers of a job in batches are those of the same job live because of this."""
+    messages = ({"role": "user", "content": 'is "stream":false a member?'},)
+    request = Request(model="m", messages=messages, params=Params(max_tokens=5, extra_body={"user": "u"}))
+    live, inside = (module.make("http://h/v1", "k", version="1", stream=stream).encode(request).body for stream in (True, False))
+    assert live != inside
+    assert as_streamed(module.__name__.rpartition(".")[2], inside) == live
 
 
 def test_a_batch_costs_half_unless_its_price_says_otherwise() -> None:
