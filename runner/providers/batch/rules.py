@@ -82,7 +82,7 @@ VENDORS: tuple[Vendor, ...] = (
         hosts=("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
     ),
     Vendor(
-        rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=30, custom_id=_ANY_64),
+        rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, custom_id=_ANY_64),
         hosts=("groq.com",),
     ),
     Vendor(
@@ -90,9 +90,10 @@ VENDORS: tuple[Vendor, ...] = (
             vendor="Together", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, metadata=False, custom_id=_ANY_64
         ),
         hosts=("together.xyz", "together.ai"),
+        addressed=False,
         uploads="/files/upload",
         purpose="batch-api",
-        form={"file_name": "{name}", "file_type": "jsonl"},
+        form={"file_name": "{name}"},
     ),
     Vendor(
         rules=BatchRules(vendor="Mistral", dialect="openai", lines=1_000_000, bytes=512_000_000, kept_days=0, custom_id=_ANY_64),
