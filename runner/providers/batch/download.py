@@ -32,11 +32,15 @@ _GZIP = b"\x1f\x8b"
 
 
 class _Known(Struct):
-    """What is known of a part. encoding: its content encoding. tag: names this version, strong. total: bytes of the whole."""
+    """What is known of a part. encoding: its content encoding. tag: names this version, strong. total: bytes of the whole.
+
+    marked: its end is marked, so that a body that was read to its end is whole.
+    """
 
     encoding: str = ""
     tag: str | None = None
     total: int | None = None
+    marked: bool = False
 
 
 async def download(transport: Transport, url: str, path: Path) -> None:
@@ -120,6 +124,7 @@ def _told(headers: httpx.Headers) -> _Known:
         encoding=headers.get("content-encoding", "").strip().lower().replace("identity", ""),
         tag=tag if tag and tag.startswith('"') else None,
         total=int(length) if length.isdecimal() else None,
+        marked="chunked" in headers.get("transfer-encoding", "").lower(),
     )
 
 
@@ -128,7 +133,8 @@ async def _save(response: httpx.Response, part: Path, begin: int) -> None:
         await file.seek(begin)
         await file.truncate()
         try:
-            async for piece in response.aiter_raw(_CHUNK):
+            # as they come: a size would hold back what came before a break
+            async for piece in response.aiter_raw():
                 await file.write(piece)
         except (httpx.HTTPError, OSError) as error:
             if isinstance(error, OSError):
@@ -150,7 +156,7 @@ def _unpacked(part: Path, known: _Known, path: Path) -> bool:
                     return False
                 _sync(out)
         else:
-            if known.total is None and not _ends_a_line(part):
+            if known.total is None and not known.marked and not _ends_a_line(part):
                 return False
             done = part
             with part.open("r+b") as out:

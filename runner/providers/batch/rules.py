@@ -1,7 +1,7 @@
 """What the providers' batch APIs take, and how they name things: their differences, as data.
 
-``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does. Where a
-known provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the source of each.
+``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does.
+Where a known provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the sources.
 """
 
 from collections.abc import Mapping
@@ -55,9 +55,7 @@ _OPENAI = Vendor(
     ),
     hosts=("openai.com",),
 )
-_COMPATIBLE = Vendor(
-    rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64)
-)
+_COMPATIBLE = Vendor(rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64))
 ANTHROPIC = Vendor(
     rules=BatchRules(
         vendor="Anthropic",
