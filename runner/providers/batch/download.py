@@ -16,7 +16,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from runner.errors import AttemptError, ProviderError, TransportError
+from runner.errors import AttemptError, ProviderError, StoreError, TransportError
 from runner.providers.batch.errors import broken
 from runner.providers.batch.transport import Transport
 
@@ -44,9 +44,19 @@ class _Known(Struct):
 
 
 async def download(transport: Transport, url: str, path: Path) -> None:
-    """Download an address to a file. Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless."""
-    if await anyio.to_thread.run_sync(path.exists):
-        return
+    """Download an address to a file.
+
+    Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless. Raises StoreError if the file cannot be
+    written.
+    """
+    try:
+        if not await anyio.to_thread.run_sync(path.exists):
+            await _download(transport, url, path)
+    except OSError as error:
+        raise StoreError(f"the results cannot be written to {path}: {error.strerror or error}") from error
+
+
+async def _download(transport: Transport, url: str, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     most, idle = 0, 0
     while True:
@@ -79,13 +89,13 @@ async def _go_on(transport: Transport, url: str, part: Path) -> _Known | None:
     try:
         if response.status_code == 416:
             return known if known.total == have else None
-        begin = _begin(response.headers, known, have) if response.status_code == 206 else 0
-        if begin is None:
+        goes_on = response.status_code == 206
+        if goes_on and not _fits(response.headers, known, have):
             return None
-        if begin == 0:
-            known = _told(response.headers)
+        if not goes_on:
+            have, known = 0, _told(response.headers)
             await anyio.to_thread.run_sync(_note, part, known)
-        await _save(response, part, begin)
+        await _save(response, part, have)
     finally:
         await response.aclose()
     if known.total is not None and _size(part) != known.total:
@@ -106,16 +116,16 @@ async def _followed(transport: Transport, url: str, headers: Mapping[str, str]) 
     raise TransportError("the address of the results redirects again and again", code="bad_http")
 
 
-def _begin(headers: httpx.Headers, known: _Known, have: int) -> int | None:
-    """Return where the bytes of a 206 begin, if they go on with ours; else None."""
+def _fits(headers: httpx.Headers, known: _Known, have: int) -> bool:
+    """Return whether the bytes of a 206 go on with ours."""
     found = _RANGE.fullmatch(headers.get("content-range", "").strip())
     if found is None or int(found[1]) != have or headers.get("content-encoding", "").lower() != known.encoding:
-        return None
-    if found[3] != "*":
-        if known.total is not None and int(found[3]) != known.total:
-            return None
-        known.total = int(found[3])
-    return have
+        return False
+    if found[3] == "*":
+        return True
+    same = known.total in (None, int(found[3]))
+    known.total = int(found[3])
+    return same
 
 
 def _told(headers: httpx.Headers) -> _Known:
@@ -136,9 +146,7 @@ async def _save(response: httpx.Response, part: Path, begin: int) -> None:
             # as they come: a size would hold back what came before a break
             async for piece in response.aiter_raw():
                 await file.write(piece)
-        except (httpx.HTTPError, OSError) as error:
-            if isinstance(error, OSError):
-                raise
+        except httpx.HTTPError as error:
             raise broken(error, begun=True) from error
 
 

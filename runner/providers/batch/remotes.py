@@ -9,6 +9,8 @@ from runner.batches import BatchCounts, BatchRules, Fault, Remote
 from runner.model import Json
 from runner.providers.batch.rules import STATES, End, Phase, kept_until
 from runner.providers.lenient_json import count, json_text, table, word
+from runner.providers.refusal import quote
+from runner.text import Redactor
 
 TOKEN = "runner"  # noqa: S105 - the name of a field
 """The key in a batch's metadata under which its token is."""
@@ -24,7 +26,6 @@ _ENDS = {
 }
 _MOST_FAULTS = 1000
 _MILLISECONDS = 1e11
-_LONGEST = 300
 
 
 def instant(value: Json) -> float | None:
@@ -154,11 +155,12 @@ def _faults(batch: Mapping[str, Any]) -> tuple[Fault, ...]:
 
 
 def _fault(entry: Json) -> Fault:
+    """Read a fault. Its message is foreign text on one line, without what looks like a key."""
     fields = table(entry)
     code, line = word(fields.get("code")) or "", count(fields.get("line"))
     message = fields.get("message") if fields else entry
     return Fault(
         line=line or None,
         code=QUOTA if code.lower() in _QUOTA_CODES else code,
-        message=json_text(message)[:_LONGEST] if message else "",
+        message=quote(json_text(message), Redactor(())) if message else "",
     )

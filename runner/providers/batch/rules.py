@@ -42,6 +42,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     inputs: bool = False
     # the field of the window, and its value
     window: tuple[str, str | int] = ("completion_window", "24h")
+    # whether a file has to be processed before a batch can be made of it
+    processed: bool = False
     # whether the model has to be named beside the file
     model: bool = False
     # how a list goes on: behind an id, or by the number of the page; and how many entries a page may have
@@ -78,6 +80,7 @@ VENDORS: tuple[Vendor, ...] = (
             vendor="Azure OpenAI", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=0, custom_id=_ANY_64
         ),
         hosts=("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
+        processed=True,
     ),
     Vendor(
         rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, custom_id=_ANY_64),

@@ -14,7 +14,7 @@ import pytest
 from raw_server import FIN, HANG, RST, RawServer, Received, Reply, free_port
 
 from runner.batches import BatchService
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, TransportError
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StoreError, TransportError
 from runner.providers.batch import download
 from runner.providers.batch.service import open_service, rules_of
 from runner.providers.batch.transport import Way
@@ -230,6 +230,9 @@ async def test_what_never_left_this_machine() -> None:
         "dns": ("http://nobody.invalid/v1", {}),
         "address": ("gopher://host/v1", {}),
     }
+    async with opened("http://host:port/v1") as service:
+        with pytest.raises(TransportError, match="cannot be sent"):
+            await service.look("b1")
     for name, (address, way) in places.items():
         async with opened(address, **way) as service:
             with pytest.raises(TransportError) as lost:
@@ -337,6 +340,27 @@ async def test_a_store_of_files_elsewhere_never_sees_the_key(tmp_path: Path) -> 
     async with RawServer(loop) as server, opened(server.base_url) as service:
         with pytest.raises(TransportError, match="redirects"):
             await service.download("f1", tmp_path / "other.jsonl")
+
+
+async def test_files_of_ours_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    async with RawServer(reply(LINES)) as server, opened(server.base_url) as service:
+        with pytest.raises(StoreError, match="No such file"):
+            await service.upload(tmp_path / "none.jsonl", "abc")
+        with pytest.raises(StoreError, match="No such file"):
+            await service.download("f1", tmp_path / "none" / "results.jsonl")
+
+
+async def test_a_file_that_has_to_be_processed_first(tmp_path: Path) -> None:
+    looks = iter(["pending", "processed"])
+
+    def answer(request: Received) -> Reply:
+        return reply({"id": "f", "status": next(looks)}) if request.method == "GET" else reply(BATCH)
+
+    async with RawServer(answer) as server:
+        proxy = f"http://127.0.0.1:{server.port}"
+        async with opened("http://me.openai.azure.com/openai/v1", proxy=proxy) as service:
+            assert (await service.create(tmp_path, "f", "abc")).id == "b1"
+    assert [request.method for request in server.requests] == ["GET", "GET", "POST"]
 
 
 async def test_a_large_file_goes_up_and_comes_down_piece_by_piece(tmp_path: Path) -> None:
