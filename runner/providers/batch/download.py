@@ -46,8 +46,8 @@ class _Known(Struct):
 async def download(transport: Transport, url: str, path: Path) -> None:
     """Download an address to a file.
 
-    Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless. Raises StoreError if the file cannot be
-    written.
+    Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless. Raises StoreError for a file that
+    cannot be written.
     """
     try:
         if not await anyio.to_thread.run_sync(path.exists):

@@ -153,6 +153,11 @@ def vendor_of(dialect: str, base_url: str) -> Vendor:
     return next((vendor for vendor in VENDORS if any(_within(host, name) for name in vendor.hosts)), _COMPATIBLE)
 
 
+def rules_of(dialect: str, base_url: str) -> BatchRules:
+    """Return what the batch API at an address takes, without opening it. Raises UsageError if there is none."""
+    return vendor_of(dialect, base_url).rules
+
+
 def kept_until(rules: BatchRules, since: float | None) -> float | None:
     """Return until when results can be fetched. since: when the batch was made, or has ended; seconds since the epoch."""
     return since + rules.kept_days * _DAY_S if since is not None and rules.kept_days else None

@@ -16,7 +16,8 @@ from raw_server import FIN, HANG, RST, RawServer, Received, Reply, free_port
 from runner.batches import BatchService
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StoreError, TransportError
 from runner.providers.batch import download
-from runner.providers.batch.service import open_service, rules_of
+from runner.providers.batch.rules import rules_of
+from runner.providers.batch.service import open_service
 from runner.providers.batch.transport import Way
 from runner.providers.dialects import anthropic, openai
 
