@@ -1,5 +1,6 @@
 """Reads what providers say about a batch. Pure; the values may have any type, and what is missing is None."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,7 @@ TOKEN = "runner"  # noqa: S105 - the name of a field
 QUOTA = "batch_quota"
 """Code of a batch that was refused since too many tokens wait at the provider."""
 _QUOTA_CODES = frozenset({"token_limit_exceeded", "batch_queue_full", "enqueued_token_limit_exceeded"})
+_QUEUED = re.compile(r"enqueued.{0,20}token", re.IGNORECASE)
 _ENDS = {
     "completed": ("completed_at", "ended_at"),
     "expired": ("expired_at", "completed_at", "ended_at"),
@@ -159,8 +161,6 @@ def _fault(entry: Json) -> Fault:
     fields = table(entry)
     code, line = word(fields.get("code")) or "", count(fields.get("line"))
     message = fields.get("message") if fields else entry
-    return Fault(
-        line=line or None,
-        code=QUOTA if code.lower() in _QUOTA_CODES else code,
-        message=quote(json_text(message), Redactor(())) if message else "",
-    )
+    text = quote(json_text(message), Redactor(())) if message else ""
+    full = code.lower() in _QUOTA_CODES or _QUEUED.search(text) is not None
+    return Fault(line=line or None, code=QUOTA if full else code, message=text)

@@ -91,6 +91,7 @@ def test_a_whole_batch_of_openai() -> None:
             "data": [
                 {"code": "invalid_json_line", "line": 2, "message": "This line is not parseable", "param": None},
                 {"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached"},
+                {"message": "the number of Enqueued tokens has surpassed the limit"},
                 "odd",
             ],
         },
@@ -102,6 +103,7 @@ def test_a_whole_batch_of_openai() -> None:
     assert remote.faults == (
         Fault(line=2, code="invalid_json_line", message="This line is not parseable"),
         Fault(line=None, code="batch_quota", message="Enqueued token limit reached"),
+        Fault(line=None, code="batch_quota", message="the number of Enqueued tokens has surpassed the limit"),
         Fault(line=None, code="", message="odd"),
     )
 

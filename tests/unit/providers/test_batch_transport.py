@@ -166,6 +166,8 @@ REFUSALS = [
     ("upload", 400, {"error": {"message": "File is too large"}}, "batch_too_large", "stop"),
     ("create", 429, {"error": {"code": "token_limit_exceeded", "message": "Enqueued token limit"}}, "batch_quota", "retry"),
     ("create", 400, {"error": {"code": "x", "message": "Too many batches are queued"}}, "batch_quota", "retry"),
+    ("create", 400, {"error": {"message": "Too many requests in one batch: the limit is 50000"}}, "batch_too_large", "stop"),
+    ("create", 429, {"error": {"message": "Too many batches"}}, "batch_quota", "retry"),
     ("create", 429, {"error": {"code": "insufficient_quota", "message": "x"}}, "billing", "stop"),
     ("create", 400, {"error": {"message": "Invalid 'input_file_id'"}}, "bad_request", "fail"),
     ("look", 200, b"<html>", "bad_http", "retry"),
