@@ -81,7 +81,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--batch-create", "batch_create_s", type=seconds, default=0, metavar="SECONDS", help="Answer late that a batch was made."
     ),
-    click.option("--batch-404", type=count(), default=0, metavar="N", help="Answer the first N looks at each batch with 404."),
+    click.option(
+        "--batch-not-found",
+        "batch_404",
+        type=count(),
+        default=0,
+        metavar="N",
+        help="Answer the first N looks at each batch with 404.",
+    ),
     click.option(
         "--batch-kept",
         "batch_kept_s",
