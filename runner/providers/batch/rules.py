@@ -76,9 +76,7 @@ ANTHROPIC = Vendor(
 VENDORS: tuple[Vendor, ...] = (
     _OPENAI,
     Vendor(
-        rules=BatchRules(
-            vendor="Azure OpenAI", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=0, custom_id=_ANY_64
-        ),
+        rules=BatchRules(vendor="Azure OpenAI", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64),
         hosts=("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
         processed=True,
     ),
@@ -97,7 +95,7 @@ VENDORS: tuple[Vendor, ...] = (
         form={"file_name": "{name}"},
     ),
     Vendor(
-        rules=BatchRules(vendor="Mistral", dialect="openai", lines=1_000_000, bytes=512_000_000, kept_days=0, custom_id=_ANY_64),
+        rules=BatchRules(vendor="Mistral", dialect="openai", lines=100_000, bytes=512_000_000, kept_days=1, custom_id=_ANY_64),
         hosts=("mistral.ai",),
         addressed=False,
         batches="/batch/jobs",

@@ -116,13 +116,13 @@ def test_a_job_of_mistral_and_one_of_together() -> None:
     )  # fmt: skip
     assert mistral is not None
     assert (mistral.end, mistral.counts, mistral.results) == ("expired", BatchCounts(total=9, done=4, failed=1), ("o",))
-    assert (mistral.ended_at, mistral.kept_until) == (AT, None)
+    assert (mistral.ended_at, mistral.kept_until) == (AT, AT + DAY)
     together = openai_remote(
         {"id": "j", "status": "FAILED", "error": "Failed to calculate tokens", "job_deadline": "2026-11-30T00:53:20Z"},
         vendor_of("openai", "https://api.together.xyz/v1").rules,
     )
     assert together is not None
-    assert (together.end, together.expires_at) == ("failed", AT)
+    assert (together.end, together.expires_at, together.kept_until) == ("failed", AT, None)
     assert together.faults == (Fault(line=None, code="", message="Failed to calculate tokens"),)
 
 
