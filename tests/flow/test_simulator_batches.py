@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from batching import (
+from batch_vendors import (
     CHAT,
     KEY,
     MESSAGES,
