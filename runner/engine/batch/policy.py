@@ -1,32 +1,30 @@
-"""What of a mixed run goes through batches, what goes live, and when, so that it is done by its deadline at the lowest price. Pure.
+"""Decides what of a mixed run waits in batches, and what goes live when, so that it is done in time at the lowest price. Pure.
 
-A row in a batch costs half, but nobody knows when it comes back. The live path costs more, and how fast it is can be known. So rows
-wait in batches as long as the live path could still send all that is left in time, and no longer:
+A row in a batch costs half, but nobody knows when it comes back. The live path costs more, and how fast it is can be known. So
+rows wait in batches as long as the live path could still send all that is left in time, and no longer:
 
     rows left - rows that the live path can send until the deadline, at half its speed = rows that must go live now
 
-Rows that wait nowhere go first. Then batches are cancelled one by one, the least promising first, and early enough: a cancel takes
-minutes. What is planned with half the speed of the live path is still in time if it becomes half as fast.
+Rows that wait nowhere go first. Then batches are cancelled one by one, the least promising first, and early enough, for a cancel
+takes minutes. As half its speed is planned with, the run is still in time if the live path becomes half as fast.
 
 Instants are seconds since the epoch, rates rows per second. A clock that jumps back only makes batches wait longer.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
-
-from runner.batches import State, StoredBatch
+from runner.batches import State
 from runner.durations import format_span
+from runner.engine.batch.outlook import Decision, Live, Open, View
 from runner.text import plural
 
 CAREFUL = 0.5
 """The share of the speed of the live path that is planned with."""
 HURRIED = 0.75
-"""The same for rows of a batch whose cancel takes too long: they may be paid twice, so they wait longer."""
+"""The same for rows of a batch whose cancel takes too long: they may be paid for twice, so they wait longer."""
 CANCEL_S = 1800.0
-"""Seconds that a cancel is expected to take before one of the run was seen to end. Providers name ten minutes, and keep to none."""
+"""Seconds that a cancel is expected to take before one of the run was seen to end. Providers name ten minutes, and take longer."""
 LEAST_CANCEL_S = 300.0
 """Seconds that are expected at least, however fast those were that were seen."""
 USEFUL_S = 600.0
@@ -40,8 +38,9 @@ LEARNING_S = 600.0
 TRIALS, TRIAL_SHARE = 32, 0.002
 """Rows that go live at the start so that its speed is known: so many at most, and this share of the rows."""
 PIECES, MOST_PIECES = 24, 40
-"""Batches that the rows are divided into: at least and at most, where the provider's limits let one choose. Each is polled once a
-minute, and some providers allow 50 such requests a minute."""
+"""Batches that the rows are divided into: at least and at most, where the provider's limits let one choose.
+
+Each is asked for once a minute, and some providers allow 50 such requests a minute."""
 LEAST_PIECE = 25
 PIECE_S = 600.0
 """A batch should hold no more rows than the live path sends in this time, since all of them come back at once."""
@@ -49,121 +48,10 @@ UNSENT: tuple[State, ...] = ("writing", "written", "uploading", "uploaded")
 """States in which the provider has no batch yet: it can be dropped."""
 
 
-class Flex(Struct, frozen=True, kw_only=True):
-    """The flex tier of the live path."""
-
-    # over the last minutes, while rows waited for it; None: it was not seen so
-    rows_per_s: float | None = None
-    # as a share of the standard price
-    price: float = 0.5
-
-
-class Live(Struct, frozen=True, kw_only=True):
-    """What is known of the live path. None: not known."""
-
-    # what limits per minute let through; requests open at once, now and at most
-    rows_per_s: float | None = None
-    slots: int | None = None
-    most_slots: int | None = None
-    # how long an answer takes: on average, and nearly at most
-    answer_s: float | None = None
-    slowest_s: float | None = None
-    # rows per second over the last minutes, in which rows waited for the live path all the time
-    measured: float | None = None
-    # None: there is no flex, or it is not wanted
-    flex: Flex | None = None
-
-    @property
-    def speed(self) -> float | None:
-        """Rows per second at full speed."""
-        if self.measured is not None:
-            return self.measured
-        slots = self.slots if self.rows_per_s is None else self.most_slots
-        by_slots = None if slots is None or self.answer_s is None else slots / max(self.answer_s, 0.001)
-        known = [rate for rate in (self.rows_per_s, by_slots) if rate is not None]
-        return min(known, default=None)
-
-
-class Open(Struct, frozen=True, kw_only=True):
-    """An open batch. done: answered rows, as the provider counts them; 0 where it counts none before the end."""
-
-    id: int
-    state: State
-    rows: int
-    waiting: int
-    done: int = 0
-    submitted_at: float | None = None
-    cancel_asked_at: float | None = None
-
-    @classmethod
-    def of(cls, batch: StoredBatch, cancel_asked_at: float | None = None) -> "Open":
-        """Return what the policy needs of a batch in the store."""
-        return cls(
-            id=batch.id,
-            state=batch.state,
-            rows=batch.rows,
-            waiting=batch.waiting,
-            done=batch.done,
-            submitted_at=batch.submitted_at,
-            cancel_asked_at=cancel_asked_at,
-        )
-
-    @property
-    def undone(self) -> int:
-        """Rows that would come back without an answer if the batch ended now."""
-        return max(0, min(self.waiting, self.rows - self.done))
-
-
-class View(Struct, frozen=True, kw_only=True):
-    """A run at an instant."""
-
-    now: float
-    # None: there is none
-    deadline: float | None
-    # of the session: short deadlines get short margins
-    began_at: float
-    batches: Sequence[Open]
-    # rows that wait nowhere; those of them that came back from a batch; rows that the live path has
-    open: int
-    flying: int
-    live: Live
-    returned: int = 0
-    # seconds that cancels of the run took, from the request to the end of the batch
-    cancels: Sequence[float] = ()
-    # batches are taken; a quota is full; the API refuses for now; it will never take one
-    submitting: Literal["open", "full", "closed", "never"] = "open"
-    # rows that fit into the quota; None: not known
-    room: int | None = None
-    # seconds until the next decision at the latest
-    step_s: float = 60.0
-
-
-class Decision(Struct, frozen=True, kw_only=True):
-    """What is to be done now."""
-
-    # open rows that go live now, at which tier, how long they may wait for capacity of flex; standard: those that wait for it no longer
-    live: int = 0
-    tier: Literal["flex"] | None = None
-    flex_patience_s: float = 0.0
-    standard: bool = False
-    # open rows that may go into batches now
-    submit: int = 0
-    # batches to be cancelled (or dropped, if nothing of them was sent)
-    cancel: tuple[int, ...] = ()
-    # batches whose rows go live although they may still be answered: perhaps they are paid twice
-    overtake: tuple[int, ...] = ()
-    # when to decide again, at the latest
-    wake_at: float
-    # the deadline cannot be kept, by what is known
-    late: bool = False
-    # a sentence for people
-    told: str | None = None
-
-
-def piece_rows(rows: int, most: int, live: Live) -> int:
-    """Return how many rows a batch is to have at most. rows: that are to go into batches. most: that the provider takes."""
+def piece_rows(rows: int, live: Live) -> int:
+    """Return how many rows a batch is to have at most, of so many that are left."""
     fine = rows / PIECES if live.speed is None else min(rows / PIECES, live.speed * PIECE_S)
-    return max(1, min(most, max(LEAST_PIECE, math.ceil(fine), math.ceil(rows / MOST_PIECES))))
+    return max(LEAST_PIECE, math.ceil(fine), math.ceil(rows / MOST_PIECES))
 
 
 def decide(view: View) -> Decision:
@@ -177,8 +65,14 @@ def _unhurried(view: View) -> Decision:
     """Without a deadline, batches run to their end, and what came back from one goes live."""
     live = view.open if view.submitting == "never" else view.returned
     tier: Literal["flex"] | None = "flex" if view.live.flex is not None else None
-    wake_at = view.now + view.step_s
-    return Decision(live=live, tier=tier, flex_patience_s=LEARNING_S, submit=_fits(view, view.open - live), wake_at=wake_at)
+    return Decision(
+        live=live,
+        tier=tier,
+        flex_patience_s=LEARNING_S,
+        submit=_fits(view, view.open - live),
+        piece_rows=piece_rows(view.open, view.live),
+        wake_at=view.now + view.step_s,
+    )
 
 
 def _fits(view: View, rows: int) -> int:
@@ -257,7 +151,8 @@ class _Plan:
             flex_patience_s=max(0.0, last_s) if flex else 0.0,
             standard=hurry,
             submit=_fits(view, view.open - live),
-            cancel=self._to_cancel(live),
+            piece_rows=piece_rows(self._left, view.live),
+            cancel=self._to_cancel(),
             overtake=self._to_overtake(),
             wake_at=self._wake_at(),
             late=late,
@@ -270,7 +165,7 @@ class _Plan:
             return 0
         return min(TRIALS, math.ceil(self._left * TRIAL_SHARE))
 
-    def _to_cancel(self, live: int) -> tuple[int, ...]:
+    def _to_cancel(self) -> tuple[int, ...]:
         view, ahead_s = self._view, self._cancel_s + self._view.step_s
         able = [batch for batch in view.batches if batch.state == "submitted" or batch.state in UNSENT]
         if not able or self._learning:
