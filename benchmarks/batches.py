@@ -95,11 +95,13 @@ def why_beyond(result: Result) -> str:
     trusted = batch_world.World(trace, trusting).play()
     twin = batch_world.twin(trace, bound.at)
     lost, kept = batch_world.World(twin, trusting).play(), batch_world.World(twin, decide).play()
+    least, trusts = bound.careful / bound.oracle, trusted.cost / bound.oracle
+    hour = f"{bound.at / HOUR:.1f}"
+    late = f"late with {lost.late:,} of {trace.rows:,} rows, the policy with {kept.late:,}"
     return (
-        f"{trace.name}: {bound.careful / bound.oracle:.2f} times the oracle at least for what is surely in time, {result.ratio:.2f} "
-        f"the policy, {trusted.cost / bound.oracle:.2f} one that trusts the live path. Where batches bring nothing from hour "
-        f"{bound.at / HOUR:.1f} on and the live path is half as fast from then on, that one is late with {lost.late:,} of "
-        f"{trace.rows:,} rows, the policy with {kept.late:,}"
+        f"{trace.name}: {least:.2f} times the oracle at least for what is surely in time, {result.ratio:.2f} the policy, {trusts:.2f}\n"
+        f"                one that trusts the live path. Where from hour {hour} on batches bring nothing and live is half as fast,\n"
+        f"                that one is {late}"
     )
 
 

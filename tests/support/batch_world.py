@@ -289,11 +289,11 @@ class World:
     def _view(self, at: float) -> View:
         trace = self._trace
         measured = {"standard": self._standard.measured(at), "flex": self._flex.measured(at)}
-        flex = None if trace.flex is None else Flex(rows_per_s=measured["flex"], price=FLEX)
+        flex = None if trace.flex is None else Flex(rows_per_s=measured["flex"], slowest_s=4 * trace.answer_s, price=FLEX)
         live = Live(
             rows_per_s=trace.limit,
             answer_s=trace.answer_s if self._answered else None,
-            slots=max(8, round(value(trace.live, at) * trace.answer_s)),
+            slots=max(1, round(value(trace.live, at) * trace.answer_s)),
             measured=measured["standard"],
             flex=flex,
         )

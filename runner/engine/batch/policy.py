@@ -41,8 +41,10 @@ ANSWER_S, SLOTS = 30.0, 8
 """Taken for the duration of a live answer and the requests open at once while nothing is known."""
 LEARNING_S = 600.0
 """For so long the first live rows may take to tell the speed of the live path, before the worst is expected of it."""
-TRIALS, TRIAL_SHARE = 32, 0.002
-"""Rows that go live at the start so that its speed is known: so many at most, and this share of the rows."""
+TRIALS, TRIAL_SHARE, UNKNOWN_SHARE = 32, 0.002, 0.01
+"""Rows that go live at the start to tell its speed: so many at most, and this share of all rows; a larger one without limits."""
+FLEX_ANSWER_S = 900.0
+"""Taken for the duration of the slowest answers of flex while none is known."""
 PIECES, MOST_PIECES = 28, 40
 """Batches that the rows are divided into: at least and at most, where the provider's limits let one choose.
 
@@ -132,9 +134,11 @@ class _Plan:
 
     @property
     def _flex_speed(self) -> float | None:
-        """Rows per second of flex; None: there is none, or it saves nothing."""
+        """Rows per second of flex; None: there is none, it saves nothing, or its answers would come too late."""
         flex = self._view.live.flex
         if flex is None or flex.price >= 1 or self._learning:
+            return None
+        if self._end - self._now < (FLEX_ANSWER_S if flex.slowest_s is None else flex.slowest_s):
             return None
         return FLEX_UNSEEN * self._speed if flex.rows_per_s is None else flex.rows_per_s
 
@@ -182,7 +186,8 @@ class _Plan:
         """Return how many rows go live to tell how fast the live path is."""
         if self._view.live.answer_s is not None or self._view.flying:
             return 0
-        return min(TRIALS, math.ceil(self._left * TRIAL_SHARE))
+        share = UNKNOWN_SHARE if self._view.live.rows_per_s is None else TRIAL_SHARE
+        return min(TRIALS, math.ceil(self._left * share))
 
     def _to_cancel(self) -> tuple[int, ...]:
         view, ahead_s = self._view, self._cancel_s + self._view.step_s
