@@ -83,7 +83,7 @@ class Remote(Struct, frozen=True, kw_only=True):
     word: str = ""
 
 
-class BatchResult(Struct, frozen=True, kw_only=True):
+class BatchResult(Struct, frozen=True, kw_only=True, gc=False):
     """One line of results. kind: what it is; body: the answer, or the error, as JSON bytes; empty if there is none."""
 
     # None: the line names none, or is no JSON
@@ -95,7 +95,7 @@ class BatchResult(Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
-class BatchRow(Struct, frozen=True, kw_only=True):
+class BatchRow(Struct, frozen=True, kw_only=True, gc=False):
     """A request that waits in a batch, with what is needed to store its outcome without reading the input again."""
 
     custom_id: str
@@ -104,9 +104,11 @@ class BatchRow(Struct, frozen=True, kw_only=True):
     # of the row as it was when it was sent
     fingerprint: int
     metadata: Mapping[str, Json]
-    # number of the attempt, counted over all sessions; and repairs that were asked for before it
+    # number of the attempt, counted over all sessions; and how often it was asked for a better answer before it
     number: int
     repairs: int = 0
+    # failed attempts that count against it, before this one
+    failures: int = 0
     # the row has an answer from before it changed, or a retry asks it again
     answered: bool = False
     made_seed: int | None = None
@@ -114,14 +116,22 @@ class BatchRow(Struct, frozen=True, kw_only=True):
     input_bound: int | None = None
     output_bound: int | None = None
     cache_1h_bound: int | None = None
+    # the row no longer waits for this result (``release``): it may have been sent elsewhere, and this one may still come
+    released: bool = False
 
 
 class Reask(Struct, frozen=True, kw_only=True):
-    """A row whose answer did not fit, and that is to be asked again: the messages of its next request, and how often it was."""
+    """What a row that is to be asked again brings along from its earlier requests."""
 
     key: str
+    # what follows its own messages in its next request: an answer that did not fit, and what is wrong with it; and how often it
+    # was asked for a better one
     messages: Sequence[Json]
     repairs: int
+    # failed attempts that count against it so far, over all sessions
+    failures: int = 0
+    # of the row that was asked: nothing of this is about another one
+    fingerprint: int | None = None
 
 
 class StoredBatch(Struct, frozen=True, kw_only=True):
@@ -162,6 +172,8 @@ class StoredBatch(Struct, frozen=True, kw_only=True):
     input_bound: int = 0
     output_bound: int | None = None
     price: Price | None = None
+    # rows of it that no longer wait, and whose results may still come (``release``)
+    released: int = 0
 
 
 class BatchService(Protocol):
@@ -265,4 +277,18 @@ class BatchStore(Protocol):
 
     async def reasks(self, keys: Sequence[str]) -> Mapping[str, Reask]:
         """Return what rows are to be asked again with; rows without are left out."""
+        ...
+
+    async def release(self, batch_id: int) -> int:
+        """Let the rows of a batch wait no longer, so that they are sent elsewhere. Return their number.
+
+        Their results are still found by ``rows_of`` and written by ``settle`` if they come: an answer where the row has none.
+        """
+        ...
+
+    async def give_up(self, batch_id: int, error: str) -> int:
+        """Give up a batch that is lost: it is ``gone``, its rows have failed attempts that may have been billed, and are open.
+
+        Return how many rows that were. error: why, one sentence.
+        """
         ...
