@@ -99,9 +99,9 @@ def why_beyond(result: Result) -> str:
     hour = f"{bound.at / HOUR:.1f}"
     late = f"late with {lost.late:,} of {trace.rows:,} rows, the policy with {kept.late:,}"
     return (
-        f"{trace.name}: {least:.2f} times the oracle at least for what is surely in time, {result.ratio:.2f} the policy, {trusts:.2f}\n"
-        f"                one that trusts the live path. Where from hour {hour} on batches bring nothing and live is half as fast,\n"
-        f"                that one is {late}"
+        f"{trace.name}: {least:.2f} times the oracle at least for what is surely in time, {result.ratio:.2f} the policy,\n"
+        f"                {trusts:.2f} one that trusts the live path. Where batches bring nothing from hour {hour} on\n"
+        f"                and the live path is half as fast, that one is {late}"
     )
 
 
