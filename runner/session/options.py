@@ -44,6 +44,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
     name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
+    detach: leave once all batches are submitted, instead of waiting for them.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
 
@@ -58,6 +59,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     name: str | None = None
     tags: tuple[str, ...] = ()
     sample: int | None = None
+    detach: bool = False
     db: str | None = None
     outputs: tuple[str, ...] = ()
 
