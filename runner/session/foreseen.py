@@ -1,7 +1,6 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -20,7 +19,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, counted, expected, said
-from runner.session.learned import Now
+from runner.session.learned import as_asked
 from runner.session.naming import command
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
@@ -240,7 +239,7 @@ class Foreseen(Working):
         requests = await self._requests(left) if plan.job.dedupe and behind_limit else left_here
         if plan.job.dedupe:
             self._meter.requests = paid + requests if requests is not None else None
-        now = Now(await self.prices(), time.time(), plan.job.tier)
+        now = as_asked(plan.job, await self.prices())
         run = plan.run.id
         found = await in_thread(lambda: rest.sampled(plan.given.store, run, drawn, of.so_far(run), left_here, now))
         of_run = left if not plan.job.dedupe else requests or 0
