@@ -116,6 +116,8 @@ class BatchRow(Struct, frozen=True, kw_only=True):
     input_bound: int | None = None
     output_bound: int | None = None
     cache_1h_bound: int | None = None
+    # the row no longer waits for this result (``release``): it may have been sent elsewhere, and this one may still come
+    released: bool = False
 
 
 class Reask(Struct, frozen=True, kw_only=True):
@@ -170,6 +172,8 @@ class StoredBatch(Struct, frozen=True, kw_only=True):
     input_bound: int = 0
     output_bound: int | None = None
     price: Price | None = None
+    # rows of it that no longer wait, and whose results may still come (``release``)
+    released: int = 0
 
 
 class BatchService(Protocol):
@@ -273,4 +277,18 @@ class BatchStore(Protocol):
 
     async def reasks(self, keys: Sequence[str]) -> Mapping[str, Reask]:
         """Return what rows are to be asked again with; rows without are left out."""
+        ...
+
+    async def release(self, batch_id: int) -> int:
+        """Let the rows of a batch wait no longer, so that they are sent elsewhere. Return their number.
+
+        Their results are still found by ``rows_of`` and written by ``settle`` if they come: an answer where the row has none.
+        """
+        ...
+
+    async def give_up(self, batch_id: int, error: str) -> int:
+        """Give up a batch that is lost: it is ``gone``, its rows have failed attempts that may have been billed, and are open.
+
+        Return how many rows that were. error: why, one sentence.
+        """
         ...

@@ -17,6 +17,8 @@ class Settled(Struct, frozen=True):
     broken: bool = False
     # True: a retry has chosen the row, and has not asked it again yet
     again: bool = False
+    # True: its request waits in a batch at a provider, so that nothing else may send the row
+    waiting: bool = False
 
 
 class Head(Struct, frozen=True, kw_only=True):

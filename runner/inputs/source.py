@@ -8,10 +8,13 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Seque
 from itertools import islice
 
 from anyio import to_thread
-from msgspec import Struct, field, structs
+from msgspec import structs
 
 from runner.inputs.keys import asks_the_same, fingerprint, keyed
 from runner.inputs.prompts import Template, make_item
+from runner.inputs.row_counts import Counts as Counts
+from runner.inputs.row_counts import Selection as Selection
+from runner.inputs.row_counts import SettledRows as SettledRows
 from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row
@@ -22,64 +25,6 @@ BATCH = 1_000
 """Number of rows that are read, and whose keys are looked up, at once."""
 BATCH_BYTES = 4 << 20
 """A batch ends early when its lines reach this many bytes."""
-
-
-class Selection(Struct, frozen=True, kw_only=True):
-    """Which rows of an input a session considers, and which settled rows it sends again."""
-
-    # number of rows to consider, from the first; None: all
-    limit: int | None = None
-    # answers that are wanted of each row
-    answers: int = 1
-    # True: the rows that a retry has chosen are sent again (``Settled.again``), and nothing else is
-    retries: bool = False
-    # True: settled rows that have changed since are sent again; those that have failed are counted, which takes a look at each
-    accept_changes: bool = False
-    counts_failed: bool = False
-    # True: the store holds nothing for this run, so no keys are looked up
-    fresh: bool = False
-    # True: the store may hold broken rows; those that are no longer in the input are deleted. in_part: only some rows are read,
-    # and nothing is known of the lines of others
-    may_hold_broken: bool = True
-    in_part: bool = False
-    # keys, each of one answer: of what has no outcome, only these are sent, and the input is read as far as the last; None: all
-    only: Collection[str] | None = None
-
-
-class Counts(Struct):
-    """Running counts of ``items``; may be read at any time. Where several answers of a row are wanted, each counts as a row."""
-
-    # rows that are settled and not sent again
-    settled: int = 0
-    # rows that have an outcome from earlier, including failed rows that are sent again
-    seen: int = 0
-    # settled rows that have changed since and are not sent again
-    changed: int = 0
-    # rows without an outcome that a retry, or a sample, leaves for another session
-    left: int = 0
-    # line of the last row that was read
-    last_line: int = 0
-    # True when the input has been read to its end
-    complete: bool = False
-
-
-class SettledRows(Struct):
-    """The settled rows of an input, before a session begins, counted as in ``Counts``."""
-
-    # rows that are settled and will not be sent again; of these, such that have failed (``Selection.counts_failed``), and all
-    # failed rows that were looked at: not those of the settled beginning
-    settled: int = 0
-    failed: int = 0
-    seen_failed: int = 0
-    # rows that have an outcome, including those that are sent again; settled rows that have changed since
-    seen: int = 0
-    changed: int = 0
-    # rows without an outcome that a retry leaves for another session; those that it asks again, and of these, changed ones
-    left: int = 0
-    again: int = 0
-    again_changed: int = 0
-    # ``_mark`` of each batch in which every row is settled, unchanged and on its old line: ``items`` skips these batches
-    untouched: set[int] = field(default_factory=set)
 
 
 async def items(
@@ -148,6 +93,10 @@ def _candidate(
     selection: Selection,
 ) -> Item | Outcome | None:
     """Return what is to be done for a row, and count it; None if that is nothing."""
+    if stored is not None and stored.waiting:
+        counts.waiting += 1
+        counts.seen += not (stored.status is None or stored.broken)
+        return None
     left = selection.retries or (selection.only is not None and key not in selection.only)
     if left and _is_open(stored):
         counts.left += 1
@@ -245,6 +194,10 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)
+            if stored is not None and stored.waiting:
+                found.waiting += 1
+                found.seen += not (stored.status is None or stored.broken)
+                continue
             if stored is None or stored.status is None:
                 found.left += selection.retries
                 continue
@@ -278,7 +231,12 @@ async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, st
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)
-            if stored is None or stored.status is None or (stored.broken and isinstance(make_item(row, key, template), Item)):
+            if (
+                stored is None
+                or stored.status is None
+                or stored.waiting
+                or (stored.broken and isinstance(make_item(row, key, template), Item))
+            ):
                 return False
     return True
 

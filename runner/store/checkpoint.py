@@ -6,7 +6,6 @@ run by sqlite3 in aiosqlite's thread in one turn: through Core's connection it t
 Only outcomes and attempts have rows. There is no "pending" status in the database, so nothing has to be cleaned up after a crash.
 """
 
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,49 +18,42 @@ import sqlalchemy as sa
 from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runner.admission import TOGETHER, Reservation
-from runner.entries import attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError
-from runner.model import Attempt, Entry
+from runner.model import Attempt
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head
-from runner.store import retrying, statements
+from runner.store import retrying
+from runner.store.batches import RunBatches
 from runner.store.changes import Changes
 from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
 from runner.store.late import book_late
 from runner.store.lock import RunLock
-from runner.store.looking_up import RowLookup
 from runner.store.owner import owner
 from runner.store.repricing import Highest, price_again, price_open_again
-from runner.store.reserving import release_together, reserve
+from runner.store.reserving import release_together
 from runner.store.retrying import Chosen
 from runner.store.reuse import TakenOver, take_over
+from runner.store.saving import Saving
 from runner.store.schema import attempts, items, reservations, runs
 from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.taking_up import TakingUp
 
 
-class RunStore(RowLookup):
+class RunStore(Saving):
     """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
     def __init__(self, path: Path, taking_up: TakingUp, run_id: int, lock: RunLock, *, durability: str, waits: bool) -> None:
-        super().__init__(Connection(path, write=False), run_id)
+        writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
+        super().__init__(Connection(path, write=False), writer, run_id)
         self.path = path
-        # answers of each row that are wanted, and counted; rows that have an answer may get another one
-        self.answers, self.replaces = 1, False
-        # rows that a retry has chosen may get an outcome; a look at each is for a retry only (``retries``)
-        self.marks = False
+        # answers of each row that are wanted, and counted
+        self.answers = 1
         self._lock, self._taking_up, self._waits = lock, taking_up, waits
-        self._writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
-        # number of the newest attempt that is known to be saved; None before the first save
-        self._last_attempt: int | None = None
-        # the entries of the prices of its attempts
-        self._priced: dict[Price, int] = {}
-        # there have been reservations of single requests; the last commit failed, so that its rows may or may not have been saved
-        self._reserves, self._unsure = False, False
+        # what waits at a provider: a ``runner.batches.BatchStore``
+        self.batches = RunBatches(self, writer, self._reader)
         # returns what is stored of the session beside its pace, and whether it has ended; None: nothing is
         self.course: Callable[[bool], Course] | None = None
 
@@ -96,6 +88,7 @@ class RunStore(RowLookup):
     async def __aenter__(self) -> Self:
         try:
             await self._writer.transaction(self._taking_up.own)
+            await self.batches.look()
             if not self._waits:
                 await self.take_up()
         except BaseException:
@@ -235,47 +228,6 @@ class RunStore(RowLookup):
             await connection.execute(statement, [{"moved_key": key, "new_position": position} for key, position in moved])
 
         await self._writer.transaction(write)
-
-    async def save(self, entries: Sequence[Entry], reserved: Sequence[Reservation] = ()) -> None:
-        """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut.
-
-        reserved: what requests that are about to go out may use. Once there is one of a single request, attempts release theirs.
-        """
-        begun: list[int] = []
-        self._reserves = self._reserves or any(one.key != TOGETHER for one in reserved)
-        try:
-            written = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, reserved, begun))
-        except BaseException:
-            if begun and not self._unsure:
-                self._last_attempt, self._unsure = begun[0], True
-            raise
-        self._unsure, (self._last_attempt, priced) = False, written
-        self._priced |= priced
-
-    def _write(
-        self, driver: sqlite3.Connection, entries: Sequence[Entry], reserved: Sequence[Reservation], begun: list[int]
-    ) -> tuple[int, dict[Price, int]]:
-        """Write entries; return the number of the last attempt, and the entries of prices that are new.
-
-        Runs in the driver's thread, so it changes only ``begun``: the number of the last attempt before the first row is written.
-        """
-        if self._unsure and self._last_attempt is not None:
-            # the last commit may or may not have happened; this batch contains its entries again, so delete its rows first
-            for forget in (statements.FORGET_ATTEMPTS, statements.FORGET_ITEMS):
-                driver.execute(forget, (self.run_id, self._last_attempt))
-        ((last,),) = driver.execute(statements.LAST_ATTEMPT)
-        begun.append(last)
-        wanted = {price_of(attempt) for attempt in attempts_of(entries)}.union(one.price for one in reserved)
-        priced = statements.number_prices(driver, self.run_id, wanted.difference(self._priced))
-        batch = statements.batch_rows(self.run_id, entries, last, self.variant, every := {**self._priced, **priced})
-        if reserved or self._reserves:
-            reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
-        if self.replaces:
-            retrying.keep_replaced(driver, self.run_id, entries)
-        statements.write(driver, batch)
-        if self.marks:
-            retrying.mark(driver, self.run_id, entries)
-        return int(last) + len(batch.sent), priced
 
     async def book_late(self, late: Sequence[Attempt]) -> None:
         """Write down attempts that were given up as they are known now. Raises StoreError."""

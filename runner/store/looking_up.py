@@ -24,15 +24,24 @@ BETWEEN = (
 NOT_PENDING = f"AND NOT {IS_PENDING} "
 # the row of an answered item holds the number of its answer; the index contains only failed attempts
 _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
+# released: a batch may still bring a result, but the row no longer waits for it
+_IN_BATCHES = " UNION ALL ".join(
+    f"SELECT key, number, released FROM batch_rows WHERE run_id = ?1 AND released = {released} AND key IN ({{}})"  # noqa: S608
+    for released in (0, 1)
+)
 TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
 class RowLookup:
-    """The rows of one run. retries: the session is a retry, and has to know which rows it has chosen."""
+    """The rows of one run. retries: the session is a retry, and has to know which rows it has chosen.
+
+    waits: the run has open batches, in which rows may wait. reasked: rows are to be asked again with other messages.
+    """
 
     def __init__(self, reader: Connection, run_id: int) -> None:
         self._reader, self.run_id = reader, run_id
         self.retries = False
+        self.waits = self.reasked = False
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look up keys. The result leaves out keys without an attempt or outcome."""
@@ -45,7 +54,17 @@ class RowLookup:
             for key, number in (await self.tried(open_keys)).items():
                 before = settled.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 settled[key] = structs.replace(before, attempts=max(number, before.attempts))
+        if self.waits:
+            await self._mark_waiting(settled, keys)
         return settled
+
+    async def _mark_waiting(self, settled: dict[str, Settled], keys: Sequence[str]) -> None:
+        """Mark the rows that wait in open batches, and count the attempts in batches."""
+        places = ", ".join(f"?{number}" for number in range(2, len(keys) + 2))
+        for key, number, released in await self._reader.rows(_IN_BATCHES.format(places, places), (self.run_id, *keys)):
+            before = settled.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
+            attempts = max(number, before.attempts)
+            settled[key] = structs.replace(before, attempts=attempts, waiting=before.waiting or not released)
 
     async def settled_between(self, first: int, last: int) -> Sequence[tuple[int, str, int]]:
         """Return the settled rows on these lines that are not to be asked again, in order: (position, key, fingerprint)."""

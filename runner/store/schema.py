@@ -7,6 +7,7 @@ The migrations bring an older store to the same schema; a test compares the two.
 import sqlalchemy as sa
 
 from runner.money import Rates
+from runner.store.batch_tables import batch_tables
 from runner.store.cost import most_of
 from runner.store.retry_tables import retry_tables
 from runner.store.session_tables import session_tables
@@ -15,10 +16,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 16
+VERSION = 17
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0016"
+HEAD = "0017"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -272,6 +273,7 @@ history = sa.Table(
 )
 
 sessions, steered = session_tables(metadata)
+batches, batch_rows, reasks = batch_tables(metadata)
 retries, retried, replaced = retry_tables(metadata, items)
 
 

@@ -73,7 +73,7 @@ def defined() -> set[str]:
 def test_the_functions_and_methods_that_the_page_names_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = {name for name in re.findall(r"`(\w+\.\w+)`", text) if not name.endswith((".md", ".py", ".toml"))}
-    assert {"scan.scan", "Attempts.handle", "RunStore.save"} <= named
+    assert {"scan.scan", "Attempts.handle", "Saving.save"} <= named
     assert sorted(named - defined()) == []
 
 
