@@ -127,6 +127,9 @@ class Foreseen(Working):
             return self._before.done + self._before.failed
         if self._fresh and not options.retry_failed:
             return 0
+        return await self._look_at_each()
+
+    async def _look_at_each(self) -> int:
         # rows may have been added, removed or moved, so each row of the file is looked up
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
         if self._plan.scanned.before.rows:
@@ -174,7 +177,7 @@ class Foreseen(Working):
     def _fresh(self) -> bool:
         """Return True if the store holds no attempt and no outcome of the run."""
         before = self._before
-        return not (before.attempted or before.done or before.failed or before.broken)
+        return not (before.attempted or before.done or before.failed or before.broken or self._store.waits)
 
     def _open(self, *, settled: bool) -> ToSend:
         return of_plan(self._plan, settled=settled, variant=self._store.variant)

@@ -67,10 +67,12 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
 class Told(NamedTuple):
     """What workers need of a session. tell: tells the user a sentence. store: the file beside which a token is written.
 
-    book: writes down what attempts have used, when that is known late.
+    book: writes down what attempts have used, when that is known late. at: is told the address of a server that is started for
+    the session.
     """
 
     stop: Stop
     tell: Callable[[str], None]
     book: Callable[[Sequence[LateUsage]], Awaitable[None]]
     store: Path
+    at: Callable[[str], None] = lambda _: None
