@@ -1,6 +1,5 @@
 """Makes answers, for live requests and for those of batches, so that both get the same."""
 
-import re
 import time
 from typing import NamedTuple
 
@@ -14,24 +13,6 @@ from runner.simulator.invoice import Invoice
 from runner.simulator.script import answer
 from runner.simulator.stats import Counters
 from runner.simulator.text import echo
-
-_NOT_STREAMED = b'"stream":false'
-_NOT_STREAMED_SPACED = re.compile(rb'"stream"\s*:\s*false')
-_STREAMED = {"openai": b'"stream":true,"stream_options":{"include_usage":true}', "anthropic": b'"stream":true'}
-
-
-def as_streamed(dialect: str, body: bytes) -> bytes:
-    """Return the body of a request in a batch as it would be sent live in a stream, with its usage.
-
-    What chance decides, the number of tokens and the invoice go by this form, so that a request has the same answer live and in a
-    batch, and is recognized if it is bought both ways.
-    """
-    streamed = _STREAMED[dialect]
-    if _NOT_STREAMED in body:
-        return body.replace(_NOT_STREAMED, streamed, 1)
-    if b'"stream"' in body:
-        return _NOT_STREAMED_SPACED.sub(streamed, body, count=1)
-    return body.rstrip()[:-1] + b"," + streamed + b"}"
 
 
 class Answers:

@@ -5,7 +5,7 @@ import uuid
 from array import array
 from typing import BinaryIO
 
-from runner.simulator.answering import Shared, as_streamed
+from runner.simulator.answering import Shared
 from runner.simulator.batch_behaviour import BatchBehaviour
 from runner.simulator.batch_files import StoredFile
 from runner.simulator.batch_lines import Lines
@@ -14,6 +14,7 @@ from runner.simulator.dialect import Answer, Dialect, Refusal, output_tokens
 from runner.simulator.faults import STATUSES
 from runner.simulator.invoice import Used
 from runner.simulator.prompt import BYTES_PER_TOKEN
+from runner.simulator.sameness import as_streamed
 
 BATCH_TIER = "batch"
 # What a batch stands for that live requests have in their headers.

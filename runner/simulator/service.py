@@ -115,7 +115,7 @@ class Service:
             self._check_outage()
             self._check_key(request)
             self._disturbances.check()
-            if request.method == "POST":
+            if request.method == "POST" and not request.path.endswith("/cancel"):
                 self._check_credit(api.dialect)
             return await api.answer(request, {api.dialect.request_id_header: request_id})
         except Refusal as refusal:

@@ -93,11 +93,15 @@ class View(Struct, frozen=True, kw_only=True):
     flying: int
     live: Live
     returned: int = 0
+    # of the run in all, for the size of batches; 0: not known
+    rows: int = 0
     # seconds that cancels of the run took, from the request to the end of the batch
     cancels: Sequence[float] = ()
     submitting: Submitting = "open"
     # rows that fit into the quota; None: not known
     room: int | None = None
+    # of a batch, as a share of the standard price
+    price: float = 0.5
     # seconds until the next decision at the latest
     step_s: float = 60.0
 

@@ -1,6 +1,6 @@
 """What a session gives to the engine of batches, what it is asked by it, and what it gets back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -8,15 +8,18 @@ from msgspec import Struct
 
 from runner.batches import Reask, StoredBatch
 from runner.engine.admitting import Purse
+from runner.engine.bounds import Bounds
 from runner.engine.clock import Clock
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
-from runner.entries import LateUsage
 from runner.model import Entry
+from runner.money import Price
 from runner.text import Redactor
 
 Why: TypeAlias = Literal["done", "waiting", "live", "stopped"]
 """Why the engine of batches has ended: see ``Left``."""
+Submitting: TypeAlias = Literal["open", "full", "closed"]
+"""Whether the provider takes batches. full: its queue is full. closed: it fails or refuses for now."""
 
 
 class Save(Protocol):
@@ -34,10 +37,6 @@ class Save(Protocol):
         ...
 
 
-async def _nothing_late(late: Sequence[LateUsage]) -> None:
-    """Drop what has come late."""
-
-
 class Told(Struct, kw_only=True):
     """What the engine of batches calls. All are called in the event loop."""
 
@@ -46,29 +45,63 @@ class Told(Struct, kw_only=True):
     note: Callable[[str], None]
     # a batch has changed, or an amount of it has come: progress may be shown anew
     changed: Callable[[], None] = lambda: None
-    # usage of attempts that were booked as ``batch_late``, which is known now (``LateUsages.book``)
-    late: Callable[[Sequence[LateUsage]], object] = _nothing_late
 
 
-class Decision(Struct, frozen=True, kw_only=True):
-    """What is to become of the batches now. cancel: ids of the batches that the provider is to be asked to cancel.
+class Standing(Struct, frozen=True, kw_only=True):
+    """How the batches of a run stand, for the decision what is to become of them. Instants: seconds since the epoch."""
 
-    release: ids of batches whose rows go live although the batch has not ended: that may be paid for twice. live: rows that are
-    open go live from now on, and no further batch is made of them. look_s: seconds until this is to be asked again, at the latest.
-    """
+    now: float
+    # those in open states
+    batches: Sequence[StoredBatch]
+    # when the cancel of a batch was asked for in this session, by its number; and how long cancels took that have ended, in seconds
+    cancel_asked_at: Mapping[int, float]
+    cancels_s: Sequence[float]
+    # rows that came back open from batches in this session, and were not sent again
+    returned: int
+    submitting: Submitting
 
-    cancel: Sequence[int] = ()
-    release: Sequence[int] = ()
-    live: bool = False
-    look_s: float = 60.0
 
+class Decision(Protocol):
+    """What is to become of the batches now: what ``engine.batch.policy`` decides, as far as this engine carries it out."""
 
-class Until(Protocol):
-    """Decides when batches are given up, so that the run is done in time (``mixed``). Asked before each wait. Pure."""
-
-    def __call__(self, batches: Sequence[StoredBatch], open_rows: int, now: float) -> Decision:
-        """Return what is to be done. batches: in open states. open_rows: rows that came back open. now: seconds since the epoch."""
+    @property
+    def live(self) -> int:
+        """How many open rows go live now."""
         ...
+
+    @property
+    def submit(self) -> int:
+        """How many open rows may go into batches now."""
+        ...
+
+    @property
+    def piece_rows(self) -> int:
+        """The most rows of one batch."""
+        ...
+
+    @property
+    def cancel(self) -> Sequence[int]:
+        """Batches that the provider is to be asked to cancel."""
+        ...
+
+    @property
+    def overtake(self) -> Sequence[int]:
+        """Batches whose rows go live although they have not ended: what they still answer is paid for twice."""
+        ...
+
+    @property
+    def wake_at(self) -> float:
+        """When to decide again at the latest, seconds since the epoch."""
+        ...
+
+    @property
+    def told(self) -> str | None:
+        """A sentence for people; None: there is nothing new."""
+        ...
+
+
+Until: TypeAlias = Callable[[Standing], Decision]
+"""Decides what is to become of the batches, so that the run is done in time (``mixed``). Asked before each wait. Pure."""
 
 
 class Plan(Struct, kw_only=True):
@@ -83,6 +116,9 @@ class Plan(Struct, kw_only=True):
     again: bool = True
     # the budget; None: there is none
     purse: Purse | None = None
+    # the highest price at which requests to a model may be billed in a batch; None: it is not known. bound: of the largest request;
+    # at: seconds since the epoch
+    price: Callable[[str, Bounds, float], Price | None] = lambda model, bound, at: None
     # seeds that are not to be made up, in rising order
     used_seeds: Sequence[int] = ()
 
@@ -108,6 +144,8 @@ class Left(Struct, frozen=True, kw_only=True):
     batches: int = 0
     waiting: int = 0
     # rows that came back open in this session, and were not sent again
-    open: int = 0
-    # until when the results of the first of the open batches that have ended are kept; seconds since the epoch
+    returned: int = 0
+    # with ``live``: what was decided
+    decision: Decision | None = None
+    # until when results of open batches are kept, of the first to go; seconds since the epoch, None: no open batch has any
     kept_until: float | None = None

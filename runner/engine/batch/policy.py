@@ -24,9 +24,15 @@ CAREFUL = 0.5
 HURRIED = 0.75
 """The same for rows of a batch whose cancel takes too long: they may be paid for twice, so they wait longer."""
 CANCEL_S = 1800.0
-"""Seconds that a cancel is expected to take before one of the run was seen to end. Providers name ten minutes, and take longer."""
-LEAST_CANCEL_S = 300.0
+"""Seconds that a cancel is expected to take before one of the run was seen to end. Providers name ten minutes; it may be more."""
+LEAST_CANCEL_S = 600.0
 """Seconds that are expected at least, however fast those were that were seen."""
+FEW = 3
+"""Cancels of which the longest tells less of the next than that of more."""
+FLEX_CAREFUL = 0.1
+"""The share of the speed of flex that is planned with where it costs no more than a batch: its capacity comes and goes."""
+FLEX_UNSEEN = 0.2
+"""The speed of flex, as a share of that of the standard tier, as long as it was not seen."""
 USEFUL_S = 600.0
 """A batch is worth making if it has at least these seconds before it would have to be cancelled."""
 IMPORT_S = 120.0
@@ -70,7 +76,7 @@ def _unhurried(view: View) -> Decision:
         tier=tier,
         flex_patience_s=LEARNING_S,
         submit=_fits(view, view.open - live),
-        piece_rows=piece_rows(view.open, view.live),
+        piece_rows=piece_rows(max(view.rows, view.open), view.live),
         wake_at=view.now + view.step_s,
     )
 
@@ -101,57 +107,68 @@ class _Plan:
         # rows that are there without a further cancel
         coming = sum(batch.undone for batch in view.batches if batch.state in ("cancelling", "ended"))
         self._supply = view.flying + coming
+        self._seen_s = max(view.cancels, default=None)
+        lasting = max((view.now - (batch.cancel_asked_at or view.now) for batch in self._cancelling), default=0.0)
+        # what a cancel takes, as far as can be known; and from when on one takes too long
+        least_s = min(LEAST_CANCEL_S, self._unseen_s)
+        expected_s = (
+            self._unseen_s if self._seen_s is None else max(least_s, (1.25 if len(view.cancels) > FEW else 1.5) * self._seen_s)
+        )
+        self._cancel_s = max(expected_s, 1.5 * lasting)
+        self._overdue_s = self._unseen_s if self._seen_s is None else max(least_s / 2, 1.1 * self._seen_s + view.step_s)
 
-    @property
-    def _cancel_s(self) -> float:
-        """Seconds that a cancel takes, as far as can be known."""
-        lasting = max((self._now - (batch.cancel_asked_at or self._now) for batch in self._cancelling), default=0.0)
-        seen = max(self._view.cancels, default=None)
-        expected = self._unseen_s if seen is None else max(min(LEAST_CANCEL_S, self._unseen_s), 1.5 * seen)
-        return max(expected, 1.5 * lasting)
-
-    def _needed(self, ahead_s: float, speed: float | None = None) -> int:
+    def _needed(self, ahead_s: float) -> int:
         """Return how many rows must be done or with the live path so many seconds from now if no batch ends before.
 
         No more than the live path could take until then, twice over.
         """
-        speed = self._speed if speed is None else speed
-        later = CAREFUL * speed * max(0.0, self._end - self._now - ahead_s)
+        return 0 if self._learning else self._beyond(ahead_s, self._speed, CAREFUL)
+
+    def _beyond(self, ahead_s: float, speed: float, share: float) -> int:
+        later = share * speed * max(0.0, self._end - self._now - ahead_s)
         return math.ceil(max(0.0, min(self._left - later, 2 * speed * ahead_s + 1)))
 
     @property
-    def _flex_speed(self) -> float:
-        """Rows per second of flex; 0: there is none, or it saves nothing."""
+    def _flex_speed(self) -> float | None:
+        """Rows per second of flex; None: there is none, or it saves nothing."""
         flex = self._view.live.flex
-        if flex is None or flex.price >= 1:
-            return 0.0
-        return CAREFUL * self._speed if flex.rows_per_s is None else flex.rows_per_s
+        if flex is None or flex.price >= 1 or self._learning:
+            return None
+        return FLEX_UNSEEN * self._speed if flex.rows_per_s is None else flex.rows_per_s
 
-    def _wanted(self, ahead_s: float) -> int:
-        """Return the same as ``_needed``, by either tier."""
-        if self._learning:
+    def _wanted_by_flex(self, cancels: int) -> int:
+        """Return how many rows are to be at flex now. cancels: 1 if the time of a cancel lies between."""
+        speed = self._flex_speed
+        ahead_s = 2 * self._view.step_s + cancels * min(self._cancel_s, LEAST_CANCEL_S)
+        flex = self._view.live.flex
+        if speed is None or flex is None:
             return 0
-        return max(self._needed(ahead_s), self._needed(ahead_s, self._flex_speed) if self._flex_speed else 0)
+        return self._beyond(ahead_s, speed, FLEX_CAREFUL if flex.price <= self._view.price else CAREFUL)
 
     def decision(self) -> Decision:
         """Return what is to be done now."""
         view = self._view
         late = not self._learning and self._left > self._speed * max(0.0, self._end - self._now)
         # rows that a batch could only hold up
-        kept = max(0, self._wanted(self._cancel_s + USEFUL_S) - self._supply)
-        live = min(view.open, max(kept, self._wanted(view.step_s) - view.flying, self._trials()))
+        kept = self._needed(self._cancel_s + USEFUL_S) - self._supply
+        due = max(self._needed(view.step_s), self._wanted_by_flex(0)) - view.flying
+        live = max(0, min(view.open, max(kept, due, self._trials())))
         if view.submitting == "never":
             live = view.open
-        hurry = not self._learning and self._needed(view.step_s) > 0
-        flex = view.live.flex is not None and self._flex_speed > 0 and not hurry
+        hurry = self._needed(view.step_s) > 0
+        flex = self._flex_speed is not None and not hurry
         last_s = self._end - self._now - self._left / (CAREFUL * self._speed) - view.step_s
+        piece = piece_rows(max(view.rows, self._left), view.live)
+        # what flex takes soon need not be cancelled then
+        soon = self._wanted_by_flex(1)
+        waits = max(live, soon - self._supply + piece if soon else 0)
         return Decision(
             live=live,
             tier="flex" if flex else None,
             flex_patience_s=max(0.0, last_s) if flex else 0.0,
             standard=hurry,
-            submit=_fits(view, view.open - live),
-            piece_rows=piece_rows(self._left, view.live),
+            submit=_fits(view, view.open - waits),
+            piece_rows=piece,
             cancel=self._to_cancel(),
             overtake=self._to_overtake(),
             wake_at=self._wake_at(),
@@ -175,7 +192,7 @@ class _Plan:
         # answers that are there already come with the end of their batch only
         if left_s <= ahead_s and (view.cancels or self._cancelling or left_s <= self._unseen_s + view.step_s):
             return tuple(batch.id for batch in able)
-        short, chosen = self._wanted(ahead_s) - self._supply - view.open, list[int]()
+        short, chosen = max(self._needed(ahead_s), self._wanted_by_flex(1)) - self._supply - view.open, list[int]()
         for batch in able:
             if short <= 0:
                 break
@@ -195,7 +212,7 @@ class _Plan:
 
     def _to_overtake(self) -> tuple[int, ...]:
         view = self._view
-        stuck = [*self._cancelling, *(batch for batch in view.batches if batch.state == "creating")]
+        stuck = [batch for batch in view.batches if batch.waiting and batch.state in ("cancelling", "creating")]
         at_once = HURRIED * self._speed * max(0.0, self._end - self._now - view.step_s)
         short = view.flying + view.open + sum(batch.waiting for batch in stuck) - at_once
         # the live path has enough to do for now
@@ -204,7 +221,7 @@ class _Plan:
         for batch in sorted(stuck, key=lambda batch: batch.cancel_asked_at or 0.0):
             if short <= 0:
                 break
-            if self._now >= self._deadline and self._now - (batch.cancel_asked_at or -math.inf) < self._cancel_s:
+            if batch.cancel_asked_at is not None and self._now - batch.cancel_asked_at < self._overdue_s:
                 continue
             chosen.append(batch.id)
             short -= batch.waiting

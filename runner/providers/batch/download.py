@@ -24,7 +24,8 @@ MOST_IDLE = 4
 """Tries in a row that bring no byte more than any before, after which the error is raised."""
 _REDIRECTS = 3
 _CHUNK = 1 << 20
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
+"""Seconds before the second try in a row that brings nothing; each further one takes about twice as long."""
 _LONGEST_PAUSE_S = 20.0
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _GZIP = b"\x1f\x8b"
@@ -59,7 +60,7 @@ async def download(transport: Transport, url: str, path: Path) -> None:
         if error.verdict != "retry" or idle >= MOST_IDLE:
             raise error
         asked = error.retry_after_s if isinstance(error, ProviderError) else None
-        await anyio.sleep(min(asked if asked is not None else _PAUSE_S * 2**idle, _LONGEST_PAUSE_S))
+        await anyio.sleep(min(asked if asked is not None else PAUSE_S * (2**idle - 1), _LONGEST_PAUSE_S))
 
 
 async def _go_on(transport: Transport, url: str, part: Path) -> _Known | None:

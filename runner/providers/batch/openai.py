@@ -45,11 +45,10 @@ class OpenAIBatches:
 
     async def find_upload(self, token: str) -> str | None:
         """Return the id of the file whose name contains the token; None: there is none."""
-        query = {"purpose": self._vendor.purpose}
-        async for entry in self._entries(self._vendor.files, query):
-            file = table(entry)
-            if token in (word(file.get("filename")) or word(file.get("file_name")) or "") and word(file.get("id")):
-                return word(file.get("id"))
+        async for entries in self._pages(self._vendor.files, {"purpose": self._vendor.purpose}):
+            for file in map(table, entries):
+                if token in (word(file.get("filename")) or word(file.get("file_name")) or "") and word(file.get("id")):
+                    return word(file.get("id"))
         return None
 
     async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
@@ -120,15 +119,18 @@ class OpenAIBatches:
                 yield remote
 
     async def _recent(self, since: float) -> AsyncIterator[Json]:
-        """Yield the batches since an instant by our clock."""
-        async for entry in self._entries(self._vendor.batches, {}):
-            created_at = instant(table(entry).get("created_at"))
-            if created_at is not None and created_at < since + self._transport.ahead_s - SKEW_S:
+        """Yield the batches since an instant by our clock. Only the pages, not what is on one, need to be newest first."""
+        async for entries in self._pages(self._vendor.batches, {}):
+            # the server's clock is known once a page has come
+            earliest = since + self._transport.ahead_s - SKEW_S
+            fresh = [one for one in entries if (instant(table(one).get("created_at")) or earliest) >= earliest]
+            for entry in fresh:
+                yield entry
+            if len(fresh) < len(entries):
                 return
-            yield entry
 
-    async def _entries(self, path: str, query: dict[str, str]) -> AsyncIterator[Json]:
-        """Yield the entries of a list, page by page. A list without pages, or an object with none of its fields, is one page."""
+    async def _pages(self, path: str, query: dict[str, str]) -> AsyncIterator[list[Json]]:
+        """Yield a list page by page. A list without pages is one page."""
         by_number = self._vendor.pages == "page"
         last: str | None = None
         for number in range(_MOST_PAGES):
@@ -140,8 +142,7 @@ class OpenAIBatches:
             answer = await self._transport.call("list", "GET", path, query=asked)
             data = answer if isinstance(answer, list) else table(answer).get("data")
             entries = data if isinstance(data, list) else []
-            for entry in entries:
-                yield entry
+            yield entries
             end = word(table(entries[-1]).get("id")) if entries else None
             more = len(entries) >= self._vendor.page if by_number else table(answer).get("has_more") is True
             if end is None or end == last or not more:

@@ -1,7 +1,7 @@
 """What the providers' batch APIs take, and how they name things: their differences, as data.
 
-``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does. Where
-a provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the source of each.
+``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does. Where a
+known provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the source of each.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ _OPENAI = Vendor(
     hosts=("openai.com",),
 )
 _COMPATIBLE = Vendor(
-    rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=0, custom_id=_ANY_64)
+    rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64)
 )
 ANTHROPIC = Vendor(
     rules=BatchRules(
@@ -82,7 +82,7 @@ VENDORS: tuple[Vendor, ...] = (
         hosts=("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
     ),
     Vendor(
-        rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=30, custom_id=_ANY_64),
+        rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, custom_id=_ANY_64),
         hosts=("groq.com",),
     ),
     Vendor(
@@ -90,9 +90,10 @@ VENDORS: tuple[Vendor, ...] = (
             vendor="Together", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, metadata=False, custom_id=_ANY_64
         ),
         hosts=("together.xyz", "together.ai"),
+        addressed=False,
         uploads="/files/upload",
         purpose="batch-api",
-        form={"file_name": "{name}", "file_type": "jsonl"},
+        form={"file_name": "{name}"},
     ),
     Vendor(
         rules=BatchRules(vendor="Mistral", dialect="openai", lines=1_000_000, bytes=512_000_000, kept_days=0, custom_id=_ANY_64),
