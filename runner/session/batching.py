@@ -13,7 +13,7 @@ from msgspec import structs
 from runner.batches import OPEN_STATES, Reask, StoredBatch
 from runner.config import due
 from runner.engine.attempt import Attempts
-from runner.engine.batch import parts, policy
+from runner.engine.batch import outlook, parts, policy
 from runner.engine.batch.flow import Batches
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
@@ -100,15 +100,18 @@ class Batching(Foreseen):
             if left.why == "done" and not (left.returned or self._goes_on()):
                 return
             number = left.decision.live if left.decision is not None else None
+            over = anyio.Event()
             async with anyio.create_task_group() as beside:
-                # what is asked of the provider meanwhile may be cut off anywhere: each of its steps is taken up again
-                beside.start_soon(engine.follow, until)
-                await self._round(attempts, _first(self._items(), number))
-                beside.cancel_scope.cancel()
+                # a step of it must not be cut off: nobody would know what it has done
+                beside.start_soon(engine.follow, until, over.is_set)
+                try:
+                    await self._round(attempts, _first(self._items(), number))
+                finally:
+                    over.set()
             if left.why == "done" and not (engine.came_open or engine.open or self._goes_on()):
                 return
 
-    def _until(self, standing: parts.Standing) -> policy.Decision:
+    def _until(self, standing: parts.Standing) -> outlook.Decision:
         """Decide what is to become of the batches, so that the run is done in time."""
         out = sum(batch.waiting for batch in standing.batches)
         flying, progress = self._lanes.in_flight, self._meter.progress()
@@ -141,7 +144,7 @@ class Batching(Foreseen):
                     used_seeds=self._used_seeds,
                 ),
                 rules=parts.Rules(policy=wiring.policy(job), stop=self._stop, redactor=endpoint.redactor, clock=Clock()),
-                told=parts.Told(save=self._settle, note=self.note, late=self.late.book),
+                told=parts.Told(save=self._settle, note=self.note),
             )
 
     async def _settle(

@@ -67,7 +67,7 @@ def kept(job: Job) -> str:
 
 
 def batch_price(book: PriceBook | None, model: str, bound: Bounds, at: float) -> Price | None:
-    """Return the highest price at which a request may be billed in a batch; None if it is not known. at: as for ``Tariff.quote``."""
+    """Return the highest price at which a request may be billed in a batch; None if it is not known. at: as for ``quote``."""
     rates = book.highest(model, at, BATCH_TIER, bound.input) if book is not None else None
     return Price(model=model, tier=BATCH_TIER, rates=rates) if rates is not None else None
 

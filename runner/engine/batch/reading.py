@@ -1,9 +1,9 @@
 r"""What one result of a batch amounts to: entries for the store, and whether its row is open again. Sends and stores nothing.
 
-    answered --the provider reads it--> done | failed | to be asked for a better answer
-    refused  --as a live refusal------> failed | open again, with one attempt less | open again, as the run stops
-    expired, cancelled ---------------> open again: never sent, so not billed
-    odd, missing ---------------------> open again, with one attempt less: perhaps billed
+answered --the provider reads it--> done | failed | to be asked for a better answer
+refused  --as a live refusal------> failed | open again, with one attempt less | open again, as the run stops
+expired, cancelled ---------------> open again: never sent, so not billed
+odd, missing ---------------------> open again, with one attempt less: perhaps billed
 """
 
 from collections.abc import Callable
@@ -174,7 +174,11 @@ class Reading:
             verdict = error.verdict
         else:
             verdict = judge.verdict(error, model, self._now())
-        if verdict == "fail" and judge.holds(error, model, size, patient=self._policy.refused_s > 0) and not (self.answers or self._has_answers):
+        if (
+            verdict == "fail"
+            and judge.holds(error, model, size, patient=self._policy.refused_s > 0)
+            and not (self.answers or self._has_answers)
+        ):
             # all of the batch is refused alike: that is the endpoint's doing, and no row's
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row of the batch was refused)")
             return self._stops(attempt, "refused", advice("refused"))
@@ -249,9 +253,7 @@ class Reading:
 
 
 def _bounded(attempt: Attempt, row: BatchRow) -> Attempt:
-    return structs.replace(
-        attempt, input_bound=row.input_bound, output_bound=row.output_bound, cache_1h_bound=row.cache_1h_bound
-    )
+    return structs.replace(attempt, input_bound=row.input_bound, output_bound=row.output_bound, cache_1h_bound=row.cache_1h_bound)
 
 
 def _unsplit(usage: Usage | None, row: BatchRow) -> int | None:

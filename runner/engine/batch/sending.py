@@ -1,10 +1,10 @@
 r"""Sends one batch, a step at a time. Each step is in the store before its request and after it.
 
-    written -> uploading --upload--> uploaded -> creating --create--> submitted
+written -> uploading --upload--> uploaded -> creating --create--> submitted
 
-    uploading, end not known: the file is looked for by its token, and uploaded only if it is not there.
-    creating, end not known: the batch is looked for, several times; it is created again only if it is not there. Where batches have no
-    metadata, one that looks like it may be of somebody else: it is adopted only once its results are for our requests.
+uploading, end not known: the file is looked for by its token, and uploaded only if it is not there.
+creating, end not known: the batch is looked for, several times; it is created again only if it is not there. Where batches have no
+metadata, one that looks like it may be of somebody else: it is adopted only once its results are for our requests.
 """
 
 from collections.abc import Sequence

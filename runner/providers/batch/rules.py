@@ -55,9 +55,7 @@ _OPENAI = Vendor(
     ),
     hosts=("openai.com",),
 )
-_COMPATIBLE = Vendor(
-    rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64)
-)
+_COMPATIBLE = Vendor(rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64))
 ANTHROPIC = Vendor(
     rules=BatchRules(
         vendor="Anthropic",
