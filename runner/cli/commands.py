@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli.attach import attach
+from runner.cli.batches import batches
 from runner.cli.compare import compare
 from runner.cli.completing import complete_tags
 from runner.cli.completion import completion
@@ -219,6 +220,7 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
 
 for _command in (
     attach,
+    batches,
     cancel,
     compare,
     completion,

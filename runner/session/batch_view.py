@@ -1,7 +1,7 @@
 """What is seen of the batches of a session: by the policy of mixed runs, and by people."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from runner.batches import StoredBatch
@@ -9,22 +9,11 @@ from runner.config.job import Job
 from runner.engine.batch.outlook import Flex, Live, Open, View
 from runner.engine.batch.parts import Standing
 from runner.engine.limits import Lanes
-from runner.event_types import WAITING
 from runner.money import asks_for_flex
 from runner.pace import BatchesPace
+from runner.session.batch_words import word_of
 from runner.session.stats import SessionStats
 from runner.session.wiring import most_at_one, per_minute
-from runner.text import plural
-
-_SENDING: Mapping[str, str] = {
-    "writing": "being written",
-    "written": "to be sent",
-    "uploading": "being sent",
-    "uploaded": "being sent",
-    "creating": "being sent",
-    "ended": "being read",
-}
-"""What is said of states in which the provider's own word tells nothing."""
 
 
 def view(job: Job, standing: Standing, lanes: Lanes, stats: SessionStats, *, open_rows: int, flying: int) -> View:
@@ -50,29 +39,6 @@ def view(job: Job, standing: Standing, lanes: Lanes, stats: SessionStats, *, ope
         cancels=standing.cancels_s,
         submitting=standing.submitting,
     )
-
-
-def word_of(batch: StoredBatch) -> str:
-    """Return the state of an open batch as people read it: the provider's word, or what is done with it here."""
-    return _SENDING.get(batch.state) or batch.word or batch.state
-
-
-def waits(batches: Sequence[StoredBatch]) -> str:
-    """Return the stop reason of a session that leaves rows which wait in batches."""
-    rows = sum(one.waiting for one in batches)
-    return f"{WAITING}: {plural(rows, 'row')} in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
-
-
-def summed(batches: Sequence[StoredBatch]) -> dict[str, Any]:
-    """Return what a summary has of the batches that are open at its end."""
-    if not batches:
-        return {}
-    kept = [one.kept_until for one in batches if one.kept_until is not None]
-    return {
-        "waiting": sum(one.waiting for one in batches),
-        "batches": tuple(one.id for one in batches),
-        "kept_until": min(kept, default=None),
-    }
 
 
 def pace(batches: Iterable[StoredBatch], returned: int) -> BatchesPace | None:

@@ -59,14 +59,17 @@ class Batching(Foreseen):
             self.note(f"the run has rows that wait in batches, which this session leaves alone: asking for them {reason}")
             stored = []
         if not self.batched and not stored:
-            await super()._rounds(attempts)
+            if self._plan.options.fetch is None:
+                await super()._rounds(attempts)
             return
         async with self._opened() as engine:
             self._engine, self._began_at = engine, time.time()
             self._meter.batches = self._batches_pace
             self._due = due.due(self._plan.job.by, self._plan.job.within, self._began_at)
             await engine.recover()
-            if not self.batched:
+            if (fetch := self._plan.options.fetch) is not None:
+                await engine.fetch(fetch or None)
+            elif not self.batched:
                 await engine.fetch()
                 await super()._rounds(attempts)
             elif self._plan.job.mode == "batch":

@@ -68,8 +68,7 @@ class Foreseen(Working):
         if plan.options.retry_failed:
             # the same command would choose its rows anew
             self._continuing = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
-        # the rows that were drawn for an estimate; None if all are sent
-        self._drawing: Drawing | None = None
+        self._drawing: Drawing | None = None  # the rows that were drawn for an estimate; None if all are sent
         # what was found before the session began: answers taken over, by run; the rows that have an outcome from earlier sessions
         # and are not to be sent again; what is said of the cost
         self._taken: Mapping[int, int] = {}
@@ -77,8 +76,7 @@ class Foreseen(Working):
         self._cost = tuple[str, ...]()
         # what is said of rows that keep settings of their own
         self._own = tuple[str, ...]()
-        # rows that an interrupted retry has left, and that this session leaves
-        self._others_pending = 0
+        self._others_pending = 0  # rows that an interrupted retry has left, and that this session leaves
 
     async def ask(self, confirm: Confirm | None) -> None:
         """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
@@ -127,10 +125,10 @@ class Foreseen(Working):
             return self._before.done + self._before.failed
         if self._fresh and not options.retry_failed:
             return 0
+        # rows may have been added, removed or moved
         return await self._look_at_each()
 
     async def _look_at_each(self) -> int:
-        # rows may have been added, removed or moved, so each row of the file is looked up
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
         if self._plan.scanned.before.rows:
             # the others are in the settled beginning

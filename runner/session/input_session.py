@@ -16,7 +16,7 @@ from runner.session import asked_again, continuing, nothing_left, prefixes, prep
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
-from runner.session.batch_view import summed, waits
+from runner.session.batch_words import summed, waits
 from runner.session.batching import Batching
 from runner.session.controlled import Controlled
 from runner.session.input_rows import InputRows

@@ -168,4 +168,7 @@ class Meter:
         return self.pace() if self.requests is not None else None
 
     def _left_s(self) -> float | None:
+        if self.batches() is not None:
+            # nobody knows when a provider has answered a batch
+            return None
         return self._forecast.left_s(self.bought(self._left))

@@ -32,8 +32,7 @@ from runner.store.runs import FoundRun
 from runner.text import plural
 
 _MAX_SHOWN = 5
-# broken rows whose reason is kept; further ones are only counted
-_MAX_KEPT = 1_000
+_MAX_KEPT = 1_000  # broken rows whose reason is kept; further ones are only counted
 
 T = TypeVar("T")
 
