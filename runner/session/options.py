@@ -45,7 +45,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
     detach: leave once all batches are submitted, instead of waiting for them.
-    fetch: send nothing, and take the answers of batches that have ended: of these by their numbers, or of all where none is named.
+    fetch: send nothing, and take the answers of batches that have ended: of those with these numbers, or of all if it is empty.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
 
