@@ -40,7 +40,7 @@ def read_batches(fetch: Fetch, run_id: int | None = None, *, all_states: bool = 
     return [batch_of(row) for row in fetch(select_batches(run_id, all_states=all_states))]
 
 
-def in_batches(fetch: Fetch, run_id: int) -> dict[str, int]:
+def in_batches(fetch: Fetch, run_id: int) -> dict[str, Any]:
     """Return how many rows of a run wait in batches, and how many batches these are. fetch: as of ``StoreReader``."""
     mine = (batches.c.run_id == run_id, batches.c.state.in_(OPEN_STATES))
     ((waiting, number),) = fetch(sa.select(sa.func.coalesce(sa.func.sum(batches.c.waiting), 0), sa.func.count()).where(*mine))
