@@ -83,6 +83,8 @@ def batch_tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table, sa.Table]:
         # of the attempt, and the repairs that were asked for before it
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("repairs", sa.Integer, nullable=False, server_default="0"),
+        # failed attempts before it that count against the row
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
         # 1: the row has an answer already, that it keeps if this request fails
         sa.Column("answered", sa.Boolean, nullable=False, server_default="0"),
         sa.Column("made_seed", sa.Integer),
@@ -109,6 +111,7 @@ def batch_tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table, sa.Table]:
         # a JSON list; and of the row as it was when it was sent
         sa.Column("messages", sa.Text, nullable=False),
         sa.Column("repairs", sa.Integer, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
         sa.Column("fingerprint", sa.Integer),
         sa.UniqueConstraint("run_id", "key"),
     )

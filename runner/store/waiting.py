@@ -12,8 +12,8 @@ from runner.errors import StoreError
 from runner.model import Entry, Outcome
 
 _FIELDS = (
-    *("key", "custom_id", "position", "fingerprint", "metadata", "number", "repairs", "answered", "made_seed", "input_bound"),
-    *("output_bound", "cache_1h_bound", "released"),
+    *("key", "custom_id", "position", "fingerprint", "metadata", "number", "repairs", "failures", "answered", "made_seed"),
+    *("input_bound", "output_bound", "cache_1h_bound", "released"),
 )
 COLUMNS = ", ".join(_FIELDS)
 ADD = f"INSERT INTO batch_rows (batch_id, run_id, {COLUMNS}) VALUES ({', '.join('?' * (len(_FIELDS) + 2))})"  # noqa: S608
@@ -34,9 +34,9 @@ UPDATE batches SET rows = rows + ?, waiting = waiting + ?, left_input = left_inp
 """
 _OTHERS = "SELECT key FROM batch_rows WHERE run_id = ? AND key IN ({}) AND released = 0 LIMIT 1"
 _REASK = """
-INSERT OR REPLACE INTO reasks (run_id, key, messages, repairs, fingerprint) VALUES (?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO reasks (run_id, key, messages, repairs, failures, fingerprint) VALUES (?, ?, ?, ?, ?, ?)
 """
-REASKS = "SELECT key, messages, repairs, fingerprint FROM reasks WHERE run_id = ? AND key IN ({})"
+REASKS = "SELECT key, messages, repairs, failures, fingerprint FROM reasks WHERE run_id = ? AND key IN ({})"
 
 
 class Waiting(NamedTuple):
@@ -65,6 +65,7 @@ def add(driver: sqlite3.Connection, run_id: int, batch_id: int, rows: Sequence[B
             msgspec.json.encode(row.metadata).decode() if row.metadata else None,
             row.number,
             row.repairs,
+            row.failures,
             int(row.answered),
             row.made_seed,
             row.input_bound,
@@ -130,7 +131,7 @@ def queries(columns: str, run_id: int, batch_id: int, custom_ids: Sequence[str])
 
 def row_of(values: Sequence[Any]) -> BatchRow:
     """Return the row of values in the order of ``COLUMNS``."""
-    key, custom_id, position, fingerprint, metadata, number, repairs, answered, *rest, released = values
+    key, custom_id, position, fingerprint, metadata, number, repairs, failures, answered, *rest, released = values
     made_seed, input_bound, output_bound, cache_1h_bound = rest
     return BatchRow(
         custom_id=custom_id or key,
@@ -140,6 +141,7 @@ def row_of(values: Sequence[Any]) -> BatchRow:
         metadata=msgspec.json.decode(metadata) if metadata else {},
         number=number,
         repairs=repairs,
+        failures=failures,
         answered=bool(answered),
         made_seed=made_seed,
         input_bound=input_bound,
@@ -151,13 +153,11 @@ def row_of(values: Sequence[Any]) -> BatchRow:
 
 def add_reasks(driver: sqlite3.Connection, run_id: int, reasks: Sequence[Reask], fingerprints: Mapping[str, int]) -> None:
     """Write what rows are to be asked again with. fingerprints: of the rows as they were sent."""
-    driver.executemany(
-        _REASK,
-        [
-            (run_id, one.key, msgspec.json.encode(one.messages).decode(), one.repairs, fingerprints.get(one.key, one.fingerprint))
-            for one in reasks
-        ],
-    )
+    values = []
+    for one in reasks:
+        messages, fingerprint = msgspec.json.encode(one.messages).decode(), fingerprints.get(one.key, one.fingerprint)
+        values.append((run_id, one.key, messages, one.repairs, one.failures, fingerprint))
+    driver.executemany(_REASK, values)
 
 
 def forget_reasks(driver: sqlite3.Connection, run_id: int, entries: Sequence[Entry]) -> None:

@@ -47,7 +47,7 @@ class Asked:
         return HttpCall(url="", headers={}, body=self._body(custom_id), made_seed=made_seed)
 
     def request(self, call: HttpCall) -> Request:
-        """Return a request like the one that led to a call, as far as its body tells: which settings it has, and what was added."""
+        """Return a request like the one that led to a call, as far as its body tells: its settings, and what was added."""
         body: dict[str, Json] = msgspec.json.decode(call.body)
         found: dict[str, Json] = {}
         for name, setting in _SETTINGS.items():

@@ -129,7 +129,7 @@ class Driving:
             self._failed = 0
             return
         self._failed += 1
-        if batch.error is not None and not any_line or self._failed >= _FAILED_OFTEN:
+        if (batch.error is not None and not any_line) or self._failed >= _FAILED_OFTEN:
             words = self._rules.redactor(batch.error or "it gives no reason")
             vendor, rows = self._service.rules.vendor, plural(batch.rows, "request")
             sentence = f"{vendor} refuses batch {batch.id} of {rows}: {words.rstrip('.')}. Nothing of it was billed"

@@ -4,7 +4,6 @@ from functools import partial
 from typing import NamedTuple
 
 from anyio import to_thread
-from msgspec import structs
 
 from runner.batches import BatchRow, BatchService, Reask
 from runner.engine.answers import InformedProvider

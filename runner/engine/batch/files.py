@@ -32,7 +32,7 @@ class Folder:
 
     async def make(self) -> None:
         """Make the folder, for the user alone. Raises StoreError."""
-        await self._do(lambda: self._path.mkdir(mode=0o700, parents=True, exist_ok=True))
+        await self.do(lambda: self._path.mkdir(mode=0o700, parents=True, exist_ok=True))
 
     async def clear(self, token: str, *, results_only: bool = False) -> None:
         """Delete the files of a batch, with parts of downloads. What cannot be deleted stays, and is tried again next time."""
@@ -59,7 +59,8 @@ class Folder:
         path = self.requests(token)
         return await to_thread.run_sync(lambda: path.stat().st_size if path.exists() else 0)
 
-    async def _do(self, call: Callable[[], T]) -> T:
+    async def do(self, call: Callable[[], T]) -> T:
+        """Do something with files, in a thread. Raises StoreError."""
         try:
             return await to_thread.run_sync(call)
         except OSError as error:
@@ -74,7 +75,7 @@ class Folder:
         """Begin the file of requests of a batch. Raises StoreError."""
         await self.make()
         path = self.requests(token)
-        return RequestFile(self, path, await self._do(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)))
+        return RequestFile(self, path, await self.do(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)))
 
 
 class RequestFile:
@@ -87,7 +88,7 @@ class RequestFile:
     async def write(self, lines: Sequence[bytes]) -> None:
         """Append lines. Raises StoreError."""
         data = b"".join(lines)
-        await self._folder._do(lambda: self._write(data))
+        await self._folder.do(lambda: self._write(data))
         self.bytes += len(data)
 
     def _write(self, data: bytes) -> None:
@@ -110,7 +111,7 @@ class RequestFile:
                 finally:
                     os.close(folder)
 
-        await self._folder._do(close)
+        await self._folder.do(close)
 
     def abandon(self) -> None:
         """Close the file as it is."""

@@ -24,10 +24,9 @@ from runner.engine.batch.trouble import Trouble
 from runner.engine.judge import Judge
 from runner.errors import AttemptError
 from runner.interfaces import Items
-from runner.text import plural
 
 AGAIN_S = 600.0
-"""Seconds after which rows that came back open go into a batch while others are still out. A small batch waits as long as a large."""
+"""Seconds after which rows that came back open go into a batch while others are still out."""
 _LONGEST_S, _LOOK_S = 60.0, 1.0
 _MANY = 1 << 62
 
@@ -106,9 +105,9 @@ class Batches:
     async def run(self, items: Callable[[], Items], *, detach: bool = False, until: Until | None = None) -> Left:
         """Submit, poll and import until nothing waits, the session is to detach, rows are to go live, or a stop is requested.
 
-        items: returns what is to be done, from the beginning of the input: rows without outcome that do not wait. It may be called
-        several times. Broken rows among them are saved. detach: submit, poll once, import what has ended, and return. Raises
-        StoreError; the error of a stop is in ``stop.error``.
+        items: returns what is to be done, from the beginning of the input: rows without outcome that do not wait. It is called
+        once for each pass over the input, perhaps several times. Broken rows among them are saved. detach: submit, poll once,
+        import what has ended, and return. Raises StoreError; the error of a stop is in ``stop.error``.
         """
         self._read = False
         try:
@@ -118,7 +117,7 @@ class Batches:
                     return self._left("live", decision)
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
-                if not moved and (why := self._is_over(items, detach=detach, mixed=until is not None)) is not None:
+                if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
                     return self._left(why)
                 if not moved:
                     await self._wait(decision)
@@ -223,7 +222,7 @@ class Batches:
                 await self._driving.step(batch)
         return bool(due)
 
-    def _is_over(self, items: Callable[[], Items], *, detach: bool, mixed: bool) -> Why | None:
+    def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
         held, now = self._held, self._rules.clock.monotonic()
         if detach and (self._read or held.full_until is not None) and all(self._is_left(batch) for batch in held.by_id.values()):

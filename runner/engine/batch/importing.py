@@ -1,7 +1,7 @@
 """Imports the results of a batch that has ended, whatever its end was: what was answered has been paid for.
 
-The answers of all files come first, then everything else: so an error is judged by all answers of its batch, and of two results for
-one request the answer counts. Each part is one transaction; a row that is in the store no longer waits, so that an import that was
+The answers of all files come first, then everything else: so an error is judged by all answers of its batch, and of two results
+for one request the answer counts. Each part is one transaction; a row that is in the store no longer waits, so an import that was
 broken off goes on where it was.
 """
 

@@ -47,13 +47,17 @@ class Told(Struct, kw_only=True):
     changed: Callable[[], None] = lambda: None
 
 
+def _unknown_price(_model: str, _bound: Bounds, _at: float) -> None:
+    return None
+
+
 class Standing(Struct, frozen=True, kw_only=True):
     """How the batches of a run stand, for the decision what is to become of them. Instants: seconds since the epoch."""
 
     now: float
     # those in open states
     batches: Sequence[StoredBatch]
-    # when the cancel of a batch was asked for in this session, by its number; and how long cancels took that have ended, in seconds
+    # when the cancel of a batch was asked for in this session, by its number; and how many seconds cancels took that have ended
     cancel_asked_at: Mapping[int, float]
     cancels_s: Sequence[float]
     # rows that came back open from batches in this session, and were not sent again
@@ -116,9 +120,9 @@ class Plan(Struct, kw_only=True):
     again: bool = True
     # the budget; None: there is none
     purse: Purse | None = None
-    # the highest price at which requests to a model may be billed in a batch; None: it is not known. bound: of the largest request;
-    # at: seconds since the epoch
-    price: Callable[[str, Bounds, float], Price | None] = lambda model, bound, at: None
+    # the highest price at which requests to a model may be billed in a batch; None: it is not known. Called with the model, the
+    # bounds of the largest request, and the instant, in seconds since the epoch
+    price: Callable[[str, Bounds, float], Price | None] = _unknown_price
     # seeds that are not to be made up, in rising order
     used_seeds: Sequence[int] = ()
 

@@ -1,9 +1,11 @@
 r"""What one result of a batch amounts to: entries for the store, and whether its row is open again. Sends and stores nothing.
 
-answered --the provider reads it--> done | failed | to be asked for a better answer
-refused  --as a live refusal------> failed | open again, with one attempt less | open again, as the run stops
-expired, cancelled ---------------> open again: never sent, so not billed
-odd, missing ---------------------> open again, with one attempt less: perhaps billed
+    answered --the provider reads it--> done | failed | to be asked for a better answer
+    refused  --as a live refusal------> failed | open again, with one attempt less | open again, as the run stops
+    expired, cancelled ---------------> open again: never sent, so not billed
+    odd, missing ---------------------> open again, with one attempt less: perhaps billed
+
+A row that is open again brings along how many attempts it has lost, and what it is to be asked with.
 """
 
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from runner.engine.judge import Judge
 from runner.engine.outcomes import conceal, partial_of
 from runner.engine.repair import following, kept_of
 from runner.errors import AttemptError, InvalidAnswerError, ProviderError, StreamError, advice
+from runner.interfaces import Decoder
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Request, Usage
 
 EXPIRED, CANCELLED, MISSING = "batch_expired", "batch_cancelled", "batch_missing"
@@ -72,8 +75,7 @@ class Reading:
             decoder = self._provider.decoder()
             try:
                 decoder.whole(result.body)
-                if not decoder.complete:
-                    raise StreamError("the answer has no finish reason", code="truncated", marked=True, orderly=True)
+                _must_be_complete(decoder)
                 answer = decoder.completion()
             except AttemptError as error:
                 return self._refused(result, row, error, conceal(partial_of(decoder), self._redactor))
@@ -174,11 +176,8 @@ class Reading:
             verdict = error.verdict
         else:
             verdict = judge.verdict(error, model, self._now())
-        if (
-            verdict == "fail"
-            and judge.holds(error, model, size, patient=self._policy.refused_s > 0)
-            and not (self.answers or self._has_answers)
-        ):
+        patient, alone = self._policy.refused_s > 0, not (self.answers or self._has_answers)
+        if verdict == "fail" and alone and judge.holds(error, model, size, patient=patient):
             # all of the batch is refused alike: that is the endpoint's doing, and no row's
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row of the batch was refused)")
             return self._stops(attempt, "refused", advice("refused"))
@@ -250,6 +249,11 @@ class Reading:
             error_code=code,
             error=words,
         )
+
+
+def _must_be_complete(decoder: Decoder) -> None:
+    if not decoder.complete:
+        raise StreamError("the answer has no finish reason", code="truncated", marked=True, orderly=True)
 
 
 def _bounded(attempt: Attempt, row: BatchRow) -> Attempt:

@@ -1,9 +1,9 @@
 r"""Sends one batch, a step at a time. Each step is in the store before its request and after it.
 
-written -> uploading --upload--> uploaded -> creating --create--> submitted
+    written -> uploading --upload--> uploaded -> creating --create--> submitted
 
-uploading, end not known: the file is looked for by its token, and uploaded only if it is not there.
-creating, end not known: the batch is looked for, several times; it is created again only if it is not there. Where batches have no
+Where the end of an upload is not known, the file is looked for by its token, and uploaded only if it is not there. Where the end
+of a creation is not known, the batch is looked for, several times, and created only if it is not there. Where batches have no
 metadata, one that looks like it may be of somebody else: it is adopted only once its results are for our requests.
 """
 
@@ -140,7 +140,7 @@ class Sending:
         return "wait"
 
     async def _has_ours(self, batch: StoredBatch, remote: Remote) -> bool:
-        """Return True if results are for requests of a batch. One without results was not answered, so nothing was paid for it."""
+        """Return True if results are for requests of a batch. For a batch without results nothing was paid."""
         for source in remote.results:
             path = self._folder.results(batch.token, 0)
             await self._folder.clear(batch.token, results_only=True)

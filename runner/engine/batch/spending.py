@@ -1,4 +1,4 @@
-"""What batches hold of a budget: all that they can use counts as used from before they are sent, and is corrected as rows settle."""
+"""What batches hold of a budget: all that they can use counts as used before they are sent, and is corrected as rows settle."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,11 @@ class Spending:
         self._purse = purse
 
     def output_bound(self, model: str, bound: Bounds, at: float) -> int | None:
-        """Return the most output that a request can have. Raises AttemptError if that is to be known, for a budget, and is not."""
+        """Return the most output that a request can have. Raises AttemptError if a budget needs that, and it is not known."""
         return bound.output if self._purse is None else self._purse.quote(model, bound, at).output_bound
 
     def take(self, batch: StoredBatch, hour_bound: int) -> bool:
-        """Count what a batch can use as used. False: there is no room for it now. hour_bound: of its input, in caches of an hour."""
+        """Count what a batch can use as used. False: there is no room. hour_bound: of its input, in caches kept for an hour."""
         if self._purse is None:
             return True
         need = _most(batch, batch.input_bound, batch.output_bound or 0, hour_bound)

@@ -1,7 +1,7 @@
 """Makes files of requests out of the rows that are to be done: one file of each model, closed at the provider's limits.
 
-A file is in the store before it is on the disk, and its rows are in the store before anything is sent. While it is written nothing
-of it counts: a kill then leaves what the next session deletes.
+A file is in the store before it is on the disk, and its rows are in the store before anything is sent. While it is written,
+nothing of it counts: a kill then leaves what the next session deletes.
 """
 
 import secrets

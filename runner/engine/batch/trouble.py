@@ -1,4 +1,4 @@
-"""What an error of the batch API means for the session: try again, ask less at a time, or stop. The same words as for live rows."""
+"""What an error of the batch API means for the session: try again, ask less at a time, or stop. In the words of live rows."""
 
 from typing import Literal, TypeAlias
 
