@@ -12,7 +12,7 @@ from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
-from runner.pace import LaneState, Pace, worker_words
+from runner.pace import LaneState, Pace, batches_words, worker_words
 from runner.session import in_json, perhaps, spelling, unpriced, ways
 from runner.session.naming import command, in_full, store_path
 from runner.session.steering import WHO
@@ -152,6 +152,8 @@ def _pace(pace: Pace | None) -> list[str]:
         lines.append(f"  workers       {worker_words(pace.workers)}")
     if pace.retrying:
         lines.append(f"  retrying      {clean(pace.retrying)}")
+    if pace.batches is not None and (words := batches_words(pace.batches)):
+        lines.append(f"  batches       {clean(words)}")
     if pace.halted_at is not None:
         lines.append(
             f"  paused        since {output.date(pace.halted_at)} ({format_span(max(0.0, time.time() - pace.halted_at))})"

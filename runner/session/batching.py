@@ -28,6 +28,7 @@ from runner.store.batches import NOT_MADE
 from runner.text import plural
 
 _FIRST = 1
+_LOOK_S = 0.25
 _LOST = "the server that had them has ended with that session"
 
 
@@ -62,6 +63,7 @@ class Batching(Foreseen):
             if self._plan.options.fetch is None:
                 await super()._rounds(attempts)
             return
+        self.steering.batched = self.batched
         async with self._opened() as engine:
             self._engine, self._began_at = engine, time.time()
             self._meter.batches = self._batches_pace
@@ -208,6 +210,9 @@ class Batching(Foreseen):
             async for one in candidates:
                 if hash(one.key) in seen:
                     continue
+                while self._lanes.halt.on and not self._stop.requested:
+                    # paused by a person: what is at the provider goes on there
+                    await anyio.sleep(_LOOK_S)
                 if isinstance(one, Outcome):
                     seen.add(hash(one.key))
                 yield one
