@@ -224,7 +224,12 @@ def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:
         assert told("batches cancel b1", prompts).code == 2
         ended = told("resume 1 --mode live", prompts)
         assert ended.code == 0, ended
-    assert api.status(1, db=prompts / "runner.db")[0].done == 10
+        assert api.status(1, db=prompts / "runner.db")[0].done == 10
+        # a run that is deleted while rows wait says what is lost
+        assert at(server, "openai", prompts, "--new", "--detach").code == WAITS
+    deleted = told("delete 1 2 --yes", prompts)
+    assert (deleted.code, "`runner batches cancel b2` cancels it first" in deleted.err) == (0, True), deleted
+    assert json.loads(told("batches --json", prompts).out) == []
 
 
 def test_an_estimate_of_a_batch_is_half_of_that_of_a_live_run(prompts: Path) -> None:
