@@ -27,7 +27,7 @@ from runner.interfaces import Items
 
 AGAIN_S = 600.0
 """Seconds after which rows that came back open go into a batch while others are still out."""
-_LONGEST_S = 60.0
+_LONGEST_S, _LOOK_S = 60.0, 1.0
 _MANY = 1 << 62
 
 
@@ -128,13 +128,16 @@ class Batches:
             await self._close()
         return await self._stopped()
 
-    async def follow(self, until: Until | None = None) -> None:
-        """Send, poll and import the open batches until none is left, beside a live engine. Makes no batches. Ends with a stop."""
+    async def follow(self, until: Until | None = None, over: Callable[[], bool] = lambda: False) -> None:
+        """Send, poll and import the open batches until none is left, beside a live engine. Makes no batches. Ends with a stop.
+
+        over: looked at every second between two steps; True: return. It must not be cancelled in place of that.
+        """
         try:
-            while self._held.by_id and not self._rules.stop.requested:
+            while self._held.by_id and not self._rules.stop.requested and not over():
                 decision = await self._decided(until)
                 if not await self._step() and self._held.by_id:
-                    await self._wait(decision)
+                    await self._wait(decision, _LOOK_S)
         except Stopped:
             return
 
@@ -240,12 +243,12 @@ class Batches:
             return self._held.full_until is not None and batch.state != "creating"
         return self._held.looks[batch.id].seen
 
-    async def _wait(self, decision: Decision | None) -> None:
-        """Wait until the next batch is due. Raises Stopped."""
+    async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
+        """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""
         held, clock = self._held, self._rules.clock
         now = clock.monotonic()
         sent = [batch for batch in held.by_id.values() if batch.state != "writing"]
-        instants = [now + _LONGEST_S, *map(self._driving.due_at, sent)]
+        instants = [now + most_s, *map(self._driving.due_at, sent)]
         if held.returned_at is not None and held.returned_at + AGAIN_S > now:
             instants.append(held.returned_at + AGAIN_S)
         if held.full_until is not None and held.full_until > now:
