@@ -6,7 +6,8 @@ from operator import index
 from pathlib import Path
 
 from runner import origin
-from runner.errors import RunLockedError
+from runner.batches import SENT_STATES
+from runner.errors import RunLockedError, UsageError
 from runner.inputs import spool
 from runner.model import Run
 from runner.session import arguments, vacuuming
@@ -22,7 +23,7 @@ from runner.text import plural
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers and names.
 
-    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    Raises UsageError if one does not exist or has rows that wait at a provider, RunLockedError if one is being worked on.
     """
     numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
@@ -30,21 +31,30 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+    _refuse_waiting(numbers, db)
     return found
 
 
+def _refuse_waiting(numbers: Sequence[int], db: str | Path) -> None:
+    """Raise UsageError if rows of a run wait at a provider: they are perhaps paid for, and only the store knows which they are."""
+    with StoreReader(Path(db).resolve()) as reader:
+        sent = [one for one in read_batches(reader.fetch) if one.run_id in numbers and one.state in SENT_STATES and one.waiting]
+    if sent:
+        first, at = sent[0], store_option(db)
+        rows, its = plural(sum(one.waiting for one in sent), "row"), "a batch" if len(sent) == 1 else f"{len(sent)} batches"
+        raise UsageError(
+            f"{rows} of run {first.run_id} wait in {its} at the provider, and may be billed: `runner resume {first.run_id}{at}` "
+            f"fetches them, `runner batches cancel b{first.id}{at}` and then a resume cancels them, and "
+            f"`runner batches forget b{first.id} --yes{at}` gives them up. Nothing was deleted"
+        )
+
+
 def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
-    """Say what is lost with those that are to be deleted, one sentence each: runs that read their answers, and batches."""
+    """Say what is lost with those that are to be deleted, one sentence each: runs that read their answers."""
     numbers = set(map(index, run_ids))
     with StoreReader(Path(db).resolve()) as reader:
         reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]
-        waiting = [batch for batch in read_batches(reader.fetch) if batch.run_id in numbers and batch.waiting]
-    lost = [
-        f"batch b{batch.id} of run {batch.run_id} goes on at the provider; its {plural(batch.waiting, 'answer')} will be lost: "
-        f"`runner batches cancel b{batch.id}{store_option(db)}` cancels it first"
-        for batch in waiting
-    ]
-    return lost + [
+    return [
         f"run {run_id} reads the answers of run {number}: without them it cannot be continued; its results stay"
         for run_id, number in reading
         if number in numbers
