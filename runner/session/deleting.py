@@ -36,7 +36,7 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
 
 
 def _refuse_waiting(numbers: Sequence[int], db: str | Path) -> None:
-    """Raise UsageError if rows of a run wait at a provider: they are perhaps paid for, and only the store knows which they are."""
+    """Raise UsageError if rows of a run wait at a provider: perhaps paid for, and only the store knows which they are."""
     with StoreReader(Path(db).resolve()) as reader:
         sent = [one for one in read_batches(reader.fetch) if one.run_id in numbers and one.state in SENT_STATES and one.waiting]
     if sent:
