@@ -100,10 +100,13 @@ class Sending:
         found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
         ours = [remote for remote in found if remote.token == batch.token]
         if ours:
-            await self.adopt(batch, ours[0])
-            for other in ours[1:]:
-                # something on the way has sent the request twice
-                await ask(self._stop, self._service.cancel(other.id))
+            # the newest; one that failed before is of an earlier try, for which there was no room
+            first, *others = sorted(ours, key=_rank)
+            for other in others:
+                if other.phase != "ended":
+                    # something on the way has sent the request twice
+                    await ask(self._stop, self._service.cancel(other.id))
+            await self.adopt(batch, first)
             return "sent"
         known = {one.remote_id for one in await self._store.batches(all_states=True)} | looks.others
         maybe = [remote for remote in found if remote.token is None and remote.id not in known]
@@ -152,6 +155,11 @@ class Sending:
             if names:
                 return len(await self._store.rows_of(batch.id, names)) == len(set(names))
         return False
+
+
+def _rank(remote: Remote) -> tuple[bool, float]:
+    """Return what orders the batches of one token: first what is not refused, then what is newer."""
+    return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
 def is_certain(error: AttemptError) -> bool:
