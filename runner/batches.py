@@ -85,7 +85,7 @@ class Remote(Struct, frozen=True, kw_only=True):
     word: str = ""
 
 
-class BatchResult(Struct, frozen=True, kw_only=True):
+class BatchResult(Struct, frozen=True, kw_only=True, gc=False):
     """One line of results. kind: what it is; body: the answer, or the error, as JSON bytes; empty if there is none."""
 
     # None: the line names none, or is no JSON
@@ -97,7 +97,7 @@ class BatchResult(Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
-class BatchRow(Struct, frozen=True, kw_only=True):
+class BatchRow(Struct, frozen=True, kw_only=True, gc=False):
     """A request that waits in a batch, with what is needed to store its outcome without reading the input again."""
 
     custom_id: str
@@ -106,9 +106,11 @@ class BatchRow(Struct, frozen=True, kw_only=True):
     # of the row as it was when it was sent
     fingerprint: int
     metadata: Mapping[str, Json]
-    # number of the attempt, counted over all sessions; and repairs that were asked for before it
+    # number of the attempt, counted over all sessions; and how often it was asked for a better answer before it
     number: int
     repairs: int = 0
+    # failed attempts that count against it, before this one
+    failures: int = 0
     # the row has an answer from before it changed, or a retry asks it again
     answered: bool = False
     made_seed: int | None = None
@@ -121,12 +123,16 @@ class BatchRow(Struct, frozen=True, kw_only=True):
 
 
 class Reask(Struct, frozen=True, kw_only=True):
-    """A row whose answer did not fit, and that is to be asked again: the messages of its next request, and how often it was."""
+    """What a row that is to be asked again brings along from its earlier requests."""
 
     key: str
+    # what follows its own messages in its next request: an answer that did not fit, and what is wrong with it; and how often it
+    # was asked for a better one
     messages: Sequence[Json]
     repairs: int
-    # of the row as it was when it was sent, filled by the store: the messages are for no other
+    # failed attempts that count against it so far, over all sessions
+    failures: int = 0
+    # of the row that was asked: nothing of this is about another one
     fingerprint: int | None = None
 
 

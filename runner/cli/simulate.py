@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from runner.cli.options import count, json_option, seconds
+from runner.cli.simulate_batches import batch_options
 from runner.errors import UsageError
 
 
@@ -57,14 +58,15 @@ from runner.errors import UsageError
 @click.option(
     "--prices", metavar="FILE", help="Prices by model, as in a job file: .toml, .json, or JSON itself. Default: 1 and 4 dollars."
 )
+@batch_options
 @json_option
 def simulate(
     port: int, key_env: str | None, faults: tuple[str, ...], prices: str | None, as_json: bool, **behaviour: Any
 ) -> None:
     """Serve synthetic answers on this machine.
 
-    The server is an OpenAI and an Anthropic endpoint on loopback, and runs until Ctrl-C. GET /invoice says what the answers
-    would have cost.
+    The server is an OpenAI and an Anthropic endpoint on loopback, with the batch APIs of both, and runs until Ctrl-C.
+    GET /invoice says what the answers would have cost.
     """
     from runner.engine.stop import Stop
     from runner.session.blocking import blocking

@@ -35,6 +35,10 @@ class InformedProvider(Provider, Protocol):
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
         ...
 
+    def plain(self, body: bytes) -> Completion | None:
+        """Return a whole answer exactly as a decoder would, but sooner; None: it needs a decoder."""
+        ...
+
     def answered_unseeded(self, request: Request) -> None:
         """Learn that a request was refused with its made-up seed, for no reason that names it, and answered without it."""
         ...

@@ -50,20 +50,29 @@ def repaired(
 
 def answer_of(task: Task, error: AttemptError) -> Completion | None:
     """Return the answer to keep with a row that fails: what the model said, be it to a tool; None if none is kept."""
-    if not error.kept or task.answer is None:
+    return kept_of(task.answer, error)
+
+
+def kept_of(answer: Completion | None, error: AttemptError) -> Completion | None:
+    """Return what is kept of the answer of a row that fails. answer: what came, None: nothing did."""
+    if not error.kept or answer is None:
         return None
-    if not isinstance(error, InvalidAnswerError | UnwantedTextError) or error.text == task.answer.text:
-        return task.answer
+    if not isinstance(error, InvalidAnswerError | UnwantedTextError) or error.text == answer.text:
+        return answer
     if not error.early:
-        return structs.replace(task.answer, text=error.text)
+        return structs.replace(answer, text=error.text)
     # its own text may hold secrets, which the answer does not
-    called = arguments_of(task.answer.extra)
-    return task.answer if called is None else structs.replace(task.answer, text=called)
+    called = arguments_of(answer.extra)
+    return answer if called is None else structs.replace(answer, text=called)
 
 
 def _asking(request: Request, messages: tuple[Message, ...], error: InvalidAnswerError) -> Request:
     """Return a request for a better answer. messages: those of the item, without an earlier repair."""
+    return structs.replace(request, messages=(*messages, *following(error)))
+
+
+def following(error: InvalidAnswerError) -> tuple[Message, ...]:
+    """Return the messages that ask for a better answer: they follow those of the item."""
     # providers refuse an answer without text
     answer: tuple[Message, ...] = ({"role": "assistant", "content": error.text},) if error.text.strip() else ()
-    reason: Message = {"role": "user", "content": _WORDS.format(reason=error)}
-    return structs.replace(request, messages=(*messages, *answer, reason))
+    return (*answer, {"role": "user", "content": _WORDS.format(reason=error)})

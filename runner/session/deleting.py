@@ -20,7 +20,7 @@ from runner.store.reader import StoreReader
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers and names.
 
-    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    Raises UsageError if one does not exist or has rows that wait at a provider, RunLockedError if one is being worked on.
     """
     numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
@@ -28,6 +28,7 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+        deletion.refuse_open_batches(Path(db).resolve(), run.id)
     return found
 
 
@@ -47,7 +48,7 @@ def delete(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE, vacu
     """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
     run_ids: their numbers, or their names. vacuum: give the space back to the disk, which writes the whole store anew. Raises
-    UsageError if a run does not exist, RunLockedError if a process is working on one (with ``vacuum``: on any of the store);
+    UsageError if a run does not exist or has rows that wait at a provider, RunLockedError if a process is working on one (with ``vacuum``: on any of the store);
     then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that reads the answers of a deleted one;
     where warnings are errors, it raises that and deletes nothing.
     """

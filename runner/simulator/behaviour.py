@@ -5,6 +5,7 @@ import math
 import msgspec
 
 from runner.errors import UsageError
+from runner.simulator.batch_behaviour import BatchBehaviour
 from runner.simulator.cache import CACHES, CacheKind
 from runner.simulator.faults import check_faults
 from runner.simulator.prices import Price, check_prices
@@ -13,8 +14,8 @@ FLEX_STATUSES = (429, 498)
 """The statuses of a refusal for lack of capacity: OpenAI's, Groq's."""
 
 
-class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """How the simulator answers. Raises UsageError for invalid values."""
+class Behaviour(BatchBehaviour, frozen=True, kw_only=True):
+    """How the simulator answers. Raises UsageError for invalid values. The fields about batches are in ``BatchBehaviour``."""
 
     # The same seed and the same requests give the same answers and faults, in whatever order the requests arrive.
     seed: int = 0
@@ -72,6 +73,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 <= share <= 1:
                 raise UsageError(f"the simulator's {name} must be from 0 to 1, not {share:g}")
         self._check_money()
+        self.check_batches()
         check_faults(self.faults)
 
     def _check_money(self) -> None:

@@ -4,6 +4,7 @@ A dialect is pure: bytes in, bytes out. It uses neither the network nor random n
 """
 
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -149,7 +150,7 @@ class Dialect(Protocol):
         ...
 
 
-def decode(body: bytes, shape: type[_T]) -> _T:
+def decode(body: bytes | mmap, shape: type[_T]) -> _T:
     """Decode a request body; raise a Refusal (400) if it is invalid."""
     try:
         return msgspec.json.decode(body, type=shape)

@@ -15,6 +15,8 @@ What is billed, and where providers say so:
   *Prompt caching*), which is higher if it is kept there for an hour (Anthropic). Nothing is written by a request that was given
   up before its first byte.
 * The tier that served a request is billed, whichever was asked for (OpenAI, API reference, ``service_tier``).
+* In a batch, only requests with an answer are billed, at the rates of batches; also if the batch has expired or was cancelled
+  since (OpenAI, guide *Batch API*; Anthropic, guide *Batch processing*), and whether or not somebody fetches the results.
 """
 
 from collections import deque
@@ -26,6 +28,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from runner.simulator.prices import STANDARD, Billing, Price, Rates, billing_of, rates
+from runner.simulator.sameness import as_streamed
 
 _LINES = 100_000
 _BODIES = 1_000_000
@@ -59,7 +62,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reported: bool
     # "cut": by a fault of the server; "abandoned": the client was gone before the end
     ending: Ending
-    # SHA-256 of the body of the request, in hex
+    # SHA-256 of the body of the request, in hex; in a batch: of the body as it would be sent live, in a stream
     body: str
 
 
@@ -82,7 +85,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     amount: str
     amount_reported: str
     amount_unreported: str
-    # bodies that were billed more than once
+    # bodies that were billed more than once; live or in a batch, streamed or not are the same
     doubled: int
     # bodies whose usage was reported more than once: a finished answer that was paid twice
     reported_twice: int
@@ -153,7 +156,8 @@ class Invoice:
         self._reasoning += used.reasoning
         self._amount += amount
         self._reported += amount if reported else 0
-        self._remember(digest.digest(), reported=reported)
+        same = as_streamed(dialect, body)
+        self._remember(digest.digest() if same is body else sha256(same).digest(), reported=reported)
         self._lines.append(
             Line(
                 number=number,

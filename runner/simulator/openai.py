@@ -21,6 +21,7 @@ _ERRORS = {
     400: ("invalid_request_error", None, "Invalid request."),
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     404: ("invalid_request_error", None, "Invalid URL."),
+    409: ("invalid_request_error", None, "The request conflicts with the state of what it is about."),
     413: ("invalid_request_error", "request_too_large", "Request body is too large."),
     429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again in 1s."),
     498: ("capacity_exceeded", "capacity_exceeded", "Flex tier capacity exceeded. Please try again later."),

@@ -11,7 +11,7 @@ from runner.simulator.script import Script
 
 STALL_S = 3600.0
 # Pause before a reset. Without it, the client's kernel may process the reset before the bytes that were sent earlier.
-_BEFORE_RESET_S = 0.01
+BEFORE_RESET_S = 0.01
 # A linger time of zero makes a socket send a reset when it is closed.
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -34,8 +34,8 @@ async def play(request: web.Request, response: web.StreamResponse, script: Scrip
             progress.complete = True
             return
         await response.write(rest)
-        await asyncio.sleep(STALL_S if script.ending == "stall" else _BEFORE_RESET_S)
-        _reset(request)
+        await asyncio.sleep(STALL_S if script.ending == "stall" else BEFORE_RESET_S)
+        reset(request)
     except ConnectionError:
         # Usually the server cancels the handler of a client that has disconnected; a write may notice it first.
         return
@@ -62,7 +62,8 @@ async def _all_but_the_last_write(response: web.StreamResponse, parts: list[byte
         await asyncio.sleep(start + sent * pause_s - clock())
 
 
-def _reset(request: web.Request) -> None:
+def reset(request: web.Request) -> None:
+    """End a connection with a reset instead of an answer, or in the middle of one."""
     if (transport := request.transport) is None:
         return
     connection = transport.get_extra_info("socket")

@@ -23,7 +23,7 @@ _HOUR_FACTOR = 2
 """What a token costs that is written to a cache for an hour and has no price of its own, as a multiple of an input token
 (Anthropic, guide *Prompt caching*)."""
 
-Billing = Literal["standard", "flex", "priority"]
+Billing = Literal["standard", "flex", "priority", "batch"]
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,12 +38,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cache_write_1h: Decimal | None = None
     # None: as output
     reasoning: Decimal | None = None
-    # factors of all rates; the simulator has no batches, and takes the key so that one table serves it and the client
-    batch: Decimal = Decimal(1)
+    # factors of all rates
+    batch: Decimal = Decimal("0.5")
     flex: Decimal = Decimal(1)
     # the client takes it as unknown where it is not stated; the simulator must charge something
     priority: Decimal = Decimal(2)
-    # taken for the same reason as batch: the simulator's prices are always valid
+    # taken so that one table serves the simulator and the client: the simulator's prices are always valid
     valid_from: date | None = msgspec.field(default=None, name="from")
 
 
@@ -66,12 +66,15 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 def billing_of(tier: str) -> Billing:
     """Return which rates hold for a service tier, as a dialect names it."""
-    return "flex" if tier == "flex" else "priority" if tier == "priority" else "standard"
+    match tier:
+        case "flex" | "priority" | "batch":
+            return tier
+    return "standard"
 
 
 def rates(price: Price, billing: Billing) -> Rates:
     """Return the rates of a model. Raises UsageError if one of them is no whole number of picodollars."""
-    factor = {"flex": price.flex, "priority": price.priority}.get(billing, Decimal(1))
+    factor = {"flex": price.flex, "priority": price.priority, "batch": price.batch}.get(billing, Decimal(1))
     cached = price.input if price.cached_input is None else price.cached_input
     written = price.input if price.cache_write is None else price.cache_write
     hour = max(price.input * _HOUR_FACTOR, written) if price.cache_write_1h is None else price.cache_write_1h

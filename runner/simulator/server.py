@@ -181,6 +181,7 @@ class Simulator:
         # aiohttp cancels its tasks but does not wait for them; an event loop that ended now would log errors.
         if self._connections:
             await asyncio.wait(set(self._connections))
+        await self._service.close()
         await asyncio.sleep(0)
 
 

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
+from runner.simulator.answering import Answers, Shared
 from runner.simulator.anthropic import Anthropic
+from runner.simulator.batch_anthropic import AnthropicBatches
+from runner.simulator.batch_api import BatchAPI, Disturbances
+from runner.simulator.batch_files import Files
+from runner.simulator.batch_lots import Lots
+from runner.simulator.batch_openai import OpenAIBatches
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.cache import Cache, Cacheable
 from runner.simulator.dialect import Answer, Ask, Dialect, Refusal, output_tokens
@@ -20,9 +26,8 @@ from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI
 from runner.simulator.play import Progress, play
 from runner.simulator.prompt import BYTES_PER_TOKEN
-from runner.simulator.script import Script, answer, ending, made, script
+from runner.simulator.script import Script, ending, made, script
 from runner.simulator.stats import Counters, Stats
-from runner.simulator.text import echo
 
 MAX_BODY = 64 * 1024 * 1024
 MODEL = "simulated-model"
@@ -53,6 +58,12 @@ class Service:
         self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
         self._cache = Cache(behaviour.cache, lifetime_s=behaviour.cache_s)
         self._invoice = Invoice(behaviour.prices)
+        self._answers = Answers(behaviour, self._cache)
+        shared = Shared(behaviour, self._chance, self._counters, self._cache, self._invoice, self._answers)
+        self._files, lots, disturbances = Files(), Lots(behaviour, behaviour.seed), Disturbances(behaviour)
+        self._disturbances = disturbances
+        self._openai_batches = OpenAIBatches(shared, self._files, lots, _OPENAI, disturbances)
+        self._anthropic_batches = AnthropicBatches(shared, self._files, lots, _ANTHROPIC, disturbances)
         # Status with which every request is refused; None if there is no outage.
         self.outage: int | None = None
 
@@ -74,11 +85,41 @@ class Service:
         dialect = _DIALECTS.get(request.path)
         if dialect is not None and request.method == "POST":
             return await self._complete(request, dialect)
+        if (api := self._batch_api(request.path)) is not None:
+            return await self._about_batches(request, api)
         if request.method == "GET" and request.path == "/stats":
             return _json(msgspec.json.encode(self.stats()))
         if request.method == "GET" and request.path == "/invoice":
             return _json(msgspec.json.encode(self.invoice(lines=request.query.get("lines", "0") not in ("", "0"))))
         return self._answer_other(request, dialect or _guess_dialect(request))
+
+    async def close(self) -> None:
+        """End all batches, and delete their files."""
+        try:
+            await self._openai_batches.close()
+            await self._anthropic_batches.close()
+        finally:
+            self._files.close()
+
+    def _batch_api(self, path: str) -> BatchAPI | None:
+        parts = path.split("/")
+        if parts[1:2] != ["v1"]:
+            return None
+        if parts[2:3] in (["files"], ["batches"]):
+            return self._openai_batches
+        return self._anthropic_batches if parts[2:4] == ["messages", "batches"] else None
+
+    async def _about_batches(self, request: web.Request, api: BatchAPI) -> web.StreamResponse:
+        request_id = _request_id()
+        try:
+            self._check_outage()
+            self._check_key(request)
+            self._disturbances.check()
+            if request.method == "POST" and not request.path.endswith("/cancel"):
+                self._check_credit(api.dialect)
+            return await api.answer(request, {api.dialect.request_id_header: request_id})
+        except Refusal as refusal:
+            return self._refuse(api.dialect, refusal, request_id)
 
     def _answer_other(self, request: web.Request, dialect: Dialect) -> web.Response:
         request_id = _request_id()
@@ -91,7 +132,7 @@ class Service:
 
     async def _complete(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
         self._counters.requests += 1
-        number = self._counters.requests
+        number = self._counters.number
         request_id = _request_id()
         try:
             body = await _body(request)
@@ -143,26 +184,17 @@ class Service:
 
     def _answer(self, admitted: _Admitted, draw: Draw) -> Answer:
         """Return the answer as it would be sent without a fault, with what the cache and the tier make of it."""
-        whole = answer(
-            admitted.ask,
-            draw,
-            input_tokens=admitted.input_tokens,
-            created=int(time.time()),
-            echoed=echo(admitted.body) if self._behaviour.echo else None,
-            fill=self._behaviour.fill_limit,
-        )
-        tier, cacheable = admitted.ask.tier, admitted.cacheable
+        tier = admitted.ask.tier
         if tier == "flex" and draw.flex_downgrade:
             tier = admitted.dialect.standard_tier
-        if tier is not None:
-            whole = msgspec.structs.replace(whole, tier=tier)
-        if cacheable is not None:
-            hit = self._cache.find(cacheable, admitted.input_tokens)
-            written = hit.written if cacheable.marked else None
-            whole = msgspec.structs.replace(
-                whole, cached_tokens=hit.read, written_tokens=written, written_1h_tokens=hit.written_1h
-            )
-        return whole
+        return self._answers.make(
+            admitted.ask,
+            draw,
+            body=admitted.body,
+            input_tokens=admitted.input_tokens,
+            tier=tier,
+            cacheable=admitted.cacheable,
+        )
 
     def _bill(self, admitted: _Admitted, whole: Answer, prepared: Script, progress: Progress) -> None:
         begun = progress.sent > 0

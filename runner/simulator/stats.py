@@ -47,6 +47,9 @@ class Stats(TypedDict):
     in_flight_s: seconds in flight of all answers together.
     input_tokens: of all admitted requests.
     output_tokens: of all answers that were begun, whole answers even if they were cut; this is what counts against the limit.
+    batches: batches that were made; those of which none was processed, because they were refused later, count too.
+    batch_requests: requests in these batches. They are not among the requests above.
+    batch_answers: answers to them.
     """
 
     requests: int
@@ -58,6 +61,9 @@ class Stats(TypedDict):
     in_flight_s: float
     input_tokens: int
     output_tokens: int
+    batches: int
+    batch_requests: int
+    batch_answers: int
 
 
 class Counters:
@@ -70,6 +76,14 @@ class Counters:
         self.faults: Counter[str] = Counter()
         self.input_tokens = 0
         self.output_tokens = 0
+        self.batches = 0
+        self.batch_requests = 0
+        self.batch_answers = 0
+
+    @property
+    def number(self) -> int:
+        """Which request it is that was counted last, of live ones and answered ones of batches together; 1 is the first."""
+        return self.requests + self.batch_answers
 
     def stats(self, flight: Flight) -> Stats:
         """Return a snapshot of the counts."""
@@ -83,4 +97,7 @@ class Counters:
             in_flight_s=flight.sum_s,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+            batches=self.batches,
+            batch_requests=self.batch_requests,
+            batch_answers=self.batch_answers,
         )

@@ -67,7 +67,8 @@ def _batch_rows(metadata: sa.MetaData) -> sa.Table:
         sa.Column("metadata", sa.Text),
         # of the attempt, and the repairs that were asked for before it
         sa.Column("number", sa.Integer, nullable=False),
-        *_numbers("repairs"),
+        # failed attempts before it that count against the row
+        *_numbers("repairs", "failures"),
         # 1: the row has an answer already, that it keeps if this request fails
         sa.Column("answered", sa.Boolean, nullable=False, server_default="0"),
         # as in attempts
@@ -94,6 +95,7 @@ def _reasks(metadata: sa.MetaData) -> sa.Table:
         # a JSON list; and of the row as it was when it was sent
         sa.Column("messages", sa.Text, nullable=False),
         sa.Column("repairs", sa.Integer, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
         sa.Column("fingerprint", sa.Integer),
         sa.UniqueConstraint("run_id", "key"),
     )

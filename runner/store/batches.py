@@ -248,8 +248,8 @@ class RunBatches:
         query = waiting.REASKS.format(", ".join("?" * len(keys)))
         rows = await self._reader.rows(query, (self.run_id, *keys))
         return {
-            key: Reask(key=key, messages=msgspec.json.decode(messages), repairs=repairs, fingerprint=asked)
-            for key, messages, repairs, asked in rows
+            key: Reask(key=key, messages=msgspec.json.decode(messages), repairs=repairs, failures=failures, fingerprint=asked)
+            for key, messages, repairs, failures, asked in rows
         }
 
     def _state(self, driver: sqlite3.Connection, batch_id: int) -> State:

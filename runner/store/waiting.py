@@ -14,8 +14,8 @@ from runner.model import Entry, Json, Outcome
 from runner.store.stored_fields import StoredFields
 
 _FIELDS = (
-    *("key", "custom_id", "position", "fingerprint", "metadata", "number", "repairs", "answered", "made_seed", "input_bound"),
-    *("output_bound", "cache_1h_bound", "released"),
+    *("key", "custom_id", "position", "fingerprint", "metadata", "number", "repairs", "failures", "answered", "made_seed"),
+    *("input_bound", "output_bound", "cache_1h_bound", "released"),
 )
 COLUMNS = ", ".join(_FIELDS)
 _FIND = f"SELECT {COLUMNS}, id FROM batch_rows WHERE batch_id = ? AND "  # noqa: S608 - constants, here and below
@@ -38,10 +38,10 @@ UPDATE batches SET rows = rows + ?, waiting = waiting + ?, left_input = left_inp
 """
 _OTHERS = "SELECT key FROM batch_rows WHERE run_id = ? AND key IN ({}) AND released = 0 LIMIT 1"
 _REASK = """
-INSERT OR REPLACE INTO reasks (run_id, key, messages, repairs, fingerprint) VALUES (?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO reasks (run_id, key, messages, repairs, failures, fingerprint) VALUES (?, ?, ?, ?, ?, ?)
 """
 _NO_FIELDS: Mapping[str, Json] = MappingProxyType({})
-REASKS = "SELECT key, messages, repairs, fingerprint FROM reasks WHERE run_id = ? AND key IN ({})"
+REASKS = "SELECT key, messages, repairs, failures, fingerprint FROM reasks WHERE run_id = ? AND key IN ({})"
 
 
 class Found(NamedTuple):
@@ -67,6 +67,7 @@ def add(driver: sqlite3.Connection, run_id: int, batch_id: int, rows: Sequence[B
             else (msgspec.json.encode(row.metadata).decode() if row.metadata else None),
             row.number,
             row.repairs,
+            row.failures,
             int(row.answered),
             row.made_seed,
             row.input_bound,
@@ -147,7 +148,7 @@ def found_of(values: tuple[Any, ...]) -> Found:
 
 def row_of(values: tuple[Any, ...]) -> BatchRow:
     """Return the row of values in the order of ``COLUMNS``."""
-    key, custom_id, position, asked, fields, number, repairs, answered, seed, read, written, hour, released = values
+    key, custom_id, position, asked, fields, number, repairs, failures, answered, seed, read, written, hour, released = values
     return BatchRow(
         custom_id=custom_id or key,
         key=key,
@@ -156,6 +157,7 @@ def row_of(values: tuple[Any, ...]) -> BatchRow:
         metadata=StoredFields(fields) if fields else _NO_FIELDS,
         number=number,
         repairs=repairs,
+        failures=failures,
         answered=answered == 1,
         made_seed=seed,
         input_bound=read,
@@ -167,13 +169,11 @@ def row_of(values: tuple[Any, ...]) -> BatchRow:
 
 def add_reasks(driver: sqlite3.Connection, run_id: int, reasks: Sequence[Reask], fingerprints: Mapping[str, int]) -> None:
     """Write what rows are to be asked again with. fingerprints: of the rows as they were sent."""
-    driver.executemany(
-        _REASK,
-        [
-            (run_id, one.key, msgspec.json.encode(one.messages).decode(), one.repairs, fingerprints.get(one.key, one.fingerprint))
-            for one in reasks
-        ],
-    )
+    values = []
+    for one in reasks:
+        messages, fingerprint = msgspec.json.encode(one.messages).decode(), fingerprints.get(one.key, one.fingerprint)
+        values.append((run_id, one.key, messages, one.repairs, one.failures, fingerprint))
+    driver.executemany(_REASK, values)
 
 
 def forget_reasks(driver: sqlite3.Connection, run_id: int, entries: Sequence[Entry]) -> None:

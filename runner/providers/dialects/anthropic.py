@@ -11,6 +11,7 @@ from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
 from runner.model import SYSTEM_ROLES, HttpCall, Json, Request
+from runner.providers import plain
 from runner.providers.cache_marks import is_marked, marked, system_of
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
@@ -102,6 +103,8 @@ def _joined(body: Mapping[str, Json], extra: Mapping[str, Json] | None) -> Mappi
 
 class _Anthropic:
     __slots__ = ("_clock", "_habits", "_headers", "_names", "_stream", "_url")
+    # for the answers of batches, which come by the thousand
+    plain = staticmethod(plain.message)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
 from runner.model import SYSTEM_ROLES, HttpCall, Json, Message, Request
+from runner.providers import plain
 from runner.providers.chat_completions import OpenAIDecoder
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
@@ -101,6 +102,8 @@ def _shaped(shape: AnswerShape) -> dict[str, Json]:
 
 class _OpenAI:
     __slots__ = ("_clock", "_habits", "_headers", "_max_tokens", "_names", "_seed", "_stream", "_url")
+    # for the answers of batches, which come by the thousand
+    plain = staticmethod(plain.chat)
 
     def __init__(
         self,

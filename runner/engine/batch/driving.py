@@ -1,0 +1,258 @@
+"""Takes one batch a step further, whatever its state is, and decides what follows from an error."""
+
+import re
+from contextlib import suppress
+
+from runner.batches import BatchService, BatchStore, StoredBatch
+from runner.engine.batch.asking import Stopped, ask
+from runner.engine.batch.files import Folder
+from runner.engine.batch.holding import OpenBatches
+from runner.engine.batch.importing import SHORT_WAITS_S, Importing
+from runner.engine.batch.parts import Rules, Told
+from runner.engine.batch.polling import Polling
+from runner.engine.batch.sending import Sending, is_certain
+from runner.engine.batch.spending import Spending
+from runner.engine.batch.submitting import Submitting
+from runner.engine.batch.trouble import NOT_FOUND, Trouble
+from runner.errors import AttemptError, ProviderError
+from runner.text import plural
+
+SENDING = ("written", "uploading", "uploaded", "creating")
+FULL_S = 60.0
+"""Seconds after which a full queue of the provider is tried again, if none of the batches ends before."""
+_FULL_OFTEN = 3
+_WAIT_FOR_BUDGET_S = 5.0
+_FAILED_OFTEN = 3
+_REFUSED_OFTEN = 20
+_PLACE = re.compile(r"\brequests\.(\d+)\b")
+"""How a refusal names the request of a batch that is at fault, counted from 0."""
+_TOO_MANY = re.compile(
+    r"\b(?:requests|lines|rows|records|file)\b[^.]*\b(?:maximum|at most|too (?:many|large|long)|exceeds?)\b"
+    r"|\b(?:maximum|at most|too many|from \d+ to \d+)\b[^.]*\b(?:requests|lines|rows|records|batch)\b",
+    re.IGNORECASE,
+)
+"""How a refusal says that a batch has too many requests, or bytes."""
+_FRUITLESS_OFTEN = 2
+_LONGEST_PAUSE_S = 3_600.0
+
+
+class Driving:
+    """Drives batches. One task at a time calls it."""
+
+    def __init__(
+        self,
+        service: BatchService,
+        store: BatchStore,
+        held: OpenBatches,
+        folder: Folder,
+        *,
+        submitting: Submitting,
+        importing: Importing,
+        rules: Rules,
+        told: Told,
+        trouble: Trouble,
+        spending: Spending,
+    ) -> None:
+        self._service, self._store, self._held, self._folder = service, store, held, folder
+        self._submitting, self._importing, self._trouble, self._spending = submitting, importing, trouble, spending
+        self._rules, self._note = rules, told.note
+        self._sending = Sending(service, store, held, folder, rules, told)
+        self.polling = Polling(service, held, rules, told, trouble)
+        # how often in a row the queue was full with no batch of ours in it, and a whole batch was refused for no named reason
+        self._full = self._failed = 0
+        # and how often in a row a batch came back without any row that is settled
+        self._fruitless = 0
+
+    async def step(self, batch: StoredBatch) -> None:
+        """Take a batch as far as it goes without a wait. Raises StoreError."""
+        try:
+            if batch.state in SENDING:
+                await self._send(batch)
+            elif batch.state == "ended":
+                await self._import(batch)
+            elif (await self.polling.look(batch)).state == "ended":
+                await self._import(self._held.by_id[batch.id])
+        except AttemptError as error:
+            await self.met(batch.id, error)
+        except FileNotFoundError:
+            # of requests: somebody has deleted it
+            await self._refuse(self._held.by_id[batch.id], "its file of requests is gone")
+
+    async def cancel(self, batch: StoredBatch) -> None:
+        """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""
+        if batch.state in ("writing", "written", "uploading", "uploaded"):
+            await self._refuse(batch, "it was cancelled before it was sent")
+        elif batch.remote_id is not None and batch.state == "submitted":
+            remote = await ask(self._rules.stop, self._service.cancel(batch.remote_id))
+            self._held.looks[batch.id].cancel_asked_at = self._rules.clock.wall()
+            await self.polling.seen(batch, remote)
+
+    def due_at(self, batch: StoredBatch) -> float:
+        """Return when the next step of a batch may be made, by the monotonic clock."""
+        next_at, full = self._held.looks[batch.id].next_at, self._held.full_until
+        return next_at if full is None or batch.state not in ("written", "uploaded") else max(next_at, full)
+
+    # -- sending
+
+    async def _send(self, batch: StoredBatch) -> None:
+        if batch.state == "written" and not await self._affords(batch):
+            return
+        while batch.state in SENDING:
+            if await self._sending.step(batch) == "wait":
+                return
+            if batch.id not in self._held.by_id:
+                return
+            batch = self._held.by_id[batch.id]
+        self._trouble.over()
+        self._held.full_until = None
+
+    async def _affords(self, batch: StoredBatch) -> bool:
+        """Hold what a batch can use of the budget. False: it has to wait for other batches, or the budget is reached."""
+        hour = self._submitting.hour_bounds.get(batch.id, 0)
+        if self._spending.take(batch, hour):
+            return True
+        if any(other.state != "written" for other in self._held.by_id.values()):
+            self._held.look_next(batch.id, _WAIT_FOR_BUDGET_S)
+            return False
+        await ask(self._rules.stop, self._spending.wait(batch, hour))
+        return self._spending.take(batch, hour)
+
+    # -- importing
+
+    async def _import(self, batch: StoredBatch) -> None:
+        """Fetch and import the results of a batch that has ended."""
+        looks = self._held.looks[batch.id]
+        if looks.short or (batch.end == "failed" and not looks.faults):
+            # there may be more results by now; and faults are not stored
+            batch = await self.polling.look(batch)
+        if self.polling.is_for_quota(batch):
+            await self._queue_again(batch)
+            return
+        self._held.full_until, self._full = None, 0
+        paths = await self._importing.fetch(batch)
+        self._trouble.over()
+        rows = batch.waiting
+        if (returned := await self._importing.whole(batch, paths)) is not None:
+            self._pause(fruitless=rows > 0 and returned == rows)
+            self._judge_failed(batch, any_line=any(fault.line is not None for fault in looks.faults))
+        elif not self._rules.stop.requested:
+            await self._folder.clear(batch.token, results_only=True)
+            self._held.look_next(batch.id, SHORT_WAITS_S[looks.short - 1])
+
+    def _pause(self, *, fruitless: bool) -> None:
+        """Send nothing for a while if batches come back one after the other without any row that is settled."""
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if self._fruitless >= _FRUITLESS_OFTEN:
+            pause_s = min(_LONGEST_PAUSE_S, FULL_S * 2.0 ** (self._fruitless - _FRUITLESS_OFTEN))
+            self._held.full_until = self._rules.clock.monotonic() + pause_s
+
+    def _judge_failed(self, batch: StoredBatch, *, any_line: bool) -> None:
+        """Stop the run if a provider takes none of a batch for a reason that is not about some of its rows."""
+        if batch.end != "failed" or batch.done:
+            self._failed = 0
+            return
+        self._failed += 1
+        if not any_line and _TOO_MANY.search(batch.error or "") is not None and batch.rows > 1:
+            self._submitting.most = max(1, batch.rows // 2)
+        elif (batch.error is not None and not any_line) or self._failed >= _FAILED_OFTEN:
+            self._trouble.refused(self._refusal(batch, batch.error or "it gives no reason"))
+
+    # -- errors
+
+    async def met(self, number: int, error: AttemptError) -> None:
+        """Decide what follows from an error at a batch."""
+        batch, looks = self._held.by_id[number], self._held.looks[number]
+        means = self._trouble.means(error, batch.model)
+        if batch.state == "creating" and is_certain(error) and not self._sending.seeking and means not in ("refused", "smaller"):
+            # it was not created, so nothing has to be looked for
+            batch = await self._held.change(number, state="uploaded", submitted_at=None)
+            looks.again = False
+        wait_s = self._trouble.wait_s(error, looks.last_s)
+        match means:
+            case "stop":
+                return
+            case "full":
+                await self._is_full(batch, error)
+            case "smaller":
+                await self._split(batch, "is too large for the provider")
+            case "unknown" if batch.remote_id is not None:
+                await self._unknown(batch)
+            case "refused" if batch.state in SENDING:
+                await self._refused(batch, error)
+            case _:
+                self._held.look_next(number, wait_s)
+
+    def _refusal(self, batch: StoredBatch, words: str) -> str:
+        return f"{self._service.rules.vendor} refuses batch {batch.id} of {plural(batch.rows, 'request')}: {words}"
+
+    async def _refused(self, batch: StoredBatch, error: AttemptError) -> None:
+        """End a batch that is refused as it is. One request that is at fault fails; without one, the run stops."""
+        found = _PLACE.search(str(error))
+        if found is None and _TOO_MANY.search(str(error)) is not None and batch.rows > 1:
+            await self._split(batch, "is too large for the provider")
+            return
+        failed = found is not None and await self._importing.fail(batch, int(found[1]) + 1, str(error))
+        await self._refuse(batch, str(error))
+        self._failed += 1
+        if not failed or self._failed >= _REFUSED_OFTEN:
+            self._trouble.refused(self._refusal(batch, str(error)))
+
+    async def _unknown(self, batch: StoredBatch) -> None:
+        """Decide what becomes of a batch that the provider does not know."""
+        if self.polling.is_gone(batch):
+            words = f"{self._service.rules.vendor} no longer keeps its results"
+            rows = batch.waiting
+            self._note(f"batch {batch.id}: {words}; its {plural(rows, 'row')} may have been billed, and are open again")
+            await self._held.give_up(batch.id, words)
+            await self._folder.clear(batch.token)
+        elif (sentence := self.polling.is_lost(batch)) is not None:
+            self._trouble.stop_for(f"{sentence}.", NOT_FOUND)
+
+    async def _is_full(self, batch: StoredBatch, error: AttemptError) -> None:
+        """Wait for room in the provider's queue: until a batch ends, or for a while."""
+        hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
+        wait_s = max(FULL_S, hint_s or 0.0)
+        self._held.full_until = self._rules.clock.monotonic() + wait_s
+        self._held.look_next(batch.id, 0.0)
+        if any(other.state in ("submitted", "cancelling") for other in self._held.by_id.values()):
+            return
+        # nothing of this run is in it: others fill it, or this batch alone is too much
+        self._full += 1
+        if self._full % _FULL_OFTEN == 0 and batch.rows > 1:
+            await self._split(batch, "does not fit into what may wait at the provider")
+        elif self._full == 1:
+            vendor, said = self._service.rules.vendor, self._rules.redactor(str(error)).rstrip(".")
+            self._note(f"{vendor} takes no more for now ({said}): batches are sent as there is room")
+
+    async def _queue_again(self, batch: StoredBatch) -> None:
+        """Have a batch sent again, from the same file, that has failed because too much waits at the provider."""
+        words = self._rules.redactor(batch.error or "its queue is full")
+        batch = await self._held.change(
+            batch.id, state="uploaded", remote_id=None, end=None, ended_at=None, results=(), submitted_at=None, word=None
+        )
+        self._held.looks[batch.id].faults = ()
+        await self._is_full(batch, AttemptError(words, code="batch_quota"))
+
+    async def _split(self, batch: StoredBatch, why: str) -> None:
+        """Give up a batch that is too much, for smaller ones."""
+        if batch.rows <= 1:
+            await self._refuse(batch, why)
+            self._trouble.refused(f"a batch of one request {why}")
+            return
+        self._submitting.most = max(1, batch.rows // 2)
+        self._note(f"batch {batch.id} of {plural(batch.rows, 'row')} {why}: smaller ones are made")
+        await self._refuse(batch, why)
+
+    async def _refuse(self, batch: StoredBatch, why: str) -> None:
+        """Give up a batch that the provider has not taken: its rows are open again, and its file is deleted there and here."""
+        if batch.upload_id is not None:
+            # an upload that stays costs nothing
+            with suppress(AttemptError, Stopped):
+                await ask(self._rules.stop, self._service.forget(batch.upload_id))
+        self._spending.give_back(batch, self._submitting.hour_bounds.pop(batch.id, 0))
+        if batch.state in ("written", "uploaded"):
+            self._held.settled(batch.id, batch.waiting, batch.waiting)
+            await self._held.drop(batch.id)
+        else:
+            await self._held.refuse(batch.id, self._rules.redactor(why))
+        await self._folder.clear(batch.token)

@@ -1,0 +1,285 @@
+"""The rows of a session that go through a provider's batch API: the one class that the session drives.
+
+    rows that are open --> files of requests --> batches --> results --> the store
+           ^                                                   |
+           +------- expired, to be tried again, asked again ---+
+
+One task does everything, a step of one batch after the other: what is stored before and after each request is in ``sending``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from runner.batches import BatchService, BatchStore, StoredBatch
+from runner.engine.answers import InformedProvider
+from runner.engine.batch.asking import Stopped, ask
+from runner.engine.batch.driving import SENDING, Driving
+from runner.engine.batch.encoding import Encoding
+from runner.engine.batch.files import Folder
+from runner.engine.batch.holding import OpenBatches
+from runner.engine.batch.importing import Importing
+from runner.engine.batch.parts import Decision, Left, Plan, Rules, Standing, Told, Until, Why
+from runner.engine.batch.spending import Spending
+from runner.engine.batch.submitting import Submitting
+from runner.engine.batch.trouble import Trouble
+from runner.engine.judge import Judge
+from runner.errors import AttemptError
+from runner.interfaces import Items
+
+AGAIN_S = 600.0
+"""Seconds after which rows that came back open go into a batch while others are still out."""
+_LONGEST_S, _LOOK_S = 60.0, 1.0
+_MANY = 1 << 62
+
+
+class Batches:
+    """Submits rows as batches, polls them and imports what comes. One instance for a session; not for several tasks at once.
+
+    provider: made with ``stream=False``. judge: the session's, or one of its own.
+    """
+
+    def __init__(
+        self,
+        service: BatchService,
+        store: BatchStore,
+        provider: InformedProvider,
+        judge: Judge,
+        *,
+        plan: Plan,
+        rules: Rules,
+        told: Told,
+    ) -> None:
+        self._service, self._plan, self._rules, self._told = service, plan, rules, told
+        self._folder = folder = Folder(plan.folder, plan.run_id)
+        self._held = held = OpenBatches(store, rules.clock, told.changed)
+        spending, trouble = Spending(plan.purse), Trouble(provider, judge, rules)
+        self._importing = importing = Importing(
+            service, store, provider, judge, held=held, folder=folder, rules=rules, told=told, spending=spending
+        )
+        encoding = Encoding(service, provider, plan, rules, importing.learning, spending)
+        self._submitting = Submitting(service, store, encoding, held=held, folder=folder, plan=plan, rules=rules, told=told)
+        self._driving = Driving(
+            service,
+            store,
+            held,
+            folder,
+            submitting=self._submitting,
+            importing=importing,
+            rules=rules,
+            told=told,
+            trouble=trouble,
+            spending=spending,
+        )
+        # what is read of the input, and whether all of it has been
+        self._source: Items | None = None
+        self._read = False
+        self._said: str | None = None
+
+    @property
+    def open(self) -> Mapping[int, StoredBatch]:
+        """The batches of the run in an open state, by number, as they are known now. Empty before ``recover``."""
+        return self._held.by_id
+
+    @property
+    def came_open(self) -> int:
+        """How many rows came back open in this session (expired, to be tried again, asked again), and were not sent again yet."""
+        return self._held.returned
+
+    async def recover(self) -> None:
+        """Take up the open batches of earlier sessions: delete those of which nothing was sent, and have the others looked for.
+
+        To be called first, also before rows go live. Sends nothing. Raises StoreError.
+        """
+        await self._held.load()
+        for batch in list(self._held.by_id.values()):
+            whole = await self._folder.size(batch.token) == batch.bytes > 0
+            if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
+                # a file that was uploaded without a batch is found by nobody, and costs nothing
+                await self._held.drop(batch.id)
+                await self._folder.clear(batch.token)
+                continue
+            self._held.looks[batch.id].again = batch.state in ("uploading", "creating")
+            if (warning := self._driving.polling.warn(batch)) is not None:
+                self._told.note(warning)
+        await self._folder.sweep([batch.token for batch in self._held.by_id.values()])
+
+    async def run(self, items: Callable[[], Items], *, detach: bool = False, until: Until | None = None) -> Left:
+        """Submit, poll and import until nothing waits, the session is to detach, rows are to go live, or a stop is requested.
+
+        items: returns what is to be done, from the beginning of the input: rows without outcome that do not wait. It is called
+        once for each pass over the input, perhaps several times. Broken rows among them are saved. detach: submit, poll once,
+        import what has ended, and return. Raises StoreError; the error of a stop is in ``stop.error``.
+        """
+        self._read = False
+        try:
+            while not self._rules.stop.requested:
+                decision = await self._decided(until)
+                if decision is not None and decision.live > 0:
+                    return self._left("live", decision)
+                moved = await self._submit(items, decision)
+                moved = await self._step() or moved
+                if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
+                    return self._left(why)
+                if not moved:
+                    await self._wait(decision)
+        except Stopped:
+            # the state of the batch at hand says how far it has come
+            pass
+        finally:
+            await self._close()
+        return await self._stopped()
+
+    async def follow(self, until: Until | None = None, over: Callable[[], bool] = lambda: False) -> None:
+        """Send, poll and import the open batches until none is left, beside a live engine. Makes no batches. Ends with a stop.
+
+        over: looked at every second between two steps; True: return. It must not be cancelled in place of that.
+        """
+        try:
+            while self._held.by_id and not self._rules.stop.requested and not over():
+                decision = await self._decided(until)
+                if not await self._step() and self._held.by_id:
+                    await self._wait(decision, _LOOK_S)
+        except Stopped:
+            return
+
+    async def fetch(self, batch_ids: Sequence[int] | None = None) -> Left:
+        """Poll open batches once, and import what has ended. None: all. Raises StoreError."""
+        for number in list(self._held.by_id) if batch_ids is None else batch_ids:
+            batch = self._held.by_id.get(number)
+            if batch is not None and batch.state not in SENDING and not self._rules.stop.requested:
+                try:
+                    await self._driving.step(batch)
+                except Stopped:
+                    break
+        return self._left("stopped" if self._rules.stop.requested else "waiting" if self._held.by_id else "done")
+
+    async def cancel(self, batch_ids: Sequence[int]) -> None:
+        """Ask the provider to cancel batches. What they have answered is imported when they have ended.
+
+        One of which nothing was sent is deleted. Raises AttemptError, StoreError.
+        """
+        for number in batch_ids:
+            if (batch := self._held.by_id.get(number)) is not None:
+                await self._driving.cancel(batch)
+
+    # -- the parts of the loop
+
+    async def _decided(self, until: Until | None) -> Decision | None:
+        """Ask what is to become of the batches, and do it."""
+        if until is None:
+            return None
+        decision = until(self._standing())
+        if decision.told is not None and decision.told != self._said:
+            self._said = decision.told
+            self._told.note(decision.told)
+        for number in decision.cancel:
+            if (batch := self._held.by_id.get(number)) is not None:
+                try:
+                    await self._driving.cancel(batch)
+                except AttemptError as error:
+                    await self._driving.met(number, error)
+        for number in decision.overtake:
+            await self._held.release(number)
+        return decision
+
+    def _standing(self) -> Standing:
+        held, now = self._held, self._rules.clock.monotonic()
+        asked = {number: looks.cancel_asked_at for number, looks in held.looks.items() if looks.cancel_asked_at is not None}
+        return Standing(
+            now=self._rules.clock.wall(),
+            batches=tuple(held.by_id.values()),
+            cancel_asked_at=asked,
+            cancels_s=tuple(held.cancels_s),
+            returned=held.returned,
+            submitting="full" if held.full_until is not None and held.full_until > now else "open",
+        )
+
+    async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
+        """Write one more file of requests, if rows are left and the provider takes them. Return True if one was written."""
+        most = decision.submit if decision is not None else _MANY
+        full = self._held.full_until
+        if self._read or most <= 0 or (full is not None and full > self._rules.clock.monotonic()):
+            return False
+        if self._held.in_state("written", "uploaded"):
+            # one after the other: what is written and not sent may have to be written again
+            return False
+        if self._source is None:
+            self._source, self._held.returned, self._held.returned_at = items(), 0, None
+        if decision is not None:
+            self._submitting.limit(decision.piece_rows)
+        whole, taken = await self._submitting.next(self._source, most)
+        if whole is None and taken < most:
+            await self._close()
+            self._read = True
+        return whole is not None
+
+    async def _step(self) -> bool:
+        """Make a step of each batch that is due. Return True if there was one."""
+        now = self._rules.clock.monotonic()
+        due = [batch.id for batch in self._held.by_id.values() if batch.state != "writing" and self._driving.due_at(batch) <= now]
+        for number in due:
+            batch = self._held.by_id.get(number)
+            if batch is not None and not self._rules.stop.requested:
+                await self._driving.step(batch)
+        return bool(due)
+
+    def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
+        """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
+        held, now = self._held, self._rules.clock.monotonic()
+        if detach and (self._read or held.full_until is not None) and all(self._is_left(batch) for batch in held.by_id.values()):
+            return "waiting" if held.by_id else "done"
+        if not self._read and not mixed:
+            return None
+        if not held.by_id and (mixed or not held.returned or not self._plan.again):
+            return "live" if held.returned else "done"
+        since = held.returned_at
+        soon = not held.by_id or held.returned >= self._submitting.most or (since is not None and now - since >= AGAIN_S)
+        if not mixed and not detach and self._plan.again and held.returned and soon:
+            self._read = False
+        return None
+
+    def _is_left(self, batch: StoredBatch) -> bool:
+        """Return True if a session that detaches has done what it can for a batch: sent it, and looked at it once."""
+        if batch.state in SENDING:
+            return self._held.full_until is not None and batch.state != "creating"
+        return self._held.looks[batch.id].seen
+
+    async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
+        """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""
+        held, clock = self._held, self._rules.clock
+        now = clock.monotonic()
+        sent = [batch for batch in held.by_id.values() if batch.state != "writing"]
+        instants = [now + most_s, *map(self._driving.due_at, sent)]
+        if held.returned_at is not None and held.returned_at + AGAIN_S > now:
+            instants.append(held.returned_at + AGAIN_S)
+        if held.full_until is not None and held.full_until > now:
+            instants.append(held.full_until)
+        wait_s = min(instants) - now
+        if decision is not None:
+            wait_s = min(wait_s, decision.wake_at - clock.wall())
+        await ask(self._rules.stop, clock.sleep(max(0.05, wait_s)))
+
+    async def _close(self) -> None:
+        """Leave the input."""
+        source, self._source = self._source, None
+        if source is not None:
+            await source.aclose()
+
+    async def _stopped(self) -> Left:
+        """Delete what was written and not sent, since the session ends."""
+        await self._submitting.undo()
+        for batch in self._held.in_state("written"):
+            await self._folder.clear(batch.token)
+            await self._held.drop(batch.id)
+        return self._left("stopped")
+
+    def _left(self, why: Why, decision: Decision | None = None) -> Left:
+        held = self._held
+        kept = [batch.kept_until for batch in held.by_id.values() if batch.kept_until is not None]
+        return Left(
+            why=why,
+            batches=len(held.by_id),
+            waiting=held.waiting,
+            returned=held.returned,
+            decision=decision,
+            kept_until=min(kept, default=None),
+        )

@@ -1,0 +1,262 @@
+"""Imports the results of a batch that has ended, whatever its end was: what was answered has been paid for.
+
+The answers of all files come first, then everything else: so an error is judged by all answers of its batch, and of two results
+for one request the answer counts. Each part is one transaction; a row that is in the store no longer waits, so an import that was
+broken off goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from anyio.lowlevel import checkpoint
+from msgspec import Struct, structs
+
+from runner.batches import BatchResult, BatchRow, BatchService, BatchStore, Reask, StoredBatch
+from runner.engine.answers import InformedProvider
+from runner.engine.batch.asked import Asked
+from runner.engine.batch.asking import ask
+from runner.engine.batch.files import Folder
+from runner.engine.batch.holding import OpenBatches
+from runner.engine.batch.learning import Learning
+from runner.engine.batch.parts import Rules, Told
+from runner.engine.batch.reading import CANCELLED, EXPIRED, Read, Reading
+from runner.engine.batch.spending import Spending
+from runner.engine.failing import FATAL_GRACE_S
+from runner.engine.judge import Judge
+from runner.errors import AttemptError, RunStoppedError
+from runner.model import Outcome
+from runner.text import plural
+
+AT_ONCE = 1_000
+"""Results that are imported together; fewer if they are large."""
+AT_ONCE_BYTES = 8 << 20
+
+
+class Tally(Struct):
+    """What an import has met. seen: hashes of the ids that it has settled."""
+
+    seen: set[int]
+    # results for requests that were never sent, further results for a request, and lines without an id
+    unknown: int = 0
+    double: int = 0
+    nameless: int = 0
+    # results that are no answers: there is something for a second pass
+    others: int = 0
+    results: int = 0
+
+
+class Importing:
+    """Imports results. judge, learning: of the session."""
+
+    def __init__(
+        self,
+        service: BatchService,
+        store: BatchStore,
+        provider: InformedProvider,
+        judge: Judge,
+        *,
+        held: OpenBatches,
+        folder: Folder,
+        rules: Rules,
+        told: Told,
+        spending: Spending,
+    ) -> None:
+        self._service, self._store, self._provider, self._judge = service, store, provider, judge
+        self._held, self._folder, self._rules, self._told = held, folder, rules, told
+        self.learning = Learning(provider, rules.policy.attempts)
+        self._spending = spending
+
+    async def fetch(self, batch: StoredBatch) -> list[Path]:
+        """Download all results of a batch; what has come stays for the next try. Raises AttemptError, StoreError."""
+        paths = []
+        await self._folder.make()
+        for number, source in enumerate(batch.results):
+            path = self._folder.results(batch.token, number)
+            try:
+                await ask(self._rules.stop, self._service.download(source, path))
+            except OSError as error:
+                raise self._folder.full(error) from error
+            paths.append(path)
+        return paths
+
+    async def whole(self, batch: StoredBatch, paths: Sequence[Path]) -> int | None:
+        """Import all results of a batch. Return how many of its rows are open again.
+
+        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing.
+        """
+        before = self._held.returned
+        asked = Asked(self._folder.requests(batch.token), batch.model)
+        reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
+        tally = Tally(seen=set())
+        fresh = batch.waiting == batch.rows
+        for answers in (True, False):
+            for path in paths:
+                if not answers and not tally.others:
+                    continue
+                for part in _parts(self._service.results(path), tally, answers=answers):
+                    await self._import(batch, part, reading, tally)
+                    if self._rules.stop.requested:
+                        return None
+        if self._is_short(batch, tally) and self.put_off(batch):
+            return None
+        came = tally.results > 0
+        await self._rest(batch, reading, asked, came=came)
+        self._tell(batch, tally, fresh=fresh)
+        await self._end(batch, taken=came or batch.end != "failed")
+        if reading.ends is not None:
+            sentence, code = reading.ends
+            self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
+        return self._held.returned - before
+
+    async def fail(self, batch: StoredBatch, line: int, words: str) -> bool:
+        """Have the row fail because of which a batch is refused. line: of its request, counted from 1. False: there is none."""
+        asked = Asked(self._folder.requests(batch.token), batch.model)
+        rows = await self._store.rows_of(batch.id, list(asked.id_on([line]).values()))
+        reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
+        await self._save(batch, [(row, reading.faulty(row, words)) for row in rows.values()])
+        return bool(rows)
+
+    def _is_short(self, batch: StoredBatch, tally: Tally) -> bool:
+        """Return True if the provider counts more results than have come, and rows wait for them."""
+        waiting = self._held.by_id[batch.id].waiting
+        return waiting > 0 and tally.results < min(batch.rows, batch.done + batch.failed)
+
+    def put_off(self, batch: StoredBatch) -> bool:
+        """Have a batch that lacks results looked at again later. False: that was done often enough."""
+        looks = self._held.looks[batch.id]
+        looks.short += 1
+        return looks.short <= len(SHORT_WAITS_S)
+
+    # -- the results
+
+    async def _import(self, batch: StoredBatch, part: Sequence[BatchResult], reading: Reading, tally: Tally) -> None:
+        """Import some results in one transaction."""
+        rows = dict(await self._store.rows_of(batch.id, [one.custom_id for one in part if one.custom_id is not None]))
+        reads: list[tuple[BatchRow, Read]] = []
+        for result in part:
+            row = rows.pop(result.custom_id, None) if result.custom_id is not None else None
+            if row is None:
+                _count_odd(result, tally)
+                continue
+            tally.seen.add(hash(row.custom_id))
+            read = reading.answered(result, row) if result.kind == "answered" else reading.other(result, row)
+            reads.append((row, _late(read) if row.released else read))
+        await self._save(batch, reads)
+
+    async def _rest(self, batch: StoredBatch, reading: Reading, asked: Asked, *, came: bool) -> None:
+        """Take the rows out of a batch for which no result has come."""
+        taken = came or batch.end != "failed"
+        faulty = {} if taken else self._faulty(batch, asked)
+        if faulty:
+            rows = await self._store.rows_of(batch.id, list(faulty))
+            await self._save(batch, [(row, reading.faulty(row, faulty[name])) for name, row in rows.items()])
+        while taken and (left := await self._store.rows_left(batch.id, AT_ONCE)):
+            await self._save(batch, [(row, self._unanswered(batch, row, reading)) for row in left])
+            await checkpoint()
+
+    def _unanswered(self, batch: StoredBatch, row: BatchRow, reading: Reading) -> Read:
+        codes = {"expired": EXPIRED, "cancelled": CANCELLED}
+        read = reading.unsent(row, codes[batch.end]) if batch.end in codes else reading.missing(row)
+        return _late(read) if row.released else read
+
+    def _faulty(self, batch: StoredBatch, asked: Asked) -> Mapping[str, str]:
+        """Return what the provider says of requests because of which it took none of a batch, by their ids."""
+        faults = {fault.line: fault for fault in self._held.looks[batch.id].faults if fault.line is not None}
+        ids = asked.id_on(faults)
+        vendor = self._service.rules.vendor
+        return {name: f"{vendor} refuses line {line} of the batch: {faults[line].message}" for line, name in ids.items()}
+
+    async def _save(self, batch: StoredBatch, reads: Sequence[tuple[BatchRow, Read]]) -> None:
+        if not reads:
+            return
+        reasks = await self._reasks(reads)
+        entries = [read.entry for _, read in reads if read.entry is not None]
+        saved = await self._told.save(batch.id, entries, [row.custom_id for row, _ in reads], reasks)
+        self._spending.settle(batch, [row for row, _ in reads], saved)
+        waited = [read for row, read in reads if not row.released]
+        self._held.settled(batch.id, len(waited), sum(read.returned for read in waited))
+
+    async def _reasks(self, reads: Sequence[tuple[BatchRow, Read]]) -> list[Reask]:
+        """Return what rows that are open again bring along: what is new, and what they had."""
+        having = [row.key for row, read in reads if read.returned and row.repairs and not _is_new(read)]
+        had = await self._store.reasks(having) if having else {}
+        found = []
+        for row, read in reads:
+            if not read.returned or not (read.reask is not None or row.repairs or row.failures):
+                continue
+            new = read.reask or Reask(
+                key=row.key, messages=(), repairs=row.repairs, failures=row.failures, fingerprint=row.fingerprint
+            )
+            if not new.messages and row.key in had:
+                new = structs.replace(new, messages=had[row.key].messages)
+            found.append(new)
+        return found
+
+    # -- the end
+
+    def _tell(self, batch: StoredBatch, tally: Tally, *, fresh: bool) -> None:
+        """Say what was odd. fresh: nothing of the batch was imported before, so that what is not known was never asked for."""
+        if tally.unknown and fresh:
+            words = f"{plural(tally.unknown, 'result')} of batch {batch.id} belong to no request of it, and were not stored"
+            self._told.note(words)
+        if tally.double:
+            self._told.note(f"{plural(tally.double, 'request')} of batch {batch.id} got a second result, which does not count")
+        if tally.nameless:
+            self._told.note(f"{plural(tally.nameless, 'line')} of the results of batch {batch.id} name no request")
+
+    async def _end(self, batch: StoredBatch, *, taken: bool) -> None:
+        """End a batch whose results are in the store. taken: False: the provider has begun nothing of it."""
+        if batch.upload_id is not None:
+            # an upload that stays costs nothing; the next session does not know it any more
+            with suppress(AttemptError):
+                await ask(self._rules.stop, self._service.forget(batch.upload_id))
+        if taken:
+            await self._held.change(batch.id, state="done")
+        else:
+            await self._held.refuse(batch.id, batch.error or "the provider has taken none of it")
+        await self._folder.clear(batch.token)
+
+
+SHORT_WAITS_S = (5.0, 30.0, 120.0)
+"""Waits before the results of a batch are fetched again that are fewer than the provider counts."""
+
+
+def _late(read: Read) -> Read:
+    """Return what a result amounts to that came after its row was sent elsewhere: an answer counts, nothing else ends the row."""
+    entry = read.entry
+    if isinstance(entry, Outcome) and entry.status == "failed":
+        entry = entry.attempt
+    return Read(entry)
+
+
+def _is_new(read: Read) -> bool:
+    return read.reask is not None and bool(read.reask.messages)
+
+
+def _count_odd(result: BatchResult, tally: Tally) -> None:
+    """Count a result for which no row waits."""
+    if result.custom_id is None:
+        tally.nameless += 1
+    elif hash(result.custom_id) in tally.seen:
+        tally.double += 1
+    else:
+        tally.unknown += 1
+
+
+def _parts(results: Iterator[BatchResult], tally: Tally, *, answers: bool) -> Iterator[list[BatchResult]]:
+    """Yield the results of a file in parts: its answers, or all that are none."""
+    part: list[BatchResult] = []
+    size = 0
+    for result in results:
+        if (result.kind == "answered") != answers:
+            tally.others += answers
+            continue
+        tally.results += 1
+        part.append(result)
+        size += len(result.body)
+        if len(part) >= AT_ONCE or size >= AT_ONCE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

@@ -1,0 +1,161 @@
+r"""Sends one batch, a step at a time. Each step is in the store before its request and after it.
+
+    written -> uploading --upload--> uploaded -> creating --create--> submitted
+
+Where the end of an upload is not known, the file is looked for by its token, and uploaded only if it is not there. Where the end
+of a creation is not known, the batch is looked for, several times, and created only if it is not there. Where batches have no
+metadata, one that looks like it may be of somebody else: it is adopted only once its results are for our requests.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from runner.batches import BatchService, BatchStore, Remote, StoredBatch
+from runner.engine.batch.asking import ask, ask_patiently
+from runner.engine.batch.files import Folder
+from runner.engine.batch.holding import FIRST_LOOK_S, OpenBatches
+from runner.engine.batch.parts import Rules, Told
+from runner.errors import AttemptError, ProviderError
+
+SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits before a batch is looked for again whose creation may have come through: the request may still be on its way."""
+SKEW_S = 900.0
+"""Seconds by which the provider's clock may be behind ours."""
+_LOOK_AGAIN_S = 60.0
+_FEW = 100
+
+Step: TypeAlias = Literal["on", "wait", "sent"]
+"""on: the next step can follow at once. wait: it is to be looked at later (``look_next``). sent: the provider has the batch."""
+
+
+class Sending:
+    """Sends batches. What an error means is decided by who calls ``step``."""
+
+    def __init__(
+        self, service: BatchService, store: BatchStore, held: OpenBatches, folder: Folder, rules: Rules, told: Told
+    ) -> None:
+        self._service, self._store, self._held, self._folder = service, store, held, folder
+        self._clock, self._stop, self._note = rules.clock, rules.stop, told.note
+        # True while a request may not have come through: what fails then tells nothing about it
+        self.seeking = False
+
+    async def step(self, batch: StoredBatch) -> Step:
+        """Do the next step of a batch. Raises AttemptError; then its state says what is not known."""
+        looks = self._held.looks[batch.id]
+        self.seeking = False
+        match batch.state:
+            case "written":
+                await self._held.change(batch.id, state="uploading")
+                looks.again = False
+                return await self._upload(batch)
+            case "uploading":
+                if looks.again and (found := await ask(self._stop, self._service.find_upload(batch.token))) is not None:
+                    await self._held.change(batch.id, state="uploaded", upload_id=found)
+                    return "on"
+                return await self._upload(batch)
+            case "uploaded":
+                await self._held.change(batch.id, state="creating", submitted_at=self._clock.wall())
+                looks.again, looks.sought = False, 0
+                return await self._create(batch)
+            case "creating":
+                self.seeking = looks.again
+                return await self._sought(batch) if looks.again else await self._create(batch)
+        return "sent"
+
+    async def _upload(self, batch: StoredBatch) -> Step:
+        looks = self._held.looks[batch.id]
+        looks.again = True
+        upload_id = await ask(self._stop, self._service.upload(self._folder.requests(batch.token), batch.token))
+        await self._held.change(batch.id, state="uploaded", upload_id=upload_id)
+        return "on"
+
+    async def _create(self, batch: StoredBatch) -> Step:
+        self._held.looks[batch.id].again = True
+        create = self._service.create(self._folder.requests(batch.token), batch.upload_id, batch.token)
+        await self.adopt(batch, await ask_patiently(self._stop, create))
+        return "sent"
+
+    async def adopt(self, batch: StoredBatch, remote: Remote) -> None:
+        """Take a batch at the provider for this one."""
+        await self._held.change(
+            batch.id,
+            state="submitted",
+            remote_id=remote.id,
+            word=remote.word or None,
+            error=None,
+            expires_at=remote.expires_at,
+            kept_until=remote.kept_until,
+        )
+        looks = self._held.looks[batch.id]
+        looks.again = False
+        self._held.look_next(batch.id, FIRST_LOOK_S)
+
+    # -- a batch that may have been created
+
+    async def _sought(self, batch: StoredBatch) -> Step:
+        """Look for a batch that may have been created."""
+        looks = self._held.looks[batch.id]
+        since = (batch.submitted_at or batch.created_at) - SKEW_S
+        found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
+        ours = [remote for remote in found if remote.token == batch.token]
+        if ours:
+            await self.adopt(batch, ours[0])
+            for other in ours[1:]:
+                # something on the way has sent the request twice
+                await ask(self._stop, self._service.cancel(other.id))
+            return "sent"
+        known = {one.remote_id for one in await self._store.batches(all_states=True)} | looks.others
+        maybe = [remote for remote in found if remote.token is None and remote.id not in known]
+        if maybe:
+            return await self._alike(batch, maybe)
+        if looks.sought < len(SEEK_WAITS_S):
+            self._held.look_next(batch.id, SEEK_WAITS_S[looks.sought])
+            looks.sought += 1
+            return "wait"
+        if batch.waiting == 0:
+            # its rows are sent elsewhere by now
+            await self._held.refuse(batch.id, "it was not created in time")
+            return "on"
+        await self._held.change(batch.id, state="uploaded", submitted_at=None)
+        return "on"
+
+    async def _alike(self, batch: StoredBatch, maybe: Sequence[Remote]) -> Step:
+        """Find ours among batches that look like it, by their results; those that still run are waited for."""
+        looks = self._held.looks[batch.id]
+        for remote in maybe:
+            if remote.phase != "ended":
+                continue
+            if await self._has_ours(batch, remote):
+                await self.adopt(batch, remote)
+                return "sent"
+            looks.others.add(remote.id)
+        running = [remote for remote in maybe if remote.phase != "ended"]
+        if not running:
+            return "on"
+        if not looks.told:
+            looks.told = True
+            words = f"batch {batch.id} may have been created before the last session ended: "
+            self._note(f"{words}it is known once {running[0].id} has ended, and is not sent a second time before")
+        self._held.look_next(batch.id, _LOOK_AGAIN_S)
+        return "wait"
+
+    async def _has_ours(self, batch: StoredBatch, remote: Remote) -> bool:
+        """Return True if results are for requests of a batch. For a batch without results nothing was paid."""
+        for source in remote.results:
+            path = self._folder.results(batch.token, 0)
+            await self._folder.clear(batch.token, results_only=True)
+            await self._folder.make()
+            await ask(self._stop, self._service.download(source, path))
+            names = [one.custom_id for one in islice(self._service.results(path), _FEW) if one.custom_id is not None]
+            await self._folder.clear(batch.token, results_only=True)
+            if names:
+                return len(await self._store.rows_of(batch.id, names)) == len(set(names))
+        return False
+
+
+def is_certain(error: AttemptError) -> bool:
+    """Return True if an error shows that nothing was created: the request never came, or was refused as it is."""
+    if not error.sent:
+        return True
+    return isinstance(error, ProviderError) and error.status is not None and 400 <= error.status < 500 and error.status != 408

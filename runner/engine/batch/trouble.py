@@ -1,0 +1,82 @@
+"""What an error of the batch API means for the session: try again, ask less at a time, or stop. In the words of live rows."""
+
+from typing import Literal, TypeAlias
+
+from runner.engine.answers import InformedProvider, without_frames
+from runner.engine.batch.parts import Rules
+from runner.engine.failing import FATAL_GRACE_S
+from runner.engine.judge import UNREACHED_S, Judge
+from runner.errors import AttemptError, ProviderError, RunStoppedError, advice
+from runner.model import HttpCall, Item, Request
+
+NOT_FOUND, TOO_LARGE, QUOTA, REFUSED = "batch_not_found", "batch_too_large", "batch_quota", "batch_refused"
+"""Error codes of what only a batch API refuses."""
+FIRST_S, MOST_S, GROWTH = 2.0, 60.0, 1.6
+"""Seconds of the first wait after an error, of the longest, and how they grow."""
+
+Means: TypeAlias = Literal["again", "full", "smaller", "unknown", "refused", "stop"]
+"""again: later. full: the provider takes no more for now. smaller: fewer requests at a time. unknown: it does not know the batch.
+refused: it does not take what was sent. stop: the run is stopping."""
+
+
+class Trouble:
+    """Decides what follows from errors of the batch API."""
+
+    def __init__(self, provider: InformedProvider, judge: Judge, rules: Rules) -> None:
+        self._provider, self._judge, self._rules = provider, judge, rules
+        self._reached = False
+        self._unreached_since: float | None = None
+
+    def over(self) -> None:
+        """Record that the provider has answered."""
+        self._reached, self._unreached_since = True, None
+
+    def means(self, error: AttemptError, model: str) -> Means:
+        """Return what follows from an error; for ``stop``, the stop has been requested."""
+        if error.code == NOT_FOUND:
+            self.over()
+            return "unknown"
+        if error.code == QUOTA:
+            self.over()
+            return "full"
+        if error.code == TOO_LARGE:
+            self.over()
+            return "smaller"
+        now = self._rules.clock.monotonic()
+        if not error.sent and error.verdict == "retry":
+            if self._unreached_since is None:
+                self._unreached_since = now
+            if self._reached or now - self._unreached_since < UNREACHED_S:
+                return "again"
+            self.stop(error, model)
+            return "stop"
+        self.over()
+        asked = Request(model=model, messages=())
+        error = without_frames(self._provider.explained(error, asked, HttpCall(url="", headers={}, body=b"{}")))
+        verdict = self._judge.verdict(error, model, now)
+        if verdict == "stop":
+            self.stop(error, model)
+            return "stop"
+        return "again" if verdict == "retry" else "refused"
+
+    def stop(self, error: AttemptError, model: str) -> None:
+        """Stop the run because of an error."""
+        said = self._rules.redactor(str(error))
+        item = Item(key="", position=0, request=Request(model=model, messages=()), metadata={}, fingerprint=0)
+        sentence = f"{said.rstrip('.')}. {self._judge.advice(error, item, said)}"
+        self.stop_for(sentence, error.code)
+
+    def refused(self, words: str) -> None:
+        """Stop the run because the provider does not take a batch. words: what it says."""
+        self.stop_for(f"{self._rules.redactor(words).rstrip('.')}. {advice(REFUSED)}", REFUSED)
+
+    def stop_for(self, sentence: str, code: str) -> None:
+        """Stop the run with a sentence."""
+        self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
+
+    def wait_s(self, error: AttemptError, last_s: float) -> float:
+        """Return how long to wait before the next try. last_s: the wait before the one that failed, 0 if there was none."""
+        draw = self._rules.clock.random.uniform(0.8, 1.2)
+        wait_s = min(MOST_S, max(FIRST_S, last_s * GROWTH)) * draw
+        hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
+        return wait_s if hint_s is None else max(wait_s, hint_s)
