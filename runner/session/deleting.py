@@ -48,9 +48,9 @@ def delete(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE, vacu
     """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
     run_ids: their numbers, or their names. vacuum: give the space back to the disk, which writes the whole store anew. Raises
-    UsageError if a run does not exist or has rows that wait at a provider, RunLockedError if a process is working on one (with ``vacuum``: on any of the store);
-    then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that reads the answers of a deleted one;
-    where warnings are errors, it raises that and deletes nothing.
+    UsageError if a run does not exist or has rows that wait at a provider, RunLockedError if a process is working on one (with
+    ``vacuum``: on any of the store); then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that
+    reads the answers of a deleted one; where warnings are errors, it raises that and deletes nothing.
     """
     numbers = [run.id for run in deletable(run_ids, db=db)]
     for sentence in dependent(numbers, db=db):

@@ -108,10 +108,9 @@ def refuse_open_batches(store: Path, run_id: int) -> None:
         rows = sum(batch.waiting + batch.released for batch in sent)
         db, names = f"--db {shell_word(str(store))}", " ".join(f"b{batch.id}" for batch in sent)
         waits = f"{plural(rows, 'row')} of run {run_id} {'waits' if rows == 1 else 'wait'} at the provider, and may be billed"
-        ways = (
-            f"`runner resume {run_id} {db}` fetches what comes, after `runner batches cancel {names} {db}` what has come by then"
-        )
-        raise UsageError(f"{waits}; {ways}, and `runner batches forget {names} --yes {db}` gives them up. Nothing was deleted")
+        resume, cancel = f"`runner resume {run_id} {db}`", f"`runner batches cancel {names} {db}`"
+        ways = f"{resume} fetches what comes, or after {cancel} what has come by then; `runner batches forget {names} --yes {db}`"
+        raise UsageError(f"{waits}; {ways} gives them up. Nothing was deleted")
 
 
 def _locked(store: Path, run_id: int) -> RunLock:

@@ -229,7 +229,7 @@ def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:
     # a run is not deleted while its rows may be paid for at a provider
     refused = told("delete 1 2 --yes", prompts)
     assert (refused.code, "10 rows of run 2 wait at the provider" in refused.err) == (2, True), refused
-    forget = refused.err.split("and `runner ")[1].split("`")[0]
+    forget = refused.err.split("; `runner ")[-1].split("`")[0]
     assert told(forget, prompts).code == 0
     assert told("delete 1 2 --yes", prompts).code == 0
     assert json.loads(told("batches --json", prompts).out) == []
