@@ -33,7 +33,7 @@ from runner.store.schema import (
     steered,
     variants,
 )
-from runner.text import plural
+from runner.text import plural, shell_word
 
 _OF_RUNS = (
     items,
@@ -70,7 +70,7 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             _refuse_missing(store, run_id)
             locks.append(_locked(store, run_id))
             held.callback(locks[-1].release)
-            _refuse_open_batches(store, run_id)
+            refuse_open_batches(store, run_id)
         with database.transaction(store, write=True) as connection:
             of_these = runs.c.id.in_(numbers)
             # also those that a run had before: standard input that was saved to a file later
@@ -100,22 +100,17 @@ def _refuse_missing(store: Path, run_id: int) -> None:
             raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs. Nothing was deleted")
 
 
-def _refuse_open_batches(store: Path, run_id: int) -> None:
+def refuse_open_batches(store: Path, run_id: int) -> None:
     """Raise UsageError if rows of a run wait at a provider: they are perhaps paid for, and only the store knows of which rows."""
     with database.transaction(store, write=False) as connection:
-        sent = [
-            batch
-            for batch in read_batches(lambda statement: list(connection.execute(statement)), run_id)
-            if batch.state in SENT_STATES and batch.waiting + batch.released
-        ]
-    if sent:
+        found = read_batches(lambda statement: list(connection.execute(statement)), run_id)
+    if sent := [batch for batch in found if batch.state in SENT_STATES and batch.waiting + batch.released]:
         rows = sum(batch.waiting + batch.released for batch in sent)
-        number, its = sent[0].id, "a batch" if len(sent) == 1 else f"{len(sent)} batches"
-        raise UsageError(
-            f"{plural(rows, 'row')} of run {run_id} in {store} wait in {its} at the provider, and may be billed; fetch them with "
-            f"`runner resume {run_id}`, or cancel with `runner batches cancel b{number}` and then resume, or give them up with "
-            f"`runner batches forget b{number}`. Nothing was deleted"
-        )
+        db, names = f"--db {shell_word(str(store))}", " ".join(f"b{batch.id}" for batch in sent)
+        waits = f"{plural(rows, 'row')} of run {run_id} {'waits' if rows == 1 else 'wait'} at the provider, and may be billed"
+        resume, cancel = f"`runner resume {run_id} {db}`", f"`runner batches cancel {names} {db}`"
+        ways = f"{resume} fetches what comes, or after {cancel} what has come by then; `runner batches forget {names} --yes {db}`"
+        raise UsageError(f"{waits}; {ways} gives them up. Nothing was deleted")
 
 
 def _locked(store: Path, run_id: int) -> RunLock:

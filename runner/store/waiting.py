@@ -24,7 +24,7 @@ LEFT = f"""
 {_FIND} id > ? AND id BETWEEN (SELECT first_row FROM batches WHERE id = ?) AND (SELECT last_row FROM batches WHERE id = ?)
 ORDER BY id LIMIT ?
 """  # noqa: S608
-_SPACIOUS = "PRAGMA cache_size = -65536"
+_SPACIOUS = "PRAGMA cache_size = -32768"
 """Kibibytes of pages that are kept while rows of batches are written: keys without an order touch all pages of an index."""
 _TAKE_OUT = "DELETE FROM batch_rows WHERE batch_id = ? AND id BETWEEN ? AND ?"
 _COUNT_OUT = """

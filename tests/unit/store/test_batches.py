@@ -501,7 +501,9 @@ async def test_a_run_is_deleted_with_its_batches_unless_rows_wait_at_a_provider(
         earlier = await at_provider(store.batches, row("c"))
         await store.batches.settle(earlier, [cut("c")], ["c"], [Reask(key="c", messages=[], repairs=1)])
     if until in SENT_STATES:
-        with pytest.raises(UsageError, match=r"2 rows of run 1 .* `runner batches forget 1`\. Nothing was deleted"):
+        with pytest.raises(
+            UsageError, match=r"2 rows of run 1 wait .* `runner batches forget b1 --yes --db .* Nothing was deleted"
+        ):
             deletion.delete(path, [1])
         assert len(read(path, "SELECT id FROM batches")) == 2
         async with RunStore.own(path, 1) as store:
