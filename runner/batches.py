@@ -83,7 +83,7 @@ class Remote(Struct, frozen=True, kw_only=True):
     word: str = ""
 
 
-class BatchResult(Struct, frozen=True, kw_only=True):
+class BatchResult(Struct, frozen=True, kw_only=True, gc=False):
     """One line of results. kind: what it is; body: the answer, or the error, as JSON bytes; empty if there is none."""
 
     # None: the line names none, or is no JSON
@@ -95,7 +95,7 @@ class BatchResult(Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
-class BatchRow(Struct, frozen=True, kw_only=True):
+class BatchRow(Struct, frozen=True, kw_only=True, gc=False):
     """A request that waits in a batch, with what is needed to store its outcome without reading the input again."""
 
     custom_id: str

@@ -1,6 +1,7 @@
 """The values that pass through the program, from a line of a prompt file to a row of an export.
 
 All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
+With ``gc=False`` nothing of a value can refer back to it, so that the garbage collector need not look at thousands of them.
 """
 
 from collections.abc import Mapping
@@ -128,7 +129,7 @@ class Stage(IntEnum):
     ENDED = 4  # the end mark has come
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens as the provider reports them; a count that was not reported is None."""
 
     # all tokens read, cached ones too, and all tokens generated, reasoning too
@@ -142,7 +143,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None = None
 
 
-class Completion(Struct, frozen=True, kw_only=True):
+class Completion(Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer."""
 
     text: str
@@ -157,7 +158,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()  # what is unusual about the answer: "empty", "tail_lost", "unknown_finish", ...
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Struct, frozen=True, kw_only=True, gc=False):
     """One call: sent, or not sent because no connection was made. made_seed: the seed in it, if it was made up."""
 
     key: str
@@ -191,7 +192,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """What became of an item: a completion, or a failure with its cause."""
 
     key: str

@@ -10,13 +10,73 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from runner.model import Completion
+from runner.model import Completion, Usage
 from runner.providers.lenient_json import NOT_PLAIN
-from runner.providers.usage import MessagesUsage, chat_usage
 
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Empty = Annotated[list[Any], Meta(max_length=0)] | None
 _Text = Annotated[str, Meta(min_length=1)]
 _NO_TIER = ("", "auto")
+
+
+class _Read(Struct, gc=False):
+    """Details of the input of Chat Completions."""
+
+    cached_tokens: _Count | None = None
+    prompt_cache_hit_tokens: None = None
+    cache_read_input_tokens: None = None
+    cache_write_tokens: None = None
+    cache_creation_tokens: None = None
+    cache_creation_input_tokens: None = None
+    cache_creation: None = None
+    cache_creation_token_details: None = None
+
+
+class _Written(Struct, gc=False):
+    """Details of the output of Chat Completions."""
+
+    reasoning_tokens: _Count | None = None
+
+
+class _ChatUsage(Struct, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _Read | None = None
+    completion_tokens_details: _Written | None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
+    cached_tokens: None = None
+    prompt_cache_hit_tokens: None = None
+    cache_read_input_tokens: None = None
+    cache_write_tokens: None = None
+    cache_creation_tokens: None = None
+    cache_creation_input_tokens: None = None
+    cache_creation: None = None
+    cache_creation_token_details: None = None
+    reasoning_tokens: None = None
+
+
+class _Life(Struct, gc=False):
+    """What was written to caches, by how long these are kept."""
+
+    ephemeral_5m_input_tokens: _Count | None = None
+    ephemeral_1h_input_tokens: _Count | None = None
+
+
+class _Thought(Struct, gc=False):
+    thinking_tokens: _Count | None = None
+
+
+class _MessageUsage(Struct, gc=False):
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    cache_creation: _Life | None = None
+    cache_creation_token_details: None = None
+    output_tokens_details: _Thought | None = None
+    service_tier: str | None = None
 
 
 class _Said(Struct, gc=False):
@@ -40,7 +100,7 @@ class _Choice(Struct, gc=False):
 
 class _Chat(Struct, gc=False):
     choices: tuple[_Choice]
-    usage: dict[str, Any] | None = None
+    usage: _ChatUsage
     id: str | None = None
     model: str | None = None
     service_tier: str | None = None
@@ -59,7 +119,7 @@ class _Block(Struct, gc=False):
 class _Message(Struct, gc=False):
     content: tuple[_Block]
     stop_reason: _Text
-    usage: dict[str, Any] | None = None
+    usage: _MessageUsage
     id: str | None = None
     model: str | None = None
     error: None = None
@@ -88,13 +148,22 @@ def chat(body: bytes) -> Completion | None:
         answer = _chat(body)
     except NOT_PLAIN:
         return None
-    if not _is_clean(body):
+    counts = answer.usage
+    reasoning = counts.completion_tokens_details.reasoning_tokens if counts.completion_tokens_details is not None else None
+    # where the figures do not add up, some servers count the reasoning beside the output
+    adds_up = counts.total_tokens == counts.prompt_tokens + counts.completion_tokens
+    if not adds_up or (reasoning or 0) > counts.completion_tokens or not _is_clean(body):
         return None
     choice, tier = answer.choices[0], answer.service_tier
     return Completion(
         text=choice.message.content,
         finish_reason=choice.finish_reason,
-        usage=chat_usage(answer.usage),
+        usage=Usage(
+            input_tokens=counts.prompt_tokens,
+            output_tokens=counts.completion_tokens,
+            cached_tokens=counts.prompt_tokens_details.cached_tokens if counts.prompt_tokens_details is not None else None,
+            reasoning_tokens=reasoning,
+        ),
         served_model=answer.model or None,
         tier=None if tier in _NO_TIER else tier,
         response_id=answer.id or None,
@@ -109,15 +178,26 @@ def message(body: bytes) -> Completion | None:
         return None
     if not _is_clean(body):
         return None
-    block, usage = answer.content[0], answer.usage or {}
-    tier = usage.get("service_tier")
-    figures = MessagesUsage()
-    figures.update({name: value for name, value in usage.items() if name != "output_tokens"})
+    counts = answer.usage
+    life, tier = counts.cache_creation, counts.service_tier
+    hour = life.ephemeral_1h_input_tokens if life is not None else None
+    written = counts.cache_creation_input_tokens
+    if written is None and life is not None and hour is not None:
+        written = hour + (life.ephemeral_5m_input_tokens or 0)
+    thought = counts.output_tokens_details
     return Completion(
-        text=block.text,
+        text=answer.content[0].text,
         finish_reason=answer.stop_reason,
-        usage=figures.update(usage),
+        usage=Usage(
+            # in this dialect, input_tokens does not include the cached tokens
+            input_tokens=counts.input_tokens + (counts.cache_read_input_tokens or 0) + (written or 0),
+            output_tokens=counts.output_tokens,
+            cached_tokens=counts.cache_read_input_tokens,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=hour,
+            reasoning_tokens=thought.thinking_tokens if thought is not None else None,
+        ),
         served_model=answer.model or None,
-        tier=tier if type(tier) is str and tier not in _NO_TIER else None,
+        tier=None if tier in _NO_TIER else tier,
         response_id=answer.id or None,
     )

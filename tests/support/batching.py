@@ -1,14 +1,15 @@
 """Sessions whose rows go through batches: the real engine, service and store, at a simulator in the same process."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+from msgspec import structs
 
-from runner.batches import BATCH_TIER, BatchService, Reask
+from runner.batches import BATCH_TIER, Reask
 from runner.engine.batch.flow import Batches
 from runner.engine.batch.parts import Left, Plan, Rules, Told
 from runner.engine.bounds import Bounds
@@ -52,13 +53,58 @@ def items_of(count: int, *, params: Params | None = None, **fields: Any) -> list
             key=f"row-{number}",
             position=number + 1,
             request=Request(
-                model="m", messages=({"role": "user", "content": f"row {number}\nand a line"},), params=params or Params(), **fields
+                model="m",
+                messages=({"role": "user", "content": f"row {number}\nand a line"},),
+                params=params or Params(),
+                **fields,
             ),
             metadata={"n": number},
             fingerprint=1000 + number,
         )
         for number in range(count)
     ]
+
+
+class Killed(BaseException):
+    """Stands for a kill of the process: nothing after it is done, and what was stored stays."""
+
+
+class Deadly:
+    """A service, or a store, behind one of whose calls the process is killed.
+
+    What is before a call is what is behind the last one, so that there are no other points.
+    """
+
+    def __init__(self, inner: Any, calls: "Calls", names: Collection[str]) -> None:
+        self._inner, self._calls, self._names = inner, calls, names
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name not in self._names:
+            return found
+
+        async def called(*values: Any, **named: Any) -> Any:
+            result = await found(*values, **named)
+            self._calls.step(name)
+            return result
+
+        return called
+
+
+class Calls:
+    """Counts the points at which a process may be killed, and kills it at one of them, counted from 1. at: 0: at none."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at, self.seen = at, list[str]()
+
+    def step(self, name: str) -> None:
+        self.seen.append(name)
+        if len(self.seen) == self.at:
+            raise Killed(name)
+
+
+REQUESTS = ("upload", "find_upload", "create", "find", "look", "cancel", "download", "forget")
+COMMITS = ("begin_batch", "add_rows", "change", "drop_batch", "settle", "release", "give_up")
 
 
 def new_store(folder: Path) -> Path:
@@ -72,8 +118,8 @@ def new_store(folder: Path) -> Path:
 class Session:
     """One session over some rows."""
 
-    def __init__(self, store: RunStore, items: Sequence[Item]) -> None:
-        self.store, self.items = store, items
+    def __init__(self, store: RunStore, items: Sequence[Item], kept: Any) -> None:
+        self.store, self.items, self._kept = store, items, kept
         self.stop = Stop()
         self.notes: list[str] = []
         self.entries: list[Entry] = []
@@ -91,7 +137,7 @@ class Session:
                 if stored is None:
                     yield item
                 elif stored.status is None and not stored.waiting:
-                    yield msgspec_replace(item, attempts_before=stored.attempts)
+                    yield structs.replace(item, attempts_before=stored.attempts)
 
     async def save(
         self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
@@ -99,7 +145,7 @@ class Session:
         if batch_id is None:
             await self.store.save(entries)
         else:
-            await self.store.batches.settle(batch_id, entries, settled, reasks)
+            await self._kept.settle(batch_id, entries, settled, reasks)
         self.entries += entries
         return entries
 
@@ -111,12 +157,6 @@ class Session:
     @property
     def outcomes(self) -> dict[str, Outcome]:
         return {entry.key: entry for entry in self.entries if isinstance(entry, Outcome)}
-
-
-def msgspec_replace(item: Item, **changes: Any) -> Item:
-    from msgspec import structs
-
-    return structs.replace(item, **changes)
 
 
 def price_of(model: str, _bound: Bounds, _at: float) -> Price:
@@ -132,7 +172,7 @@ async def session(
     *,
     key: str = "key-one",
     policy: RetryPolicy | None = None,
-    wrap: Callable[[BatchService], BatchService] = lambda service: service,
+    kill: Calls | None = None,
     informed: dict[str, Any] | None = None,
     judge: Judge | None = None,
     clock: Clock | None = None,
@@ -145,16 +185,15 @@ async def session(
         RunStore.own(new_store(folder), 1) as store,
         open_service(dialect, f"{url}/v1", key, provider, Way(version="1")) as service,
     ):
-        one = Session(store, items)
+        kept: Any = store.batches if kill is None else Deadly(store.batches, kill, COMMITS)
+        one = Session(store, items, kept)
         one.batches = Batches(
-            wrap(service),
-            store.batches,
+            service if kill is None else Deadly(service, kill, REQUESTS),
+            kept,
             Informed(provider, tell=one.notes.append, **(informed or {})),
             judge or Judge(model="m"),
             plan=Plan(run_id=1, folder=folder / "runner.db.batches", price=price_of, **plan),
-            rules=Rules(
-                policy=policy or RetryPolicy(), stop=one.stop, redactor=Redactor(), clock=clock or Fast().clock()
-            ),
+            rules=Rules(policy=policy or RetryPolicy(), stop=one.stop, redactor=Redactor(), clock=clock or Fast().clock()),
             told=Told(save=one.save, note=one.notes.append),
         )
         yield one

@@ -1,5 +1,6 @@
 """Takes one batch a step further, whatever its state is, and decides what follows from an error."""
 
+import re
 from contextlib import suppress
 
 from runner.batches import BatchService, BatchStore, StoredBatch
@@ -12,7 +13,7 @@ from runner.engine.batch.polling import Polling
 from runner.engine.batch.sending import Sending, is_certain
 from runner.engine.batch.spending import Spending
 from runner.engine.batch.submitting import Submitting
-from runner.engine.batch.trouble import Trouble
+from runner.engine.batch.trouble import NOT_FOUND, Trouble
 from runner.errors import AttemptError, ProviderError
 from runner.text import plural
 
@@ -22,6 +23,17 @@ FULL_S = 60.0
 _FULL_OFTEN = 3
 _WAIT_FOR_BUDGET_S = 5.0
 _FAILED_OFTEN = 3
+_REFUSED_OFTEN = 20
+_PLACE = re.compile(r"\brequests\.(\d+)\b")
+"""How a refusal names the request of a batch that is at fault, counted from 0."""
+_TOO_MANY = re.compile(
+    r"\b(?:requests|lines|rows|records|file)\b[^.]*\b(?:maximum|at most|too (?:many|large|long)|exceeds?)\b"
+    r"|\b(?:maximum|at most|too many|from \d+ to \d+)\b[^.]*\b(?:requests|lines|rows|records|batch)\b",
+    re.IGNORECASE,
+)
+"""How a refusal says that a batch has too many requests, or bytes."""
+_FRUITLESS_OFTEN = 2
+_LONGEST_PAUSE_S = 3_600.0
 
 
 class Driving:
@@ -48,6 +60,8 @@ class Driving:
         self.polling = Polling(service, held, rules, told, trouble)
         # how often in a row the queue was full with no batch of ours in it, and a whole batch was refused for no named reason
         self._full = self._failed = 0
+        # and how often in a row a batch came back without any row that is settled
+        self._fruitless = 0
 
     async def step(self, batch: StoredBatch) -> None:
         """Take a batch as far as it goes without a wait. Raises StoreError."""
@@ -90,7 +104,7 @@ class Driving:
                 return
             batch = self._held.by_id[batch.id]
         self._trouble.over()
-        self._held.full_until, self._full = None, 0
+        self._held.full_until = None
 
     async def _affords(self, batch: StoredBatch) -> bool:
         """Hold what a batch can use of the budget. False: it has to wait for other batches, or the budget is reached."""
@@ -114,14 +128,23 @@ class Driving:
         if self.polling.is_for_quota(batch):
             await self._queue_again(batch)
             return
-        self._held.full_until = None
+        self._held.full_until, self._full = None, 0
         paths = await self._importing.fetch(batch)
         self._trouble.over()
-        if await self._importing.whole(batch, paths):
+        rows = batch.waiting
+        if (returned := await self._importing.whole(batch, paths)) is not None:
+            self._pause(fruitless=rows > 0 and returned == rows)
             self._judge_failed(batch, any_line=any(fault.line is not None for fault in looks.faults))
         elif not self._rules.stop.requested:
             await self._folder.clear(batch.token, results_only=True)
             self._held.look_next(batch.id, SHORT_WAITS_S[looks.short - 1])
+
+    def _pause(self, *, fruitless: bool) -> None:
+        """Send nothing for a while if batches come back one after the other without any row that is settled."""
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if self._fruitless >= _FRUITLESS_OFTEN:
+            pause_s = min(_LONGEST_PAUSE_S, FULL_S * 2.0 ** (self._fruitless - _FRUITLESS_OFTEN))
+            self._held.full_until = self._rules.clock.monotonic() + pause_s
 
     def _judge_failed(self, batch: StoredBatch, *, any_line: bool) -> None:
         """Stop the run if a provider takes none of a batch for a reason that is not about some of its rows."""
@@ -129,11 +152,10 @@ class Driving:
             self._failed = 0
             return
         self._failed += 1
-        if (batch.error is not None and not any_line) or self._failed >= _FAILED_OFTEN:
-            words = self._rules.redactor(batch.error or "it gives no reason")
-            vendor, rows = self._service.rules.vendor, plural(batch.rows, "request")
-            sentence = f"{vendor} refuses batch {batch.id} of {rows}: {words.rstrip('.')}. Nothing of it was billed"
-            self._trouble.stop_for(f"{sentence}; correct that, then run `runner resume`, or use --mode live.", "batch_refused")
+        if not any_line and _TOO_MANY.search(batch.error or "") is not None and batch.rows > 1:
+            self._submitting.most = max(1, batch.rows // 2)
+        elif (batch.error is not None and not any_line) or self._failed >= _FAILED_OFTEN:
+            self._trouble.refused(self._refusal(batch, batch.error or "it gives no reason"))
 
     # -- errors
 
@@ -156,11 +178,24 @@ class Driving:
             case "unknown" if batch.remote_id is not None:
                 await self._unknown(batch)
             case "refused" if batch.state in SENDING:
-                await self._refuse(batch, str(error))
-                words = f"{self._service.rules.vendor} refuses the batch of {plural(batch.rows, 'request')}: "
-                self._trouble.stop(error, batch.model, words)
+                await self._refused(batch, error)
             case _:
                 self._held.look_next(number, wait_s)
+
+    def _refusal(self, batch: StoredBatch, words: str) -> str:
+        return f"{self._service.rules.vendor} refuses batch {batch.id} of {plural(batch.rows, 'request')}: {words}"
+
+    async def _refused(self, batch: StoredBatch, error: AttemptError) -> None:
+        """End a batch that is refused as it is. One request that is at fault fails; without one, the run stops."""
+        found = _PLACE.search(str(error))
+        if found is None and _TOO_MANY.search(str(error)) is not None and batch.rows > 1:
+            await self._split(batch, "is too large for the provider")
+            return
+        failed = found is not None and await self._importing.fail(batch, int(found[1]) + 1, str(error))
+        await self._refuse(batch, str(error))
+        self._failed += 1
+        if not failed or self._failed >= _REFUSED_OFTEN:
+            self._trouble.refused(self._refusal(batch, str(error)))
 
     async def _unknown(self, batch: StoredBatch) -> None:
         """Decide what becomes of a batch that the provider does not know."""
@@ -171,7 +206,7 @@ class Driving:
             await self._held.give_up(batch.id, words)
             await self._folder.clear(batch.token)
         elif (sentence := self.polling.is_lost(batch)) is not None:
-            self._trouble.stop_for(f"{sentence}.", "batch_lost")
+            self._trouble.stop_for(f"{sentence}.", NOT_FOUND)
 
     async def _is_full(self, batch: StoredBatch, error: AttemptError) -> None:
         """Wait for room in the provider's queue: until a batch ends, or for a while."""
@@ -183,12 +218,11 @@ class Driving:
             return
         # nothing of this run is in it: others fill it, or this batch alone is too much
         self._full += 1
-        if self._full >= _FULL_OFTEN and batch.rows > 1:
-            self._full = 0
+        if self._full % _FULL_OFTEN == 0 and batch.rows > 1:
             await self._split(batch, "does not fit into what may wait at the provider")
         elif self._full == 1:
-            vendor = self._service.rules.vendor
-            self._note(f"{vendor} takes no more for now ({error}): batch {batch.id} is sent when there is room")
+            vendor, said = self._service.rules.vendor, self._rules.redactor(str(error)).rstrip(".")
+            self._note(f"{vendor} takes no more for now ({said}): batches are sent as there is room")
 
     async def _queue_again(self, batch: StoredBatch) -> None:
         """Have a batch sent again, from the same file, that has failed because too much waits at the provider."""
@@ -203,8 +237,7 @@ class Driving:
         """Give up a batch that is too much, for smaller ones."""
         if batch.rows <= 1:
             await self._refuse(batch, why)
-            sentence = f"a batch of one request {why}: use --mode live, then run `runner resume`."
-            self._trouble.stop_for(sentence, "batch_refused")
+            self._trouble.refused(f"a batch of one request {why}")
             return
         self._submitting.most = max(1, batch.rows // 2)
         self._note(f"batch {batch.id} of {plural(batch.rows, 'row')} {why}: smaller ones are made")

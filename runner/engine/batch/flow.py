@@ -215,7 +215,7 @@ class Batches:
     async def _step(self) -> bool:
         """Make a step of each batch that is due. Return True if there was one."""
         now = self._rules.clock.monotonic()
-        due = [batch.id for batch in self._held.by_id.values() if self._driving.due_at(batch) <= now]
+        due = [batch.id for batch in self._held.by_id.values() if batch.state != "writing" and self._driving.due_at(batch) <= now]
         for number in due:
             batch = self._held.by_id.get(number)
             if batch is not None and not self._rules.stop.requested:
@@ -247,7 +247,8 @@ class Batches:
         """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""
         held, clock = self._held, self._rules.clock
         now = clock.monotonic()
-        instants = [now + most_s, *map(self._driving.due_at, held.by_id.values())]
+        sent = [batch for batch in held.by_id.values() if batch.state != "writing"]
+        instants = [now + most_s, *map(self._driving.due_at, sent)]
         if held.returned_at is not None and held.returned_at + AGAIN_S > now:
             instants.append(held.returned_at + AGAIN_S)
         if held.full_until is not None and held.full_until > now:

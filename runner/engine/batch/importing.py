@@ -80,8 +80,12 @@ class Importing:
             paths.append(path)
         return paths
 
-    async def whole(self, batch: StoredBatch, paths: Sequence[Path]) -> bool:
-        """Import all results of a batch. False: the session stops meanwhile, or results that the provider counts are missing."""
+    async def whole(self, batch: StoredBatch, paths: Sequence[Path]) -> int | None:
+        """Import all results of a batch. Return how many of its rows are open again.
+
+        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing.
+        """
+        before = self._held.returned
         asked = Asked(self._folder.requests(batch.token), batch.model)
         reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
         tally = Tally(seen=set())
@@ -93,9 +97,9 @@ class Importing:
                 for part in _parts(self._service.results(path), tally, answers=answers):
                     await self._import(batch, part, reading, tally)
                     if self._rules.stop.requested:
-                        return False
+                        return None
         if self._is_short(batch, tally) and self.put_off(batch):
-            return False
+            return None
         came = tally.results > 0
         await self._rest(batch, reading, asked, came=came)
         self._tell(batch, tally, fresh=fresh)
@@ -103,7 +107,15 @@ class Importing:
         if reading.ends is not None:
             sentence, code = reading.ends
             self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
-        return True
+        return self._held.returned - before
+
+    async def fail(self, batch: StoredBatch, line: int, words: str) -> bool:
+        """Have the row fail because of which a batch is refused. line: of its request, counted from 1. False: there is none."""
+        asked = Asked(self._folder.requests(batch.token), batch.model)
+        rows = await self._store.rows_of(batch.id, list(asked.id_on([line]).values()))
+        reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
+        await self._save(batch, [(row, reading.faulty(row, words)) for row in rows.values()])
+        return bool(rows)
 
     def _is_short(self, batch: StoredBatch, tally: Tally) -> bool:
         """Return True if the provider counts more results than have come, and rows wait for them."""

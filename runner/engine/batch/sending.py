@@ -83,6 +83,7 @@ class Sending:
             state="submitted",
             remote_id=remote.id,
             word=remote.word or None,
+            error=None,
             expires_at=remote.expires_at,
             kept_until=remote.kept_until,
         )

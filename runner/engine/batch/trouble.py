@@ -6,10 +6,10 @@ from runner.engine.answers import InformedProvider, without_frames
 from runner.engine.batch.parts import Rules
 from runner.engine.failing import FATAL_GRACE_S
 from runner.engine.judge import UNREACHED_S, Judge
-from runner.errors import AttemptError, ProviderError, RunStoppedError
+from runner.errors import AttemptError, ProviderError, RunStoppedError, advice
 from runner.model import HttpCall, Item, Request
 
-NOT_FOUND, TOO_LARGE, QUOTA = "batch_not_found", "batch_too_large", "batch_quota"
+NOT_FOUND, TOO_LARGE, QUOTA, REFUSED = "batch_not_found", "batch_too_large", "batch_quota", "batch_refused"
 """Error codes of what only a batch API refuses."""
 FIRST_S, MOST_S, GROWTH = 2.0, 60.0, 1.6
 """Seconds of the first wait after an error, of the longest, and how they grow."""
@@ -59,12 +59,16 @@ class Trouble:
             return "stop"
         return "again" if verdict == "retry" else "refused"
 
-    def stop(self, error: AttemptError, model: str, words: str = "") -> None:
-        """Stop the run because of an error. words: stand before its own."""
-        said = words + self._rules.redactor(str(error))
+    def stop(self, error: AttemptError, model: str) -> None:
+        """Stop the run because of an error."""
+        said = self._rules.redactor(str(error))
         item = Item(key="", position=0, request=Request(model=model, messages=()), metadata={}, fingerprint=0)
         sentence = f"{said.rstrip('.')}. {self._judge.advice(error, item, said)}"
         self.stop_for(sentence, error.code)
+
+    def refused(self, words: str) -> None:
+        """Stop the run because the provider does not take a batch. words: what it says."""
+        self.stop_for(f"{self._rules.redactor(words).rstrip('.')}. {advice(REFUSED)}", REFUSED)
 
     def stop_for(self, sentence: str, code: str) -> None:
         """Stop the run with a sentence."""
