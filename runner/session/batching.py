@@ -210,7 +210,7 @@ class Batching(Foreseen):
             async for one in candidates:
                 if hash(one.key) in seen:
                     continue
-                while self._lanes.halt.on and not self._stop.requested:
+                while self._lanes.halt.on and not self._stop.requested:  # noqa: ASYNC110 - either may end it
                     # paused by a person: what is at the provider goes on there
                     await anyio.sleep(_LOOK_S)
                 if isinstance(one, Outcome):

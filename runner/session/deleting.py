@@ -11,10 +11,12 @@ from runner.inputs import spool
 from runner.model import Run
 from runner.session import arguments, vacuuming
 from runner.session.called import numbers_of
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_option
 from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
+from runner.store.batch_reading import read_batches
 from runner.store.reader import StoreReader
+from runner.text import plural
 
 
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
@@ -32,11 +34,17 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
 
 
 def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
-    """Say which runs read the answers of those that are to be deleted, one sentence each."""
+    """Say what is lost with those that are to be deleted, one sentence each: runs that read their answers, and batches."""
     numbers = set(map(index, run_ids))
     with StoreReader(Path(db).resolve()) as reader:
         reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]
-    return [
+        waiting = [batch for batch in read_batches(reader.fetch) if batch.run_id in numbers and batch.waiting]
+    lost = [
+        f"batch b{batch.id} of run {batch.run_id} goes on at the provider; its {plural(batch.waiting, 'answer')} will be lost: "
+        f"`runner batches cancel b{batch.id}{store_option(db)}` cancels it first"
+        for batch in waiting
+    ]
+    return lost + [
         f"run {run_id} reads the answers of run {number}: without them it cannot be continued; its results stay"
         for run_id, number in reading
         if number in numbers

@@ -13,10 +13,13 @@ from runner.store.changes import entries
 from runner.store.lock import RunLock
 from runner.store.schema import (
     attempts,
+    batch_rows,
+    batches,
     history,
     items,
     labels,
     prices,
+    reasks,
     replaced,
     reservations,
     retried,
@@ -43,6 +46,9 @@ _OF_RUNS = (
     sessions,
     steered,
     labels,
+    reasks,
+    batch_rows,
+    batches,
 )
 """The tables whose rows go with their run."""
 

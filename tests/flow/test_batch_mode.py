@@ -1,4 +1,7 @@
-"""Rows through a provider's batch API, as a person sees it: commands, exit codes, books and exports. Real processes and HTTP."""
+"""Rows through a provider's batch API, as a person sees it: commands, exit codes, books and exports. Real processes and HTTP.
+
+These are the commands of docs/guides/batches.md.
+"""
 
 import csv
 import json
@@ -7,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import json_schemas
+import jsonschema_rs
 import pytest
 from processes import QUICK, Ended, Simulated, get, rows, run, runner, simulator, write_prompts
 
@@ -86,6 +91,7 @@ def test_a_session_detaches_and_the_next_one_takes_the_answers(prompts: Path) ->
         assert "waiting       10 rows in 1 batch at the provider; `runner batches 1` shows it" in shown
         assert "(takes the answers of 10 rows as they come)" in shown
         listed = json.loads(told("batches --json", prompts).out)
+        jsonschema_rs.validate(json.loads(json_schemas.text("batches")), listed)
         assert [(one["id"], one["rows"], one["waiting"], one["open"]) for one in listed] == [(1, 10, 10, True)]
         # a live session leaves what waits alone, and says so
         live = told("resume 1 --mode live", prompts)
@@ -218,7 +224,12 @@ def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:
         assert told("batches cancel b1", prompts).code == 2
         ended = told("resume 1 --mode live", prompts)
         assert ended.code == 0, ended
-    assert api.status(1, db=prompts / "runner.db")[0].done == 10
+        assert api.status(1, db=prompts / "runner.db")[0].done == 10
+        # a run that is deleted while rows wait says what is lost
+        assert at(server, "openai", prompts, "--new", "--detach").code == WAITS
+    deleted = told("delete 1 2 --yes", prompts)
+    assert (deleted.code, "`runner batches cancel b2` cancels it first" in deleted.err) == (0, True), deleted
+    assert json.loads(told("batches --json", prompts).out) == []
 
 
 def test_an_estimate_of_a_batch_is_half_of_that_of_a_live_run(prompts: Path) -> None:
