@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from batch_client import (
+from simulated_batches import (
     CHAT,
     KEY,
     MESSAGES,
