@@ -164,6 +164,23 @@ def test_what_expires_goes_live_in_a_mixed_run(prompts: Path) -> None:
     assert spent(prompts, 1) == Decimal(bill["amount"])
 
 
+def test_what_expires_goes_into_the_next_batch_at_once(prompts: Path) -> None:
+    with simulator(*QUICK, "--batch-delay", "0.2", "--batch-expire", "0.4") as server:
+        ended = at(server, "openai", prompts, "--detach")
+        assert ended.code in (0, WAITS), ended
+        # the rows that came back do not wait for the next look at a batch, a minute later
+        ended = told("resume 1 --json", prompts)
+        assert ended.code == 0, ended
+    summary = json.loads(ended.out.splitlines()[-1])
+    assert (summary["done"], summary["waiting"], summary["batches"]) == (10, 0, [])
+    _, books = api.status(1, db=prompts / "runner.db")
+    assert books.tiers == {BATCH_TIER: 10}
+    assert books.failed_attempts["batch_expired"] == books.unsent > 0
+    made = [row for (row,) in rows(prompts / "runner.db", "SELECT rows FROM batches ORDER BY id")]
+    assert len(made) > 1
+    assert made == sorted(made, reverse=True)
+
+
 def test_a_budget_holds_for_batches_too(prompts: Path) -> None:
     with simulator(*QUICK, *PRICES, "--batch-delay", "0.2") as server:
         # a row may cost 60 * 4 + its input: $0.0003 at the most

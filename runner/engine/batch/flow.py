@@ -117,9 +117,11 @@ class Batches:
                     return self._left("live", decision)
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
+                read = self._read
                 if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
                     return self._left(why)
-                if not moved:
+                if not moved and read == self._read:
+                    # else a new pass over the input begins at once
                     await self._wait(decision)
         except Stopped:
             # the state of the batch at hand says how far it has come
