@@ -13,7 +13,7 @@ from runner.config.job import STORED, Job
 from runner.durations import format_span
 from runner.errors import UsageError
 from runner.interfaces import Provider
-from runner.providers.batch import service
+from runner.providers.batch import rules, service
 from runner.providers.batch.transport import Way
 from runner.session.options import SessionOptions
 from runner.version import __version__
@@ -55,7 +55,7 @@ def lacks(job: Job) -> str | None:
     if job.is_fleet or job.members:
         return "goes to one endpoint with one key, and several are named: name one, or use --mode live"
     try:
-        service.rules_of(dialect_of(job), job.base_url or _LOCAL)
+        rules.rules_of(dialect_of(job), job.base_url or _LOCAL)
     except UsageError as error:
         return f"is not possible here: {error}"
     return None
