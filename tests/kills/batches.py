@@ -46,9 +46,10 @@ SPEED = 50.0
 _HEADERS = {"authorization": f"Bearer {KEY}", "x-api-key": KEY, "anthropic-version": "2023-06-01"}
 _KEYS = {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY}
 _PRICE = {"m": {"input": 2.0, "output": 8.0, "batch": 0.5}}
-_SCHEMA = ("--schema", "grade: good|bad, n: int", "--repairs", "2")
+_SCHEMA = ("--fields", "grade: good|bad, n: int", "--repairs", "2")
 _GOES_ON = (0, 1, 5, 7)
 _MOST_SESSIONS = 8
+HANG_S = 60.0
 
 
 class Form(NamedTuple):
@@ -83,14 +84,14 @@ FORMS = {
         sessions=("run --detach", "batches cancel b1", "run"),
     ),
     "too large": Form(behaviour={"batch_lines": 4}, file_rows=0),
-    "a full queue": Form(behaviour={"batch_queue_tokens": 700, "batch_queue_full": "refuse"}),
-    "a queue that fills": Form(behaviour={"batch_queue_tokens": 700, "batch_queue_full": "fail"}),
+    "a full queue": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
+    "a queue that fills": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "fail"}),
     "lost answers": Form(behaviour={"batch_lost": 2, "batch_lost_uploads": 1, "batch_unlisted_s": 0.02}),
-    "a budget": Form(options=("--max-cost", "0.0021")),
+    "a budget": Form(options=("--max-cost", "0.0026")),
     "mixed": Form(behaviour={"batch_expire": 0.4}, mode="mixed", live=True),
     "mixed within": Form(
-        behaviour={"batch_delay_s": 3.0, "batch_cancel_s": 0.1, "batch_cancel_done": 0.3},
-        options=("--within", "5s"),
+        behaviour={"batch_delay_s": 30.0, "batch_cancel_s": 0.1, "batch_cancel_done": 0.3},
+        options=("--within", "15s"),
         mode="mixed",
         live=True,
     ),
@@ -171,7 +172,7 @@ class Run:
         given = {forks.BEFORE: "tests.kills.points", points.POINT: point, points.LOG: str(self._log)}
         pace = {points.SPEED: str(SPEED), points.ROWS: str(self.form.file_rows)}
         with runner(*self._words(words), cwd=self.folder, env={**_KEYS, **given, **pace}) as process:
-            ended: Ended = await asyncio.to_thread(process.ended, 60.0)
+            ended: Ended = await asyncio.to_thread(process.ended, HANG_S)
         self._said = f"{words}: {ended.code}; {ended.out[-800:]}{ended.err[-800:]}"
         came = self._log.read_text().splitlines() if self._log.exists() else []
         if killed := ended.code == -signal.SIGKILL:
@@ -198,7 +199,7 @@ class Run:
             if sessions > _MOST_SESSIONS:
                 self._break(f"it is not done after {sessions} sessions: {self._said}")
                 return
-            await self._session("run" if "--max-cost" not in self.form.options else f"run --max-cost {0.0021 + 0.001 * sessions}")
+            await self._session("run" if "--max-cost" not in self.form.options else f"run --max-cost {0.0026 + 0.001 * sessions}")
             if self._code == 0 and not self._open():
                 return
 
