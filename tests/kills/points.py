@@ -27,6 +27,9 @@ POINT, LOG, SPEED, ROWS = "KILL_POINT", "KILL_LOG", "KILL_SPEED", "KILL_ROWS"
 of a file of requests."""
 PART = 2
 """Results that are imported in one transaction, so that a batch takes several."""
+MARGINS = 300.0
+"""How many times smaller the margins of the policy of mixed runs are."""
+LEAST_PIECE = 2
 _SENT = {
     "http11.send_request_headers.started": "before",
     "http11.send_request_body.complete": "sent",
@@ -153,7 +156,7 @@ def _hurry(speed: float, rows: int) -> None:
     """Let the waits of batches pass faster, and make their files and parts of results small."""
     import time
 
-    from runner.engine.batch import importing, parts
+    from runner.engine.batch import importing, parts, policy
     from runner.engine.clock import Clock
     from runner.providers.batch import download
     from runner.session import batching
@@ -161,6 +164,10 @@ def _hurry(speed: float, rows: int) -> None:
     def clock(**given: Any) -> Clock:
         return Clock(monotonic=lambda: time.monotonic() * speed, sleep=lambda seconds: anyio.sleep(seconds / speed), **given)
 
+    for name in (name for name in vars(policy) if name.endswith("_S") and name.isupper()):
+        # a session that is to be done in seconds has margins of hours otherwise
+        setattr(policy, name, getattr(policy, name) / MARGINS)
+    policy.LEAST_PIECE = LEAST_PIECE
     batching.Clock = clock  # type: ignore[assignment,misc]
     download.PAUSE_S /= speed
     importing.AT_ONCE = PART
