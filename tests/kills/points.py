@@ -29,7 +29,7 @@ PART = 2
 """Results that are imported in one transaction, so that a batch takes several."""
 MARGINS = 300.0
 """How many times smaller the margins of the policy of mixed runs are."""
-LEAST_PIECE = 2
+LEAST_PIECE, STEP_S = 2, 0.2
 _SENT = {
     "http11.send_request_headers.started": "before",
     "http11.send_request_body.complete": "sent",
@@ -159,7 +159,7 @@ def _hurry(speed: float, rows: int) -> None:
     from runner.engine.batch import importing, parts, policy
     from runner.engine.clock import Clock
     from runner.providers.batch import download
-    from runner.session import batching
+    from runner.session import batch_view, batching
 
     def clock(**given: Any) -> Clock:
         return Clock(monotonic=lambda: time.monotonic() * speed, sleep=lambda seconds: anyio.sleep(seconds / speed), **given)
@@ -168,6 +168,7 @@ def _hurry(speed: float, rows: int) -> None:
         # a session that is to be done in seconds has margins of hours otherwise
         setattr(policy, name, getattr(policy, name) / MARGINS)
     policy.LEAST_PIECE = LEAST_PIECE
+    batch_view.View = partial(batch_view.View, step_s=STEP_S)  # type: ignore[assignment,misc]
     batching.Clock = clock  # type: ignore[assignment,misc]
     download.PAUSE_S /= speed
     importing.AT_ONCE = PART
