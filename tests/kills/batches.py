@@ -91,7 +91,7 @@ FORMS = {
     "mixed": Form(behaviour={"batch_expire": 0.4}, mode="mixed", live=True),
     "mixed within": Form(
         behaviour={"batch_delay_s": 30.0, "batch_cancel_s": 0.1, "batch_cancel_done": 0.3},
-        options=("--within", "15s"),
+        options=("--within", "8s"),
         mode="mixed",
         live=True,
     ),
