@@ -124,6 +124,10 @@ class _Message(Struct, gc=False):
     model: str | None = None
     error: None = None
     Error: None = None
+    # where some servers put an error
+    Response: None = None
+    response: None = None
+    header: None = None
 
 
 _chat = msgspec.json.Decoder(_Chat).decode

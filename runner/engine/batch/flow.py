@@ -27,7 +27,7 @@ from runner.interfaces import Items
 
 AGAIN_S = 600.0
 """Seconds after which rows that came back open go into a batch while others are still out."""
-_LONGEST_S = 60.0
+_LONGEST_S, _LOOK_S = 60.0, 1.0
 _MANY = 1 << 62
 
 
@@ -128,13 +128,16 @@ class Batches:
             await self._close()
         return await self._stopped()
 
-    async def follow(self, until: Until | None = None) -> None:
-        """Send, poll and import the open batches until none is left, beside a live engine. Makes no batches. Ends with a stop."""
+    async def follow(self, until: Until | None = None, over: Callable[[], bool] = lambda: False) -> None:
+        """Send, poll and import the open batches until none is left, beside a live engine. Makes no batches. Ends with a stop.
+
+        over: looked at every second between two steps; True: return. It must not be cancelled in place of that.
+        """
         try:
-            while self._held.by_id and not self._rules.stop.requested:
+            while self._held.by_id and not self._rules.stop.requested and not over():
                 decision = await self._decided(until)
                 if not await self._step() and self._held.by_id:
-                    await self._wait(decision)
+                    await self._wait(decision, _LOOK_S)
         except Stopped:
             return
 
@@ -179,7 +182,7 @@ class Batches:
         return decision
 
     def _standing(self) -> Standing:
-        held, now = self._held, self._rules.clock.monotonic()
+        held = self._held
         asked = {number: looks.cancel_asked_at for number, looks in held.looks.items() if looks.cancel_asked_at is not None}
         return Standing(
             now=self._rules.clock.wall(),
@@ -187,14 +190,13 @@ class Batches:
             cancel_asked_at=asked,
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
-            submitting="full" if held.full_until is not None and held.full_until > now else "open",
+            submitting="full" if held.is_full else "open",
         )
 
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
         """Write one more file of requests, if rows are left and the provider takes them. Return True if one was written."""
         most = decision.submit if decision is not None else _MANY
-        full = self._held.full_until
-        if self._read or most <= 0 or (full is not None and full > self._rules.clock.monotonic()):
+        if self._read or most <= 0 or self._held.is_full:
             return False
         if self._held.in_state("written", "uploaded"):
             # one after the other: what is written and not sent may have to be written again
@@ -204,10 +206,10 @@ class Batches:
         if decision is not None:
             self._submitting.limit(decision.piece_rows)
         whole, taken = await self._submitting.next(self._source, most)
-        if whole is None and taken < most:
+        if not whole and taken < most:
             await self._close()
             self._read = True
-        return whole is not None
+        return whole
 
     async def _step(self) -> bool:
         """Make a step of each batch that is due. Return True if there was one."""
@@ -222,7 +224,7 @@ class Batches:
     def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
         held, now = self._held, self._rules.clock.monotonic()
-        if detach and (self._read or held.full_until is not None) and all(self._is_left(batch) for batch in held.by_id.values()):
+        if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
         if not self._read and not mixed:
             return None
@@ -237,18 +239,18 @@ class Batches:
     def _is_left(self, batch: StoredBatch) -> bool:
         """Return True if a session that detaches has done what it can for a batch: sent it, and looked at it once."""
         if batch.state in SENDING:
-            return self._held.full_until is not None and batch.state != "creating"
+            return self._held.is_full and batch.state != "creating"
         return self._held.looks[batch.id].seen
 
-    async def _wait(self, decision: Decision | None) -> None:
-        """Wait until the next batch is due. Raises Stopped."""
+    async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
+        """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""
         held, clock = self._held, self._rules.clock
         now = clock.monotonic()
         sent = [batch for batch in held.by_id.values() if batch.state != "writing"]
-        instants = [now + _LONGEST_S, *map(self._driving.due_at, sent)]
+        instants = [now + most_s, *map(self._driving.due_at, sent)]
         if held.returned_at is not None and held.returned_at + AGAIN_S > now:
             instants.append(held.returned_at + AGAIN_S)
-        if held.full_until is not None and held.full_until > now:
+        if held.full_until is not None and held.is_full:
             instants.append(held.full_until)
         wait_s = min(instants) - now
         if decision is not None:
@@ -264,9 +266,6 @@ class Batches:
     async def _stopped(self) -> Left:
         """Delete what was written and not sent, since the session ends."""
         await self._submitting.undo()
-        for batch in self._held.in_state("written"):
-            await self._folder.clear(batch.token)
-            await self._held.drop(batch.id)
         return self._left("stopped")
 
     def _left(self, why: Why, decision: Decision | None = None) -> Left:
