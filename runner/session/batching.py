@@ -86,7 +86,8 @@ class Batching(Foreseen):
             if self._due is not None:
                 beside.start_soon(self._leave_at, self._due)
             left = await engine.run(self._items, detach=detach)
-            while left.why == "done" and self._goes_on():
+            while left.why == "done" and (left.returned or self._goes_on()) and not self._stop.requested:
+                # rows came back open before the session could leave, or wait for the outcomes of others
                 left = await engine.run(self._items, detach=detach)
             beside.cancel_scope.cancel()
 

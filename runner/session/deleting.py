@@ -11,7 +11,7 @@ from runner.inputs import spool
 from runner.model import Run
 from runner.session import arguments, vacuuming
 from runner.session.called import numbers_of
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_option
 from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
 from runner.store.reader import StoreReader
@@ -28,7 +28,7 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
-        deletion.refuse_open_batches(Path(db).resolve(), run.id)
+        deletion.refuse_open_batches(Path(db).resolve(), run.id, store_option(db))
     return found
 
 
@@ -48,9 +48,9 @@ def delete(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE, vacu
     """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
     run_ids: their numbers, or their names. vacuum: give the space back to the disk, which writes the whole store anew. Raises
-    UsageError if a run does not exist or has rows that wait at a provider, RunLockedError if a process is working on one (with
-    ``vacuum``: on any of the store); then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that
-    reads the answers of a deleted one; where warnings are errors, it raises that and deletes nothing.
+    UsageError if a run does not exist, RunLockedError if a process is working on one (with ``vacuum``: on any of the store);
+    then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that reads the answers of a deleted one;
+    where warnings are errors, it raises that and deletes nothing.
     """
     numbers = [run.id for run in deletable(run_ids, db=db)]
     for sentence in dependent(numbers, db=db):

@@ -164,6 +164,23 @@ def test_what_expires_goes_live_in_a_mixed_run(prompts: Path) -> None:
     assert spent(prompts, 1) == Decimal(bill["amount"])
 
 
+def test_what_expires_goes_into_the_next_batch_at_once(prompts: Path) -> None:
+    with simulator(*QUICK, "--batch-delay", "0.2", "--batch-expire", "0.4") as server:
+        ended = at(server, "openai", prompts, "--detach")
+        assert ended.code in (0, WAITS), ended
+        # the rows that came back do not wait for the next look at a batch, a minute later
+        ended = told("resume 1 --json", prompts)
+        assert ended.code == 0, ended
+    summary = json.loads(ended.out.splitlines()[-1])
+    assert (summary["done"], summary["waiting"], summary["batches"]) == (10, 0, [])
+    _, books = api.status(1, db=prompts / "runner.db")
+    assert books.tiers == {BATCH_TIER: 10}
+    assert books.failed_attempts["batch_expired"] == books.unsent > 0
+    made = [row for (row,) in rows(prompts / "runner.db", "SELECT rows FROM batches ORDER BY id")]
+    assert len(made) > 1
+    assert made == sorted(made, reverse=True)
+
+
 def test_a_budget_holds_for_batches_too(prompts: Path) -> None:
     with simulator(*QUICK, *PRICES, "--batch-delay", "0.2") as server:
         # a row may cost 60 * 4 + its input: $0.0003 at the most
@@ -226,12 +243,12 @@ def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:
         assert ended.code == 0, ended
         assert api.status(1, db=prompts / "runner.db")[0].done == 10
         assert at(server, "openai", prompts, "--new", "--detach").code == WAITS
-    # a run is not deleted while its rows may be paid for at a provider
-    refused = told("delete 1 2 --yes", prompts)
-    assert (refused.code, "10 rows of run 2 wait at the provider" in refused.err) == (2, True), refused
-    forget = refused.err.split("; `runner ")[-1].split("`")[0]
-    assert told(forget, prompts).code == 0
-    assert told("delete 1 2 --yes", prompts).code == 0
+        # a run is not deleted while rows wait that may be billed
+        refused = told("delete 1 2 --yes", prompts)
+        assert (refused.code, "`runner batches forget b2 --yes` gives them up" in refused.err) == (2, True), refused
+        assert told("batches forget b2 --yes", prompts).code == 0
+    deleted = told("delete 1 2 --yes", prompts)
+    assert deleted.code == 0, deleted
     assert json.loads(told("batches --json", prompts).out) == []
 
 

@@ -9,8 +9,10 @@ import pytest
 from batching import DIALECTS, Calls, Killed, Session, items_of, new_store, session
 from simulating import quick
 
+from runner.engine.batch.outlook import Decision
+from runner.engine.batch.parts import Standing
 from runner.engine.retry import RetryPolicy
-from runner.model import Attempt
+from runner.model import Attempt, Completion, Item, Outcome, Usage
 from runner.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -199,3 +201,70 @@ async def test_a_cancelled_batch_still_has_answers_that_were_paid(dialect: str, 
         codes = Counter(entry.error_code for entry in one.entries if isinstance(entry, Attempt))
         assert codes == ({"batch_cancelled": 20 - answered} if done < 1 else {})
         assert one.batches.came_open == 20 - answered == len([item async for item in one.source()])
+
+
+@BOTH
+async def test_rows_that_go_live_at_the_last_moment_are_booked_twice_if_their_batch_answers_too(
+    dialect: str, tmp_path: Path
+) -> None:
+    items = items_of(10)
+    async with (
+        quick(batch_delay_s=30, batch_cancel_s=0.02, batch_cancel_done=1.0) as server,
+        session(tmp_path, server.url, dialect, items, again=False) as one,
+    ):
+        await one.run(detach=True)
+        (number,) = one.batches.open
+
+        def until(standing: Standing) -> Decision:
+            return Decision(piece_rows=10, cancel=(number,), overtake=(number,), live=standing.returned, wake_at=standing.now + 1)
+
+        left = await one.batches.run(one.source, until=until)
+        assert (left.why, left.returned, left.batches) == ("live", 10, 1)
+        assert [item.attempts_before async for item in one.source() if isinstance(item, Item)] == [1] * 10
+        live = [await done_live(one, item) for item in items[:5]]
+        await one.batches.follow()
+        # what the batch answers is paid for: a row without an answer gets it, the others keep theirs
+        assert await billed(one) == server.stats()["batch_answers"] + len(live) == 15
+        stored = await one.store.settled([item.key for item in items])
+        assert {found.status for found in stored.values()} == {"done"}
+        assert (await one.store.counts()).done == 10
+        assert (await one.store.money()).open_requests == 0
+
+
+async def done_live(one: Session, item: Item) -> Outcome:
+    """Save a row as if it had been answered live."""
+    attempt = Attempt(key=item.key, number=2, started_at=1.0, duration_s=1.0, status=200, model="m", usage=Usage(input_tokens=1))
+    done = Completion(text="live", finish_reason="stop")
+    outcome = Outcome(
+        key=item.key,
+        position=item.position,
+        status="done",
+        metadata={},
+        fingerprint=item.fingerprint,
+        completion=done,
+        attempt=attempt,
+        attempts=2,
+    )
+    await one.save(None, [outcome])
+    return outcome
+
+
+@BOTH
+async def test_a_stop_leaves_what_was_sent_and_takes_back_what_was_not(dialect: str, tmp_path: Path) -> None:
+    items = items_of(30)
+    async with quick(batch_delay_s=0.2) as server:
+        async with session(tmp_path, server.url, dialect, items, rows=10) as one:
+
+            def stop_at(after: int) -> None:
+                if server.stats()["batches"] >= after:
+                    one.stop.request("Ctrl-C", grace_s=30.0)
+
+            one.changed = lambda: stop_at(2)
+            left = await one.run()
+            assert (left.why, left.batches, left.waiting) == ("stopped", 2, 20)
+            assert len([item async for item in one.source()]) == 10
+            assert {batch.state for batch in await one.store.batches.batches()} == {"submitted"}
+        async with session(tmp_path, server.url, dialect, items, rows=10) as one:
+            assert (await one.run()).why == "done"
+            await check(one, server, [item.key for item in items])
+            assert server.stats()["batches"] == 3

@@ -1,7 +1,8 @@
 """Sessions whose rows go through batches: the real engine, service and store, at a simulator in the same process."""
 
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
-from runner.batches import BATCH_TIER, Reask
+from runner.batches import BATCH_TIER, BatchResult, Reask, Remote
 from runner.engine.batch.flow import Batches
 from runner.engine.batch.parts import Left, Plan, Rules, Told
 from runner.engine.bounds import Bounds
@@ -17,8 +18,10 @@ from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
-from runner.model import Entry, Item, Outcome, Params, Request
+from runner.model import Entry, HttpCall, Item, Outcome, Params, Request
 from runner.money import Price, Rates
+from runner.providers.batch.lines import line_maker, openai_results
+from runner.providers.batch.rules import vendor_of
 from runner.providers.batch.service import open_service
 from runner.providers.batch.transport import Way
 from runner.providers.dialects import anthropic, openai
@@ -107,6 +110,64 @@ REQUESTS = ("upload", "find_upload", "create", "find", "look", "cancel", "downlo
 COMMITS = ("begin_batch", "add_rows", "change", "drop_batch", "settle", "release", "give_up")
 
 
+class Scripted:
+    """A provider of the OpenAI dialect in memory: ``answer`` returns the line of results for a request, None for none."""
+
+    base_url, account = "http://provider/v1", "abcd"
+
+    def __init__(self, answer: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> None:
+        self.rules = vendor_of("openai", "https://api.openai.com/v1").rules
+        self.answer = answer
+        # what was asked, batch by batch: bodies by id
+        self.asked: list[dict[str, dict[str, Any]]] = []
+        self.lines: dict[str, list[bytes]] = {}
+        self.end: Any = "completed"
+        self.deleted: list[str] = []
+        self._line = line_maker(b'"body":')
+
+    def custom_id(self, key: str) -> str:
+        return key
+
+    def line(self, custom_id: str, call: HttpCall) -> bytes:
+        return self._line(custom_id, call.body)
+
+    async def upload(self, path: Path, token: str) -> str:
+        return f"file-{token}"
+
+    async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
+        rows = {one["custom_id"]: one["body"] for one in map(json.loads, path.read_bytes().splitlines())}  # noqa: ASYNC240 - a small file
+        self.asked.append(rows)
+        lines = (self.answer(name, body) for name, body in rows.items())
+        self.lines[token] = [json.dumps(line).encode() + b"\n" for line in lines if line is not None]
+        return Remote(id=token, phase="working", token=token)
+
+    async def look(self, remote_id: str) -> Remote:
+        return Remote(id=remote_id, phase="ended", end=self.end, ended_at=time.time(), results=(remote_id,), token=remote_id)
+
+    async def download(self, source: str, path: Path) -> None:
+        path.write_bytes(b"".join(self.lines[source]))  # noqa: ASYNC240 - a small file
+
+    def results(self, path: Path) -> Iterator[BatchResult]:
+        return openai_results(path)
+
+    async def forget(self, upload_id: str) -> None:
+        self.deleted.append(upload_id)
+
+
+def said(custom_id: str, text: str, **fields: Any) -> dict[str, Any]:
+    """The line of an answer."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28}
+    body = {"id": f"r-{custom_id}", "model": "m-1", "choices": [choice], "usage": usage, **fields}
+    return {"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}
+
+
+def refused(custom_id: str, status: int, message: str, **error: Any) -> dict[str, Any]:
+    """The line of a refusal."""
+    body = {"error": {"message": message, "type": "invalid_request_error", **error}}
+    return {"custom_id": custom_id, "response": {"status_code": status, "body": body}, "error": None}
+
+
 def new_store(folder: Path) -> Path:
     path = folder / "runner.db"
     if not path.exists():
@@ -124,6 +185,7 @@ class Session:
         self.notes: list[str] = []
         self.entries: list[Entry] = []
         self.passes = 0
+        self.changed: Callable[[], None] = lambda: None
         self.batches: Batches
 
     async def source(self) -> AsyncGenerator[Item | Outcome, None]:
@@ -173,9 +235,11 @@ async def session(
     key: str = "key-one",
     policy: RetryPolicy | None = None,
     kill: Calls | None = None,
+    service: Any = None,
     informed: dict[str, Any] | None = None,
     judge: Judge | None = None,
     clock: Clock | None = None,
+    files: Path | None = None,
     **plan: Any,
 ) -> AsyncIterator[Session]:
     """A session over rows: the store is made if there is none."""
@@ -183,8 +247,9 @@ async def session(
     provider = made(f"{url}/v1", key, version="1", stream=False)
     async with (
         RunStore.own(new_store(folder), 1) as store,
-        open_service(dialect, f"{url}/v1", key, provider, Way(version="1")) as service,
+        open_service(dialect, f"{url}/v1", key, provider, Way(version="1")) as opened,
     ):
+        service = service or opened
         kept: Any = store.batches if kill is None else Deadly(store.batches, kill, COMMITS)
         one = Session(store, items, kept)
         one.batches = Batches(
@@ -192,8 +257,8 @@ async def session(
             kept,
             Informed(provider, tell=one.notes.append, **(informed or {})),
             judge or Judge(model="m"),
-            plan=Plan(run_id=1, folder=folder / "runner.db.batches", price=price_of, **plan),
+            plan=Plan(run_id=1, folder=files or folder / "runner.db.batches", price=price_of, **plan),
             rules=Rules(policy=policy or RetryPolicy(), stop=one.stop, redactor=Redactor(), clock=clock or Fast().clock()),
-            told=Told(save=one.save, note=one.notes.append),
+            told=Told(save=one.save, note=one.notes.append, changed=lambda: one.changed()),
         )
         yield one

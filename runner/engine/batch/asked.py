@@ -14,14 +14,14 @@ _SETTINGS = {
 }  # fmt: skip
 """The settings of a request by their names in a body."""
 _NO_SETTINGS = ("model", "messages", "system", "stream", "stream_options")
-_NOTHING = Raw(b"{}")
+_NOTHING = b"{}"
 
 
 class _Line(Struct):
     custom_id: str
     # of the two dialects of batch APIs
-    body: Raw | None = None
-    params: Raw | None = None
+    body: Raw = Raw()
+    params: Raw = Raw()
 
 
 class _Id(Struct):
@@ -78,13 +78,13 @@ class Asked:
         try:
             place = self._index().get(hash(custom_id))
             if place is None:
-                return bytes(_NOTHING)
+                return _NOTHING
             with self._path.open("rb") as file:
                 file.seek(place)
                 line = _line(file.readline())
         except (OSError, msgspec.DecodeError):
-            return bytes(_NOTHING)
-        return bytes(line.body or line.params or _NOTHING) if line.custom_id == custom_id else bytes(_NOTHING)
+            return _NOTHING
+        return (bytes(line.body) or bytes(line.params) or _NOTHING) if line.custom_id == custom_id else _NOTHING
 
     def _index(self) -> dict[int, int]:
         if self._places is None:

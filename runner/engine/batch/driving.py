@@ -249,7 +249,9 @@ class Driving:
             # an upload that stays costs nothing
             with suppress(AttemptError, Stopped):
                 await ask(self._rules.stop, self._service.forget(batch.upload_id))
-        self._spending.give_back(batch, self._submitting.hour_bounds.pop(batch.id, 0))
+        hour = self._submitting.hour_bounds.pop(batch.id, 0)
+        if batch.state != "written":
+            self._spending.give_back(batch, hour)
         if batch.state in ("written", "uploaded"):
             self._held.settled(batch.id, batch.waiting, batch.waiting)
             await self._held.drop(batch.id)

@@ -117,9 +117,11 @@ class Batches:
                     return self._left("live", decision)
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
+                read = self._read
                 if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
                     return self._left(why)
-                if not moved:
+                if not moved and read == self._read:
+                    # else a new pass over the input begins at once
                     await self._wait(decision)
         except Stopped:
             # the state of the batch at hand says how far it has come
@@ -182,7 +184,7 @@ class Batches:
         return decision
 
     def _standing(self) -> Standing:
-        held, now = self._held, self._rules.clock.monotonic()
+        held = self._held
         asked = {number: looks.cancel_asked_at for number, looks in held.looks.items() if looks.cancel_asked_at is not None}
         return Standing(
             now=self._rules.clock.wall(),
@@ -190,14 +192,13 @@ class Batches:
             cancel_asked_at=asked,
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
-            submitting="full" if held.full_until is not None and held.full_until > now else "open",
+            submitting="full" if held.is_full else "open",
         )
 
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
         """Write one more file of requests, if rows are left and the provider takes them. Return True if one was written."""
         most = decision.submit if decision is not None else _MANY
-        full = self._held.full_until
-        if self._read or most <= 0 or (full is not None and full > self._rules.clock.monotonic()):
+        if self._read or most <= 0 or self._held.is_full:
             return False
         if self._held.in_state("written", "uploaded"):
             # one after the other: what is written and not sent may have to be written again
@@ -207,10 +208,10 @@ class Batches:
         if decision is not None:
             self._submitting.limit(decision.piece_rows)
         whole, taken = await self._submitting.next(self._source, most)
-        if whole is None and taken < most:
+        if not whole and taken < most:
             await self._close()
             self._read = True
-        return whole is not None
+        return whole
 
     async def _step(self) -> bool:
         """Make a step of each batch that is due. Return True if there was one."""
@@ -225,7 +226,7 @@ class Batches:
     def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
         held, now = self._held, self._rules.clock.monotonic()
-        if detach and (self._read or held.full_until is not None) and all(self._is_left(batch) for batch in held.by_id.values()):
+        if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
         if not self._read and not mixed:
             return None
@@ -240,7 +241,7 @@ class Batches:
     def _is_left(self, batch: StoredBatch) -> bool:
         """Return True if a session that detaches has done what it can for a batch: sent it, and looked at it once."""
         if batch.state in SENDING:
-            return self._held.full_until is not None and batch.state != "creating"
+            return self._held.is_full and batch.state != "creating"
         return self._held.looks[batch.id].seen
 
     async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
@@ -251,7 +252,7 @@ class Batches:
         instants = [now + most_s, *map(self._driving.due_at, sent)]
         if held.returned_at is not None and held.returned_at + AGAIN_S > now:
             instants.append(held.returned_at + AGAIN_S)
-        if held.full_until is not None and held.full_until > now:
+        if held.full_until is not None and held.is_full:
             instants.append(held.full_until)
         wait_s = min(instants) - now
         if decision is not None:
@@ -267,9 +268,6 @@ class Batches:
     async def _stopped(self) -> Left:
         """Delete what was written and not sent, since the session ends."""
         await self._submitting.undo()
-        for batch in self._held.in_state("written"):
-            await self._folder.clear(batch.token)
-            await self._held.drop(batch.id)
         return self._left("stopped")
 
     def _left(self, why: Why, decision: Decision | None = None) -> Left:

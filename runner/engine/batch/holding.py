@@ -135,6 +135,11 @@ class OpenBatches:
         looks.next_at, looks.last_s = self._clock.monotonic() + wait_s, wait_s
 
     @property
+    def is_full(self) -> bool:
+        """True while the provider takes no more, as far as is known."""
+        return self.full_until is not None and self.full_until > self._clock.monotonic()
+
+    @property
     def waiting(self) -> int:
         """Rows that wait in open batches."""
         return sum(batch.waiting for batch in self.by_id.values())

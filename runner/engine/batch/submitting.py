@@ -5,7 +5,6 @@ nothing of it counts: a kill then leaves what the next session deletes.
 """
 
 import secrets
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -67,22 +66,23 @@ class Submitting:
         self.limits = service.rules
         self.most = min(self.limits.lines, plan.rows or self.limits.lines)
         self._files: dict[str, Writing] = {}
-        self._whole: deque[StoredBatch] = deque()
+        # how many were made whole
+        self._whole = 0
         # of the batches of this session: tokens of their input that may be written to caches kept for an hour
         self.hour_bounds: dict[int, int] = {}
 
-    async def next(self, items: Items, most: int) -> tuple[StoredBatch | None, int]:
-        """Write rows into files until one is whole. Return its batch, None if no row is left, and how many rows were taken.
+    async def next(self, items: Items, most: int) -> tuple[bool, int]:
+        """Write rows into files until one is whole. Return False if none is, as no row is left; and how many rows were taken.
 
         most: rows that may be taken. When these are, what has been begun is made whole. Raises StoreError.
         """
-        taken = 0
+        taken, before = 0, self._whole
         try:
-            while not self._whole:
+            while self._whole == before:
                 chunk = await self._chunk(items, min(AT_ONCE, most - taken))
                 if self._stop.requested:
                     await self.undo()
-                    return None, taken
+                    return False, taken
                 taken += len(chunk)
                 await self._write(chunk)
                 if not chunk:
@@ -94,7 +94,7 @@ class Submitting:
             with suppress(StoreError):
                 await self.undo()
             raise
-        return self._whole.popleft() if self._whole else None, taken
+        return self._whole > before, taken
 
     def limit(self, rows: int) -> None:
         """Have the next files hold so many rows at the most."""
@@ -105,13 +105,9 @@ class Submitting:
         while self._files:
             _, writing = self._files.popitem()
             writing.file.abandon()
-            await self._drop(writing.batch)
-        while self._whole:
-            await self._drop(self._whole.pop())
-
-    async def _drop(self, batch: StoredBatch) -> None:
-        await self._folder.clear(batch.token)
-        await self._held.drop(batch.id)
+        for batch in self._held.in_state("writing", "written"):
+            await self._folder.clear(batch.token)
+            await self._held.drop(batch.id)
 
     # -- rows
 
@@ -219,7 +215,7 @@ class Submitting:
         number, largest = writing.batch.id, writing.largest
         price = self._plan.price(writing.batch.model, largest, self._wall()) if largest is not None else None
         await self._held.written(number, writing.count, writing.file.bytes, price)
-        batch = self._held.bound(number, writing.input_bound, writing.output_bound)
+        self._held.bound(number, writing.input_bound, writing.output_bound)
         self.hour_bounds[number] = writing.hour_bound
         del self._files[name]
-        self._whole.append(batch)
+        self._whole += 1

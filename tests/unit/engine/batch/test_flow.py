@@ -1,0 +1,220 @@
+"""What becomes of rows by what their batches answer, over several sessions. The provider is in memory, the store is real."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batching import Scripted, Session, items_of, refused, said, session
+from msgspec import structs
+from small_disks import fill, small_disk
+
+from runner.engine.retry import RetryPolicy
+from runner.errors import StoreError
+from runner.model import Attempt, Params
+from runner.providers.informed import Rules
+from runner.schema.answers import AnswerCheck
+from runner.several import key_of
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Session]]
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+def opened(folder: Path, provider: Scripted, count: int = 4, **more: Any) -> AbstractAsyncContextManager[Session]:
+    params = more.pop("params", None)
+    return session(folder, "http://provider", "openai", items_of(count, params=params), service=provider, **more)
+
+
+def codes(one: Session) -> Counter[str | None]:
+    return Counter(entry.error_code for entry in one.entries if isinstance(entry, Attempt))
+
+
+async def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_reason(tmp_path: Path) -> None:
+    def answer(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        good = name != "row-1" or len(body["messages"]) > 1
+        return said(name, '{"n": 1}' if good and name != "row-2" else "no JSON")
+
+    provider = Scripted(answer)
+    check = {"rules": Rules(AnswerCheck(SCHEMA))}
+    async with opened(tmp_path, provider, informed=check, policy=RetryPolicy(repairs=2)) as one:
+        assert (await one.run()).why == "done"
+        assert {key: (found.status, found.attempts) for key, found in one.outcomes.items()} == {
+            "row-0": ("done", 1), "row-1": ("done", 2), "row-2": ("failed", 3), "row-3": ("done", 1),
+        }  # fmt: skip
+        first, second, third = provider.asked
+        assert [list(rows) for rows in (first, second, third)] == [
+            ["row-0", "row-1", "row-2", "row-3"],
+            ["row-1", "row-2"],
+            ["row-2"],
+        ]
+        # as live: the row's own messages, the last answer, and what is wrong with it
+        for rows in (second, third):
+            asked, said_before, reason = rows["row-2"]["messages"]
+            assert asked == first["row-2"]["messages"][0]
+            assert said_before == {"role": "assistant", "content": "no JSON"}
+            assert "cannot be used" in reason["content"]
+        failed = one.outcomes["row-2"]
+        assert (failed.error_code, failed.completion.text if failed.completion else None) == ("invalid_output", "no JSON")
+        assert codes(one) == {"invalid_output": 3}
+        assert await one.store.batches.reasks(["row-1", "row-2"]) == {}
+
+
+async def test_attempts_count_over_sessions_and_repairs_are_kept_meanwhile(tmp_path: Path) -> None:
+    def answer(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        if name == "row-1" and len(body["messages"]) == 1:
+            return said(name, "no JSON")
+        return said(name, '{"n": 1}') if name == "row-0" else refused(name, 500, "the server failed")
+
+    provider = Scripted(answer)
+    check = {"rules": Rules(AnswerCheck(SCHEMA))}
+    for number in range(1, 5):
+        policy = RetryPolicy(attempts=3, repairs=1)
+        async with opened(tmp_path, provider, 2, informed=check, policy=policy, again=False) as one:
+            left = await one.run()
+            stored = (await one.store.settled(["row-1"]))["row-1"]
+            assert stored.attempts == number
+            # the first attempt was answered, so three more are not too many
+            assert (left.why, stored.status) == (("live", None) if number < 4 else ("done", "failed"))
+    assert [len(rows["row-1"]["messages"]) for rows in provider.asked] == [1, 3, 3, 3]
+
+
+async def test_a_parameter_that_is_refused_is_left_out_of_the_next_file(tmp_path: Path) -> None:
+    def answer(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        if "temperature" in body:
+            message = "Unsupported parameter: 'temperature' is not supported with this model."
+            return refused(name, 400, message, param="temperature", code="unsupported_parameter")
+        return said(name, "yes")
+
+    provider = Scripted(answer)
+    async with opened(tmp_path, provider, params=Params(temperature=0.5, top_p=0.9, max_tokens=50)) as one:
+        assert (await one.run()).why == "done"
+        assert Counter(found.status for found in one.outcomes.values()) == {"done": 4}
+        assert [all("temperature" in body for body in rows.values()) for rows in provider.asked] == [True, False]
+        assert all(body["top_p"] == 0.9 and body["max_tokens"] == 50 for body in provider.asked[1].values())
+        assert codes(one) == {"unsupported_parameter": 4}
+        assert [note for note in one.notes if "temperature" in note] == [
+            "m does not take temperature: it is left out from now on (--strict-params stops instead)"
+        ]
+
+
+async def test_a_made_up_seed_that_may_be_refused_is_tried_without(tmp_path: Path) -> None:
+    def answer(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return refused(name, 400, "Bad value.") if "seed" in body else said(name, "yes")
+
+    provider = Scripted(answer)
+    items = [structs.replace(item, key=key_of(item.key, 2)) for item in items_of(3)]
+    async with session(tmp_path, "http://provider", "openai", items, service=provider) as one:
+        assert (await one.run()).why == "done"
+        assert Counter(found.status for found in one.outcomes.values()) == {"done": 3}
+        assert [["seed" in body for body in rows.values()] for rows in provider.asked] == [[True] * 3, [False] * 3]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code", "words"),
+    [
+        (401, "Incorrect API key provided.", "auth", "valid key"),
+        (404, "The model `m` does not exist.", "not_found", "Correct model"),
+        (429, "You exceeded your current quota, please check your plan and billing details.", "billing", "Add credit"),
+    ],
+)
+async def test_what_stops_a_live_run_stops_this_one_but_loses_no_answer(
+    status: int, message: str, code: str, words: str, tmp_path: Path
+) -> None:
+    error = {"code": "insufficient_quota"} if code == "billing" else {}
+    provider = Scripted(
+        lambda name, _: said(name, "yes") if name == "row-3" and code == "billing" else refused(name, status, message, **error)
+    )
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "stopped"
+        assert one.stop.error is not None
+        assert (one.stop.error.code, words in (one.stop.reason or "")) == (code, True)
+        assert [key for key, found in one.outcomes.items() if found.status == "done"] == (["row-3"] if code == "billing" else [])
+        assert codes(one)[code] == (3 if code == "billing" else 4)
+        # they are open, and the next session goes on with them
+        assert await one.store.batches.batches() == []
+    provider.answer = lambda name, _: said(name, "yes")
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "done"
+        assert (await one.store.counts()).done == 4
+
+
+async def test_rows_are_not_blamed_for_a_batch_that_is_refused_as_a_whole(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: refused(name, 403, "Forbidden."))
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "stopped"
+        assert "every row of the batch was refused" in (one.stop.reason or "")
+        assert one.outcomes == {}
+    provider.answer = lambda name, _: refused(name, 403, "Forbidden.") if name == "row-2" else said(name, "yes")
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "done"
+        assert one.outcomes["row-2"].error_code == "bad_request"
+
+
+async def test_of_two_results_the_answer_counts_and_both_files_of_a_failed_batch_are_read(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    provider.end = "failed"
+    async with opened(tmp_path, provider, again=False) as one:
+        create = provider.create
+
+        async def twice(path: Path, upload_id: str | None, token: str) -> Any:
+            remote = await create(path, upload_id, token)
+            error = b'{"custom_id": "row-1", "response": null, "error": {"code": "server_error", "message": "no"}}\n'
+            odd = b'{"custom_id": "row-2", "response": {"status_code": 0, "body": null}}\nno json\n{"custom_id": 5}\n'
+            lines = provider.lines[token]
+            provider.lines[token] = [error, odd, *(line for line in lines if b'"row-2"' not in line and b'"row-3"' not in line)]
+            return remote
+
+        provider.create = twice  # type: ignore[method-assign]
+        assert (await one.run()).why == "live"
+        assert set(one.outcomes) == {"row-0", "row-1"}
+        lost = [(entry.key, entry.error_code, entry.sent) for entry in one.entries if isinstance(entry, Attempt)]
+        assert lost == [("row-2", "batch_missing", True), ("row-3", "batch_missing", True)]
+        assert provider.deleted == [f"file-{token}" for token in provider.lines]
+
+
+async def test_a_row_that_has_changed_is_not_asked_about_its_old_answer(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "no JSON"))
+    check = {"rules": Rules(AnswerCheck(SCHEMA))}
+    async with opened(tmp_path, provider, 1, informed=check, policy=RetryPolicy(repairs=1), again=False) as one:
+        assert (await one.run()).returned == 1
+        one.items = [structs.replace(one.items[0], fingerprint=1)]
+        await one.run()
+        assert [len(rows["row-0"]["messages"]) for rows in provider.asked] == [1, 1]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> AsyncIterator[Path]:
+    with small_disk(tmp_path / "small", "256k") as folder:
+        yield folder  # type: ignore[misc]
+
+
+async def test_a_full_disk_loses_nothing(tmp_path: Path, disk: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes " * 50))
+    files = disk / "batches"
+    async with opened(tmp_path, provider, 3000, files=files) as one:
+        with pytest.raises(
+            StoreError, match=r"the files of batches in .* cannot be written: No space left on device, \d+ MiB are"
+        ):
+            await one.run()
+        assert await one.store.batches.batches() == []
+        assert list(files.glob("*")) == []
+    async with opened(tmp_path, provider, 200, files=files) as one:
+        await one.batches.recover()
+        original = provider.download
+
+        async def full(source: str, path: Path) -> None:
+            fill(disk / "other")
+            await original(source, path)
+
+        provider.download = full  # type: ignore[method-assign]
+        with pytest.raises(StoreError, match="No space left on device"):
+            await one.batches.run(one.source)
+        assert one.outcomes == {}
+    (disk / "other").unlink()
+    provider.download = original  # type: ignore[method-assign]
+    async with opened(tmp_path, provider, 200, files=files) as one:
+        assert (await one.run()).why == "done"
+        assert (len(one.outcomes), len(provider.asked)) == (200, 1)
