@@ -4,7 +4,7 @@ A batch is one file of requests at the provider. ``runner.store.batches`` draws 
 ``None`` are as in ``model``.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -43,6 +43,8 @@ class BatchRules(Struct, frozen=True, kw_only=True):
     kept_days: int = 30
     # whether a batch can carry metadata of ours, by which it is found again
     metadata: bool = True
+    # whether ids of requests carry a mark of the session that made them: nothing else tells a batch of ours from others
+    marked: bool = False
     # what an id of a request may be, as a regular expression for the whole of it
     custom_id: str = r".{1,512}"
 
@@ -263,6 +265,10 @@ class BatchStore(Protocol):
 
     async def drop_batch(self, batch_id: int) -> None:
         """Delete a batch of which nothing was sent, with its rows, which are open again."""
+        ...
+
+    async def known(self, remote_ids: Collection[str]) -> set[str]:
+        """Return those of these ids of batches at a provider that the store has, of whatever run."""
         ...
 
     async def rows_of(self, batch_id: int, custom_ids: Sequence[str]) -> Mapping[str, BatchRow]:

@@ -103,9 +103,10 @@ class Batching(Foreseen):
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
                 return
-            if left.why == "done" and not (left.returned or self._goes_on()):
+            if left.why == "done" and until is None and not (left.returned or self._goes_on()):
                 return
             number = left.decision.live if left.decision is not None else None
+            engine.went_live(number)
             over = anyio.Event()
             async with anyio.create_task_group() as beside:
                 # a step of it must not be cut off: nobody would know what it has done

@@ -17,7 +17,7 @@ is still to be fetched.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -96,6 +96,11 @@ class RunBatches:
         """Return the batches of the run in the order of their creation: those in an open state, or all."""
         query = batch_reading.select_batches(self.run_id, all_states=all_states)
         return [batch_reading.batch_of(row) for row in await self._reader.fetch(query)]
+
+    async def known(self, remote_ids: Collection[str]) -> set[str]:
+        """Return those of these ids of batches at a provider that the store has, of whatever run."""
+        found = await self._reader.fetch(sa.select(batches.c.remote_id).where(batches.c.remote_id.in_(remote_ids)))
+        return {row.remote_id for row in found}
 
     async def begin_batch(self, batch: StoredBatch) -> int:
         """Write a batch in the state ``writing`` (its ``id`` is ignored) and return its number."""

@@ -1,199 +1,91 @@
-"""Sessions whose rows go through batches: the real engine, service and store, at a simulator in the same process."""
+"""A simulator's batch APIs, as a plain client of each vendor uses them."""
 
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 
-import anyio
-from msgspec import structs
+import httpx
 
-from runner.batches import BATCH_TIER, Reask
-from runner.engine.batch.flow import Batches
-from runner.engine.batch.parts import Left, Plan, Rules, Told
-from runner.engine.bounds import Bounds
-from runner.engine.clock import Clock
-from runner.engine.judge import Judge
-from runner.engine.retry import RetryPolicy
-from runner.engine.stop import Stop
-from runner.model import Entry, Item, Outcome, Params, Request
-from runner.money import Price, Rates
-from runner.providers.batch.service import open_service
-from runner.providers.batch.transport import Way
-from runner.providers.dialects import anthropic, openai
-from runner.providers.informed import Informed
-from runner.store import database
-from runner.store.checkpoint import RunStore
-from runner.store.runs import open_run
-from runner.text import Redactor
+from runner.simulator import Behaviour, Simulator
 
-ANSWER = {"model": "m", "provider": "openai"}
-RATES = Rates(input=1, output=1, cached_input=1, cache_write=1, reasoning=1, cache_write_1h=1)
-DIALECTS = ("openai", "anthropic")
+CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages/batches"
+KEY = {"authorization": "Bearer k1", "x-api-key": "k1", "anthropic-version": "2023-06-01"}
+OTHER_KEY = {**KEY, "authorization": "Bearer k2", "x-api-key": "k2"}
 
 
-class Fast:
-    """A clock whose sleeps pass at once, as far as others see it: the simulator's time is real, and short."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        self.ahead += max(0.0, seconds - 0.01)
-        await anyio.sleep(min(seconds, 0.01))
-
-    def clock(self) -> Clock:
-        return Clock(monotonic=lambda: time.monotonic() + self.ahead, sleep=self.sleep)
+def simulated(**settings: Any) -> Simulator:
+    return Simulator(Behaviour(**{"first_token_s": 0.0, "chunk_s": 0.0, "tokens": 6, "batch_delay_s": 0.02, **settings}))
 
 
-def items_of(count: int, *, params: Params | None = None, **fields: Any) -> list[Item]:
-    return [
-        Item(
-            key=f"row-{number}",
-            position=number + 1,
-            request=Request(
-                model="m",
-                messages=({"role": "user", "content": f"row {number}\nand a line"},),
-                params=params or Params(),
-                **fields,
-            ),
-            metadata={"n": number},
-            fingerprint=1000 + number,
-        )
-        for number in range(count)
-    ]
+def client(server: Simulator, headers: dict[str, str] = KEY) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=10, trust_env=False)
 
 
-class Killed(BaseException):
-    """Stands for a kill of the process: nothing after it is done, and what was stored stays."""
+def asked(number: int, **fields: object) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"prompt {number}"}]
+    return {"model": "m", "messages": messages, "max_tokens": 100, "stream": False, **fields}
 
 
-class Deadly:
-    """A service, or a store, behind one of whose calls the process is killed.
-
-    What is before a call is what is behind the last one, so that there are no other points.
-    """
-
-    def __init__(self, inner: Any, calls: "Calls", names: Collection[str]) -> None:
-        self._inner, self._calls, self._names = inner, calls, names
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        if name not in self._names:
-            return found
-
-        async def called(*values: Any, **named: Any) -> Any:
-            result = await found(*values, **named)
-            self._calls.step(name)
-            return result
-
-        return called
+def compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
-class Calls:
-    """Counts the points at which a process may be killed, and kills it at one of them, counted from 1. at: 0: at none."""
-
-    def __init__(self, at: int = 0) -> None:
-        self.at, self.seen = at, list[str]()
-
-    def step(self, name: str) -> None:
-        self.seen.append(name)
-        if len(self.seen) == self.at:
-            raise Killed(name)
+def line(number: int, **fields: object) -> bytes:
+    known = {"custom_id": f"row-{number}", "method": "POST", "url": CHAT, "body": asked(number), **fields}
+    return compact({name: value for name, value in known.items() if value is not None}) + b"\n"
 
 
-REQUESTS = ("upload", "find_upload", "create", "find", "look", "cancel", "download", "forget")
-COMMITS = ("begin_batch", "add_rows", "change", "drop_batch", "settle", "release", "give_up")
+def lines(count: int) -> bytes:
+    return b"".join(map(line, range(count)))
 
 
-def new_store(folder: Path) -> Path:
-    path = folder / "runner.db"
-    if not path.exists():
-        database.prepare(path, create=True)
-        open_run(path, folder / "p.jsonl", ANSWER, ANSWER, new=False)
-    return path
+async def upload(http: httpx.AsyncClient, data: bytes, **fields: str) -> httpx.Response:
+    return await http.post("/v1/files", data={"purpose": "batch", **fields}, files={"file": ("requests.jsonl", data)})
 
 
-class Session:
-    """One session over some rows."""
-
-    def __init__(self, store: RunStore, items: Sequence[Item], kept: Any) -> None:
-        self.store, self.items, self._kept = store, items, kept
-        self.stop = Stop()
-        self.notes: list[str] = []
-        self.entries: list[Entry] = []
-        self.passes = 0
-        self.batches: Batches
-
-    async def source(self) -> AsyncGenerator[Item | Outcome, None]:
-        """The rows without outcome that do not wait, as the source of an input yields them."""
-        self.passes += 1
-        for begin in range(0, len(self.items), 1000):
-            part = self.items[begin : begin + 1000]
-            found = await self.store.settled([item.key for item in part])
-            for item in part:
-                stored = found.get(item.key)
-                if stored is None:
-                    yield item
-                elif stored.status is None and not stored.waiting:
-                    yield structs.replace(item, attempts_before=stored.attempts)
-
-    async def save(
-        self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
-    ) -> Sequence[Entry]:
-        if batch_id is None:
-            await self.store.save(entries)
-        else:
-            await self._kept.settle(batch_id, entries, settled, reasks)
-        self.entries += entries
-        return entries
-
-    async def run(self, **options: Any) -> Left:
-        with anyio.fail_after(60):
-            await self.batches.recover()
-            return await self.batches.run(self.source, **options)
-
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
-        return {entry.key: entry for entry in self.entries if isinstance(entry, Outcome)}
+async def create(http: httpx.AsyncClient, file_id: str, **fields: object) -> httpx.Response:
+    given = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h", **fields}
+    return await http.post("/v1/batches", json=given)
 
 
-def price_of(model: str, _bound: Bounds, _at: float) -> Price:
-    return Price(model=model, tier=BATCH_TIER, rates=RATES)
+async def openai_batch(http: httpx.AsyncClient, data: bytes, **fields: object) -> dict[str, Any]:
+    """Upload lines and make a batch of them."""
+    uploaded = (await upload(http, data)).json()
+    return dict((await create(http, uploaded["id"], **fields)).json())
 
 
-@asynccontextmanager
-async def session(
-    folder: Path,
-    url: str,
-    dialect: str,
-    items: Sequence[Item],
-    *,
-    key: str = "key-one",
-    policy: RetryPolicy | None = None,
-    kill: Calls | None = None,
-    informed: dict[str, Any] | None = None,
-    judge: Judge | None = None,
-    clock: Clock | None = None,
-    **plan: Any,
-) -> AsyncIterator[Session]:
-    """A session over rows: the store is made if there is none."""
-    made = openai.make if dialect == "openai" else anthropic.make
-    provider = made(f"{url}/v1", key, version="1", stream=False)
-    async with (
-        RunStore.own(new_store(folder), 1) as store,
-        open_service(dialect, f"{url}/v1", key, provider, Way(version="1")) as service,
-    ):
-        kept: Any = store.batches if kill is None else Deadly(store.batches, kill, COMMITS)
-        one = Session(store, items, kept)
-        one.batches = Batches(
-            service if kill is None else Deadly(service, kill, REQUESTS),
-            kept,
-            Informed(provider, tell=one.notes.append, **(informed or {})),
-            judge or Judge(model="m"),
-            plan=Plan(run_id=1, folder=folder / "runner.db.batches", price=price_of, **plan),
-            rules=Rules(policy=policy or RetryPolicy(), stop=one.stop, redactor=Redactor(), clock=clock or Fast().clock()),
-            told=Told(save=one.save, note=one.notes.append),
-        )
-        yield one
+async def anthropic_batch(http: httpx.AsyncClient, count: int) -> dict[str, Any]:
+    """Make a batch of so many requests."""
+    return dict((await http.post(MESSAGES, content=messages_body(count))).json())
+
+
+def messages_body(count: int) -> bytes:
+    return compact({"requests": [{"custom_id": f"row-{number}", "params": asked(number)} for number in range(count)]})
+
+
+async def polled(http: httpx.AsyncClient, path: str, is_it: Callable[[httpx.Response], bool]) -> httpx.Response:
+    """Get a path until the answer is as it should be."""
+    async with asyncio.timeout(60):
+        while True:
+            if is_it(found := await http.get(path)):
+                return found
+            await asyncio.sleep(0.005)
+
+
+async def ended(http: httpx.AsyncClient, batch: dict[str, Any]) -> dict[str, Any]:
+    """Poll a batch of either vendor until it has ended."""
+    is_openai = batch.get("object") == "batch"
+    path = f"/v1/batches/{batch['id']}" if is_openai else f"{MESSAGES}/{batch['id']}"
+    name = "status" if is_openai else "processing_status"
+    ends = ("completed", "failed", "expired", "cancelled", "ended")
+    return dict((await polled(http, path, lambda found: found.json()[name] in ends)).json())
+
+
+async def content(http: httpx.AsyncClient, batch: dict[str, Any], kind: str = "output") -> list[Any]:
+    """Return the results of a batch that has ended. kind: of which file of OpenAI's, output or error."""
+    is_openai = batch.get("object") == "batch"
+    response = await http.get(f"/v1/files/{batch[f'{kind}_file_id']}/content" if is_openai else batch["results_url"])
+    assert response.status_code == 200, response.text
+    return [json.loads(one) for one in response.text.splitlines()]

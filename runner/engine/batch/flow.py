@@ -143,6 +143,10 @@ class Batches:
         except Stopped:
             return
 
+    def went_live(self, rows: int | None) -> None:
+        """Count rows that came back open as sent, since a live round begins that takes so many rows; None: all that are open."""
+        self._held.take_returned(rows)
+
     async def fetch(self, batch_ids: Sequence[int] | None = None) -> Left:
         """Poll open batches once, and import what has ended. None: all. Raises StoreError."""
         for number in list(self._held.by_id) if batch_ids is None else batch_ids:
@@ -228,7 +232,7 @@ class Batches:
         held, now = self._held, self._rules.clock.monotonic()
         if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
-        if not self._read and not mixed:
+        if held.is_full if mixed else not self._read:
             return None
         if not held.by_id and (mixed or not held.returned or not self._plan.again):
             return "live" if held.returned else "done"
