@@ -295,5 +295,5 @@ class BatchStore(Protocol):
         ...
 
     async def give_up(self, batch_id: int, error: str) -> int:
-        """Give up a lost batch: ``gone``, its rows have failed attempts, perhaps billed, and are open. Return how many; error: why."""
+        """Give up a lost batch: ``gone``, its rows have failed attempts, perhaps billed, and are open. Return how many."""
         ...
