@@ -295,8 +295,5 @@ class BatchStore(Protocol):
         ...
 
     async def give_up(self, batch_id: int, error: str) -> int:
-        """Give up a batch that is lost: it is ``gone``, its rows have failed attempts that may have been billed, and are open.
-
-        Return how many rows that were. error: why, one sentence.
-        """
+        """Give up a lost batch: ``gone``, its rows have failed attempts, perhaps billed, and are open. Return how many."""
         ...

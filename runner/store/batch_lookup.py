@@ -8,9 +8,10 @@ from runner.store.connection import Connection
 from runner.store.stored_fields import StoredFields
 from runner.store.waiting import Found
 
-_PAGE = 2_000
-_MOST_ROWS, _MOST_CHARS = 20_000, 8 << 20
-"""Rows, and characters of their fields, that are read ahead at most."""
+_FIRST_PAGE, _PAGE = 500, 5_000
+"""Rows that are read at once: at first, as nothing is known of their size, and then, if they are short."""
+_MOST_PAGES, _MOST_CHARS = 4, 8 << 20
+"""Pages of rows, and about how many characters of their fields, that are read ahead at most."""
 
 
 class BatchLookup:
@@ -26,11 +27,11 @@ class BatchLookup:
 
     def forget(self) -> None:
         """Forget what was found: it may have changed."""
-        # the batch, and what the last call has found; what was read ahead, with its characters, and where that goes on
+        # the batch, and what the last call has found; what was read ahead, and where and with how many rows that goes on
         self._batch = 0
         self._found: dict[str, Found] = {}
         self._ahead: dict[str, Found] = {}
-        self._chars, self._last, self._ended = 0, 0, False
+        self._last, self._page, self._ended = 0, _FIRST_PAGE, False
 
     def found(self, batch_id: int, custom_ids: Sequence[str]) -> dict[str, Found] | None:
         """Return what ``rows`` has found of these; None if it is not known of all of them."""
@@ -43,7 +44,7 @@ class BatchLookup:
         """Take note of rows that have left their batch."""
         for one in custom_ids:
             self._found.pop(one, None)
-            self._taken(one)
+            self._ahead.pop(one, None)
 
     async def rows(self, batch_id: int, custom_ids: Sequence[str]) -> dict[str, BatchRow]:
         """Return those of these rows that have no result yet, by the id of the request."""
@@ -52,7 +53,7 @@ class BatchLookup:
             self._batch = batch_id
         self._found = {}
         missing = self._take(custom_ids)
-        while missing and not self._ended and len(self._ahead) < _MOST_ROWS and self._chars < _MOST_CHARS:
+        while missing and not self._ended and len(self._ahead) < _MOST_PAGES * self._page:
             await self._read_ahead(batch_id)
             missing = self._take(missing)
         if missing:
@@ -63,33 +64,25 @@ class BatchLookup:
 
     def _take(self, custom_ids: Sequence[str]) -> list[str]:
         """Move rows from those that were read ahead to those that were found; return the ids of the others."""
-        missing = []
+        missing, found, ahead = [], self._found, self._ahead
         for one in custom_ids:
-            if (found := self._taken(one)) is not None:
-                self._found[one] = found
-            elif one not in self._found:
+            if one in ahead:
+                found[one] = ahead.pop(one)
+            elif one not in found:
                 missing.append(one)
         return missing
 
-    def _taken(self, custom_id: str) -> Found | None:
-        if (found := self._ahead.pop(custom_id, None)) is not None:
-            self._chars -= _chars(found)
-        return found
-
     async def _read_ahead(self, batch_id: int) -> None:
-        rows = await self._reader.rows(waiting.LEFT, (batch_id, self._last, batch_id, batch_id, _PAGE))
-        for one in map(waiting.found_of, rows):
-            self._ahead[one.row.custom_id] = one
-            self._chars += _chars(one)
-        self._ended = len(rows) < _PAGE
-        self._last = rows[-1][-1] if rows else self._last
+        values = await self._reader.rows(waiting.LEFT, (batch_id, self._last, batch_id, batch_id, self._page))
+        self._ended = len(values) < self._page
+        if values:
+            rows = list(map(waiting.found_of, values))
+            self._ahead.update((one.row.custom_id, one) for one in rows)
+            self._last = rows[-1].id
+            chars = sum(len(one.row.metadata.text) for one in rows if isinstance(one.row.metadata, StoredFields))
+            self._page = min(_PAGE, max(1, _MOST_CHARS * len(rows) // max(1, chars) // _MOST_PAGES))
 
     async def left(self, batch_id: int, limit: int) -> list[BatchRow]:
         """Return rows of a batch that have no result yet, in the order in which they were added."""
         found = await self._reader.rows(waiting.LEFT, (batch_id, 0, batch_id, batch_id, limit))
         return [waiting.row_of(values[:-1]) for values in found]
-
-
-def _chars(one: Found) -> int:
-    fields = one.row.metadata
-    return len(fields.text) if isinstance(fields, StoredFields) else 0

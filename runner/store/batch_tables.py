@@ -65,9 +65,9 @@ def _batch_rows(metadata: sa.MetaData) -> sa.Table:
         # as in items, when it was sent
         *(sa.Column(name, sa.Integer, nullable=False) for name in ("position", "fingerprint")),
         sa.Column("metadata", sa.Text),
-        # of the attempt, and the repairs that were asked for before it
+        # of the attempt
         sa.Column("number", sa.Integer, nullable=False),
-        # failed attempts before it that count against the row
+        # before it: repairs that were asked for, and failed attempts that count against the row
         *_numbers("repairs", "failures"),
         # 1: the row has an answer already, that it keeps if this request fails
         sa.Column("answered", sa.Boolean, nullable=False, server_default="0"),

@@ -100,17 +100,22 @@ def _refuse_missing(store: Path, run_id: int) -> None:
             raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs. Nothing was deleted")
 
 
-def refuse_open_batches(store: Path, run_id: int) -> None:
-    """Raise UsageError if rows of a run wait at a provider: they are perhaps paid for, and only the store knows of which rows."""
+def refuse_open_batches(store: Path, run_id: int, db: str | None = None) -> None:
+    """Raise UsageError if rows of a run wait at a provider: they are perhaps paid for, and only the store knows of which rows.
+
+    db: the option that names the store in the commands that are advised, with a space before it; None: with its path.
+    """
     with database.transaction(store, write=False) as connection:
         found = read_batches(lambda statement: list(connection.execute(statement)), run_id)
     if sent := [batch for batch in found if batch.state in SENT_STATES and batch.waiting + batch.released]:
         rows = sum(batch.waiting + batch.released for batch in sent)
-        db, names = f"--db {shell_word(str(store))}", " ".join(f"b{batch.id}" for batch in sent)
-        waits = f"{plural(rows, 'row')} of run {run_id} {'waits' if rows == 1 else 'wait'} at the provider, and may be billed"
-        resume, cancel = f"`runner resume {run_id} {db}`", f"`runner batches cancel {names} {db}`"
-        ways = f"{resume} fetches what comes, or after {cancel} what has come by then; `runner batches forget {names} --yes {db}`"
-        raise UsageError(f"{waits}; {ways} gives them up. Nothing was deleted")
+        at = f" --db {shell_word(str(store))}" if db is None else db
+        its, names = "a batch" if len(sent) == 1 else f"{len(sent)} batches", " ".join(f"b{batch.id}" for batch in sent)
+        raise UsageError(
+            f"{plural(rows, 'row')} of run {run_id} wait{'s' * (rows == 1)} in {its} at the provider, and may be billed: "
+            f"`runner resume {run_id}{at}` fetches them, `runner batches cancel {names}{at}` and then a resume cancels them, and "
+            f"`runner batches forget {names} --yes{at}` gives them up. Nothing was deleted"
+        )
 
 
 def _locked(store: Path, run_id: int) -> RunLock:
