@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from runner.batches import BatchResult, Remote
@@ -19,6 +20,9 @@ from runner.providers.lenient_json import decode_json, table, word
 SKEW_S = 120.0
 """Seconds by which a batch may seem to have been made before its request was sent."""
 _MOST_PAGES = 1000
+_UNPROCESSED = ("pending", "running", "notrunning", "uploading")
+_PROCESSING_S = 60.0
+_LOOK_S = 1.0
 _REFUSED_CANCELS = (400, 404, 405, 409, 410, 422)
 
 
@@ -54,6 +58,8 @@ class OpenAIBatches:
     async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
         """Make a batch of an uploaded file."""
         vendor = self._vendor
+        if vendor.processed:
+            await self._processed(upload_id)
         body: dict[str, Json] = {
             vendor.input: [upload_id] if vendor.inputs else upload_id,
             "endpoint": vendor.endpoint,
@@ -117,6 +123,15 @@ class OpenAIBatches:
             remote = openai_remote(entry, self.rules)
             if remote is not None:
                 yield remote
+
+    async def _processed(self, upload_id: str | None) -> None:
+        """Wait until an uploaded file can be used, for a minute at most: then the provider says what it has against it."""
+        with anyio.move_on_after(_PROCESSING_S):
+            while True:
+                file = table(await self._transport.call("file", "GET", f"{self._vendor.files}/{upload_id}"))
+                if (word(file.get("status")) or "").lower() not in _UNPROCESSED:
+                    return
+                await anyio.sleep(_LOOK_S)
 
     async def _recent(self, since: float) -> AsyncIterator[Json]:
         """Yield the batches since an instant by our clock. Only the pages, not what is on one, need to be newest first."""
