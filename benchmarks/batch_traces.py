@@ -1,4 +1,4 @@
-"""Thirty traces of what a provider of batches and a live path let through, for ``benchmarks.batches``. Each is drawn from a seed."""
+"""Thirty traces of what a provider's batch API and a live path let through, for ``benchmarks.batches``; drawn from a seed."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -234,7 +234,7 @@ def one_batch_after_the_other(draw: Random) -> dict[str, Any]:
 
 @trace
 def slow_live_path_and_a_queue(draw: Random) -> dict[str, Any]:
-    """A live path that takes 40 % of the time for all rows, and batches that are answered from the fifth hour to the eighth of ten."""
+    """A live path that takes 40 % of the time for all rows; batches are answered from hour 5 to 8 of ten."""
     return slow(sized(draw, 10, (5, 8, 1.05)), 4)
 
 

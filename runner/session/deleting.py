@@ -11,7 +11,7 @@ from runner.inputs import spool
 from runner.model import Run
 from runner.session import arguments, vacuuming
 from runner.session.called import numbers_of
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_option
 from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
 from runner.store.reader import StoreReader
@@ -20,7 +20,7 @@ from runner.store.reader import StoreReader
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers and names.
 
-    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    Raises UsageError if one does not exist or has rows that wait at a provider, RunLockedError if one is being worked on.
     """
     numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
@@ -28,6 +28,7 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+        deletion.refuse_open_batches(Path(db).resolve(), run.id, store_option(db))
     return found
 
 

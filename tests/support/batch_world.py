@@ -1,13 +1,13 @@
 """A provider of batches, a live path and a run in virtual time: what a policy of mixed runs makes of a trace of their capacity.
 
-Rows are alike, and a standard answer costs 1. The world goes on in ticks; the policy decides at polls, at its own instants, and as
-batches end, as in a session.
+Rows are alike, and a standard answer costs 1. The world goes on in ticks; the policy decides at polls, at its own instants, and
+as batches end, as in a session.
 """
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import ceil, inf
 from typing import Literal
@@ -56,7 +56,7 @@ class Trace:
     cancel_s: Steps = ((0.0, 240.0),)
     works_on: bool = False
     counts: bool = True
-    # the live path; its limit as it is known from the start (None: not known); how long an answer takes; flex (None: there is none)
+    # the live path; its limit as it is told (None: not at all); how long an answer takes; flex (None: there is none)
     live: Steps = ((0.0, 10.0),)
     limit: float | None = None
     answer_s: float = 8.0
@@ -289,11 +289,11 @@ class World:
     def _view(self, at: float) -> View:
         trace = self._trace
         measured = {"standard": self._standard.measured(at), "flex": self._flex.measured(at)}
-        flex = None if trace.flex is None else Flex(rows_per_s=measured["flex"], price=FLEX)
+        flex = None if trace.flex is None else Flex(rows_per_s=measured["flex"], slowest_s=4 * trace.answer_s, price=FLEX)
         live = Live(
             rows_per_s=trace.limit,
             answer_s=trace.answer_s if self._answered else None,
-            slots=max(8, round(value(trace.live, at) * trace.answer_s)),
+            slots=max(1, round(value(trace.live, at) * trace.answer_s)),
             measured=measured["standard"],
             flex=flex,
         )
@@ -326,17 +326,19 @@ class World:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a trace costs at least. oracle: with knowledge of all that will happen. safe: for a policy that is certain to be in time.
+    """What a trace costs at least. oracle: with knowledge of all that will happen. safe: for a policy that is surely in time.
 
     Both may cut batches as fine as they like, and have every answer at once; a cancel takes them no time, and a quota costs them
-    none. An oracle is therefore cheaper than any real one. ``safe`` knows the capacity of the live path until the end, but not that
-    of batches: it must have sent live by each instant what the live path could not send after it if batches brought nothing more.
-    ``careful`` is the same for a policy that is in time even if the live path becomes half as fast at any instant.
+    nothing. So both are cheaper than what is possible. ``safe`` knows how fast the live path will be, but not what batches will
+    bring: it must have sent live by each instant what the live path could not send after it if batches brought nothing more.
+    ``careful`` is the same for a policy that is in time even if the live path becomes half as fast at any instant. ``at``: the
+    instant that forces most rows of it to go live.
     """
 
     oracle: float
     safe: float
     careful: float
+    at: float
 
 
 def bound(trace: Trace) -> Bound:
@@ -347,13 +349,22 @@ def bound(trace: Trace) -> Bound:
     most = trace.rows - ceil(trace.rows * trace.stuck)
     back = [min(most, total) for total in accumulate(able)]
     flex = list(accumulate(value(trace.flex, at) * TICK_S if trace.flex else 0.0 for at in times))
-    live = [value(trace.live, at) * TICK_S for at in times]
-    after = list(accumulate(reversed(live)))[::-1]
+    after = list(accumulate(value(trace.live, at) * TICK_S for at in reversed(times)))[::-1]
     cheap = min(trace.rows, back[-1] + flex[-1])
 
-    def at_least(share: float) -> float:
-        forced = max(trace.rows - back[n] - flex[n] - share * after[n] for n in range(len(times)))
-        rows = min(trace.rows, max(trace.rows - cheap, forced, 0.0))
-        return BATCH * (trace.rows - rows) + rows
+    def forced(share: float) -> tuple[float, float]:
+        return max((trace.rows - back[n] - flex[n] - share * after[n], at) for n, at in enumerate(times))
 
-    return Bound(BATCH * cheap + (trace.rows - cheap), at_least(1.0), at_least(0.5))
+    def cost(rows: float) -> float:
+        live = min(trace.rows, max(trace.rows - cheap, rows, 0.0))
+        return BATCH * (trace.rows - live) + live
+
+    rows, at = forced(0.5)
+    return Bound(cost(0.0), cost(forced(1.0)[0]), cost(rows), at)
+
+
+def twin(trace: Trace, at: float) -> Trace:
+    """Return a trace that is the same until an instant; then batches bring nothing more, and the live path is half as fast."""
+    before = [step for step in trace.batch if step[0] < at]
+    live = [*(step for step in trace.live if step[0] < at), (at, value(trace.live, at) / 2)]
+    return replace(trace, name=f"{trace.name}, twin", batch=(*before, (at, 0.0)), live=live)

@@ -113,7 +113,8 @@ class Driving:
         hour = self._submitting.hour_bounds.get(batch.id, 0)
         if self._spending.take(batch, hour):
             return True
-        if any(other.state != "written" for other in self._held.by_id.values()):
+        if any(other.state not in ("writing", "written") for other in self._held.by_id.values()):
+            # what these do not use comes back
             self._held.look_next(batch.id, _WAIT_FOR_BUDGET_S)
             return False
         await ask(self._rules.stop, self._spending.wait(batch, hour))

@@ -138,6 +138,11 @@ class OpenBatches:
             self.returned += rows
             self.returned_at = self._clock.monotonic() if self.returned_at is None else self.returned_at
 
+    def take_returned(self, rows: int | None) -> None:
+        """Count rows that came back open as sent again. None: all."""
+        self.returned = 0 if rows is None else max(0, self.returned - rows)
+        self.returned_at = self.returned_at if self.returned else None
+
     def look_next(self, number: int, wait_s: float) -> None:
         """Have a batch looked at after so many seconds."""
         looks = self.looks[number]

@@ -19,6 +19,8 @@ class Flex(Struct, frozen=True, kw_only=True):
 
     # over the last minutes, while rows waited for it; None: it was not seen so
     rows_per_s: float | None = None
+    # how long an answer takes, nearly at most
+    slowest_s: float | None = None
     # as a share of the standard price
     price: float = 0.5
 

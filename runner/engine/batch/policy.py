@@ -41,9 +41,11 @@ ANSWER_S, SLOTS = 30.0, 8
 """Taken for the duration of a live answer and the requests open at once while nothing is known."""
 LEARNING_S = 600.0
 """For so long the first live rows may take to tell the speed of the live path, before the worst is expected of it."""
-TRIALS, TRIAL_SHARE = 32, 0.002
-"""Rows that go live at the start so that its speed is known: so many at most, and this share of the rows."""
-PIECES, MOST_PIECES = 24, 40
+TRIALS, TRIAL_SHARE, UNKNOWN_SHARE = 32, 0.002, 0.01
+"""Rows that go live at the start to tell its speed: so many at most, and this share of all rows; a larger one without limits."""
+FLEX_ANSWER_S = 900.0
+"""Taken for the duration of the slowest answers of flex while none is known."""
+PIECES, MOST_PIECES = 28, 40
 """Batches that the rows are divided into: at least and at most, where the provider's limits let one choose.
 
 Each is asked for once a minute, and some providers allow 50 such requests a minute."""
@@ -60,11 +62,14 @@ def piece_rows(rows: int, live: Live) -> int:
     return max(LEAST_PIECE, math.ceil(fine), math.ceil(rows / MOST_PIECES))
 
 
-def decide(view: View) -> Decision:
-    """Return what is to be done now. Call it again after each event, and at ``wake_at``."""
+def decide(view: View, careful: float = CAREFUL) -> Decision:
+    """Return what is to be done now. Call it again after each event, and at ``wake_at``.
+
+    careful: share of the speed of the live path that is planned with.
+    """
     if view.deadline is None:
         return _unhurried(view)
-    return _Plan(view, view.deadline).decision()
+    return _Plan(view, view.deadline, careful).decision()
 
 
 def _unhurried(view: View) -> Decision:
@@ -90,8 +95,8 @@ def _fits(view: View, rows: int) -> int:
 class _Plan:
     """The decision about a run with a deadline."""
 
-    def __init__(self, view: View, deadline: float) -> None:
-        self._view, self._now = view, view.now
+    def __init__(self, view: View, deadline: float, careful: float) -> None:
+        self._view, self._now, self._careful = view, view.now, careful
         span_s = max(1.0, deadline - view.began_at)
         slowest_s = view.live.slowest_s or view.live.answer_s or ANSWER_S
         # the last row must be sent by then
@@ -111,10 +116,9 @@ class _Plan:
         lasting = max((view.now - (batch.cancel_asked_at or view.now) for batch in self._cancelling), default=0.0)
         # what a cancel takes, as far as can be known; and from when on one takes too long
         least_s = min(LEAST_CANCEL_S, self._unseen_s)
-        expected_s = (
-            self._unseen_s if self._seen_s is None else max(least_s, (1.25 if len(view.cancels) > FEW else 1.5) * self._seen_s)
-        )
-        self._cancel_s = max(expected_s, 1.5 * lasting)
+        longer = 1.25 if len(view.cancels) > FEW else 1.5
+        expected_s = self._unseen_s if self._seen_s is None else max(least_s, longer * self._seen_s)
+        self._cancel_s = max(expected_s, 1.25 * lasting)
         self._overdue_s = self._unseen_s if self._seen_s is None else max(least_s / 2, 1.1 * self._seen_s + view.step_s)
 
     def _needed(self, ahead_s: float) -> int:
@@ -122,7 +126,7 @@ class _Plan:
 
         No more than the live path could take until then, twice over.
         """
-        return 0 if self._learning else self._beyond(ahead_s, self._speed, CAREFUL)
+        return 0 if self._learning else self._beyond(ahead_s, self._speed, self._careful)
 
     def _beyond(self, ahead_s: float, speed: float, share: float) -> int:
         later = share * speed * max(0.0, self._end - self._now - ahead_s)
@@ -130,9 +134,11 @@ class _Plan:
 
     @property
     def _flex_speed(self) -> float | None:
-        """Rows per second of flex; None: there is none, or it saves nothing."""
+        """Rows per second of flex; None: there is none, it saves nothing, or its answers would come too late."""
         flex = self._view.live.flex
         if flex is None or flex.price >= 1 or self._learning:
+            return None
+        if self._end - self._now < (FLEX_ANSWER_S if flex.slowest_s is None else flex.slowest_s):
             return None
         return FLEX_UNSEEN * self._speed if flex.rows_per_s is None else flex.rows_per_s
 
@@ -143,21 +149,21 @@ class _Plan:
         flex = self._view.live.flex
         if speed is None or flex is None:
             return 0
-        return self._beyond(ahead_s, speed, FLEX_CAREFUL if flex.price <= self._view.price else CAREFUL)
+        return self._beyond(ahead_s, speed, FLEX_CAREFUL if flex.price <= self._view.price else self._careful)
 
     def decision(self) -> Decision:
         """Return what is to be done now."""
         view = self._view
-        late = not self._learning and self._left > self._speed * max(0.0, self._end - self._now)
+        late = not self._learning and self._left > self._speed * max(0.0, self._deadline - self._now)
         # rows that a batch could only hold up
         kept = self._needed(self._cancel_s + USEFUL_S) - self._supply
         due = max(self._needed(view.step_s), self._wanted_by_flex(0)) - view.flying
         live = max(0, min(view.open, max(kept, due, self._trials())))
-        if view.submitting == "never":
+        if view.submitting == "never" or self._end - self._now <= self._cancel_s + USEFUL_S:
             live = view.open
         hurry = self._needed(view.step_s) > 0
         flex = self._flex_speed is not None and not hurry
-        last_s = self._end - self._now - self._left / (CAREFUL * self._speed) - view.step_s
+        last_s = self._end - self._now - self._left / (self._careful * self._speed) - view.step_s
         piece = piece_rows(max(view.rows, self._left), view.live)
         # what flex takes soon need not be cancelled then
         soon = self._wanted_by_flex(1)
@@ -180,7 +186,8 @@ class _Plan:
         """Return how many rows go live to tell how fast the live path is."""
         if self._view.live.answer_s is not None or self._view.flying:
             return 0
-        return min(TRIALS, math.ceil(self._left * TRIAL_SHARE))
+        share = UNKNOWN_SHARE if self._view.live.rows_per_s is None else TRIAL_SHARE
+        return min(TRIALS, math.ceil(self._left * share))
 
     def _to_cancel(self) -> tuple[int, ...]:
         view, ahead_s = self._view, self._cancel_s + self._view.step_s
@@ -229,17 +236,14 @@ class _Plan:
 
     def _wake_at(self) -> float:
         """Return the instant at which rows must go live or a batch must be cancelled if nothing happens before."""
-        last = self._end - self._left / (CAREFUL * self._speed) - self._cancel_s - self._view.step_s
+        last = self._end - self._left / (self._careful * self._speed) - self._cancel_s - self._view.step_s
         first = self._end - 2 * self._unseen_s - self._view.step_s
         later = [at for at in (last, first) if at > self._now + 1]
         return min([*later, self._now + self._view.step_s])
 
     def _too_late(self) -> str:
         rows, left_s = plural(self._left, "row"), self._deadline - self._now
-        minutes = f"{self._speed * 60:,.0f} rows a minute"
+        most = f"{self._speed * 60:,.0f} rows a minute"
         if left_s <= 0:
-            return f"the deadline has passed with {rows} left, which go live at up to {minutes}"
-        return (
-            f"{rows} cannot be done within {format_span(left_s)}: the live path makes {minutes} at most. "
-            f"It gets all that it can take from now on; what batches bring meanwhile is done the sooner"
-        )
+            return f"the deadline has passed with {rows} left; they go live at up to {most}"
+        return f"the live path makes {most}, too few for {rows} in {format_span(left_s)}; it gets all that it can take"

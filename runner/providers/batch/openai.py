@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from runner.batches import BatchResult, Remote
 from runner.errors import ProviderError
@@ -72,19 +73,21 @@ class OpenAIBatches:
         return self._remote(await self._transport.call("create", "POST", vendor.batches, json=body), "create")
 
     async def find(self, token: str, rows: int, since: float) -> Sequence[Remote]:  # noqa: ARG002 - the protocol's
-        """Return the batch of a token: by its metadata, or, where that is not kept, by its file of requests."""
-        upload_id = None
+        """Return the batches of a token, one but for repeated requests: by metadata, else by their file of requests."""
+        ours: list[Remote] = []
         others: list[tuple[Remote, str]] = []
         async for entry in self._recent(since):
             remote = openai_remote(entry, self.rules)
             if remote is not None and remote.token == token:
-                return (remote,)
+                ours.append(remote)
             file = input_of(entry)
             if remote is not None and remote.token is None and file is not None:
                 others.append((remote, file))
-        if others:
+        if others and not ours:
             upload_id = await self.find_upload(token)
-        return tuple(remote for remote, file in others if file == upload_id)
+            # the name of the file contains the token, so that this is as certain
+            ours = [structs.replace(remote, token=token) for remote, file in others if file == upload_id]
+        return tuple(ours)
 
     async def look(self, remote_id: str) -> Remote:
         """Return a batch as it is now."""

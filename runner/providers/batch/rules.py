@@ -67,6 +67,7 @@ ANTHROPIC = Vendor(
         one_model=False,
         kept_days=29,
         metadata=False,
+        marked=True,
         custom_id=r"[a-zA-Z0-9_-]{1,64}",
     ),
     page=1000,
