@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 from msgspec import structs
 
 from runner.config.job import Job
-from runner.config.keywords import EstimateSettings, JobSettings, RetrySettings, RunSettings
+from runner.config.keywords import EstimateSettings, ResumeSettings, RetrySettings, RunSettings
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
@@ -90,7 +90,7 @@ def resume(
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     progress: bool | None = None,
-    **settings: Unpack[JobSettings],
+    **settings: Unpack[ResumeSettings],
 ) -> RunSummary:
     """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``.
 
@@ -101,7 +101,8 @@ def resume(
     arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe, progress=progress)
-        job, options = resumed(db, run_id, given, accept_changes=accept_changes)
+        detach = arguments.detached(given)
+        job, options = detach(resumed(db, run_id, given, accept_changes=accept_changes))
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 
@@ -128,7 +129,8 @@ def retry(
     arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe, progress=progress)
-        job, options = retried(db, run_id, given, arguments.of_retry(classes, ids, all_rows=all_rows))
+        detach = arguments.detached(given)
+        job, options = detach(retried(db, run_id, given, arguments.of_retry(classes, ids, all_rows=all_rows)))
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from msgspec import structs
 
-from runner.config.keywords import EstimateSettings, JobSettings, RetrySettings, RunSettings
+from runner.config.keywords import EstimateSettings, ResumeSettings, RetrySettings, RunSettings
 from runner.interfaces import Observer
 from runner.progress.watching import watched
 from runner.session import arguments, restoring
@@ -51,14 +51,15 @@ async def aresume(
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     progress: bool | None = None,
-    **settings: Unpack[JobSettings],
+    **settings: Unpack[ResumeSettings],
 ) -> RunSummary:
     """Do what ``resume`` does, in the running event loop, as ``arun``."""
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given)
     arguments.warn_of_variables()
     arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust)
-    prepare = restored(lambda: restoring.resumed(db, run_id, given, accept_changes=accept_changes), db, trust=trust)
+    detach = arguments.detached(given)
+    prepare = restored(lambda: detach(restoring.resumed(db, run_id, given, accept_changes=accept_changes)), db, trust=trust)
     return await _watched(prepare, db, handle, observe, progress)
 
 
@@ -79,7 +80,8 @@ async def aretry(
     arguments.warn_of_variables()
     chosen = arguments.of_retry(classes, ids, all_rows=all_rows)
     arguments.check(run_id=run_id, db=db, trust=trust)
-    prepare = restored(lambda: restoring.retried(db, run_id, given, chosen), db, trust=trust)
+    detach = arguments.detached(given)
+    prepare = restored(lambda: detach(restoring.retried(db, run_id, given, chosen)), db, trust=trust)
     return await _watched(prepare, db, handle, observe, progress)
 
 

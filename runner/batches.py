@@ -4,7 +4,7 @@ A batch is one file of requests at the provider. ``runner.store.batches`` draws 
 ``None`` are as in ``model``.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -22,6 +22,8 @@ State: TypeAlias = Literal[
 """How far a batch has come; ``runner.store.batches`` draws the way from one to the next."""
 OPEN_STATES: tuple[State, ...] = ("writing", "written", "uploading", "uploaded", "creating", "submitted", "cancelling", "ended")
 """States in which rows wait for a batch: nothing else may send them."""
+SENT_STATES: tuple[State, ...] = OPEN_STATES[OPEN_STATES.index("uploading") :]
+"""States in which its requests may be at the provider: they count for what the run may have cost."""
 
 
 class BatchRules(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,8 @@ class BatchRules(Struct, frozen=True, kw_only=True):
     kept_days: int = 30
     # whether a batch can carry metadata of ours, by which it is found again
     metadata: bool = True
+    # whether ids of requests carry a mark of the session that made them: nothing else tells a batch of ours from others
+    marked: bool = False
     # what an id of a request may be, as a regular expression for the whole of it
     custom_id: str = r".{1,512}"
 
@@ -261,6 +265,10 @@ class BatchStore(Protocol):
 
     async def drop_batch(self, batch_id: int) -> None:
         """Delete a batch of which nothing was sent, with its rows, which are open again."""
+        ...
+
+    async def known(self, remote_ids: Collection[str]) -> set[str]:
+        """Return those of these ids of batches at a provider that the store has, of whatever run."""
         ...
 
     async def rows_of(self, batch_id: int, custom_ids: Sequence[str]) -> Mapping[str, BatchRow]:

@@ -14,6 +14,8 @@ from runner.time_ledger import TimeLedger
 
 INPUT_CHANGED = "the prompt file changed while it was read"
 """The stop reason of a session that ended early although no stop was requested."""
+WAITING = "rows wait at the provider"
+"""How the stop reason begins of a session that left rows in batches although no stop was requested."""
 LIMITED, SAMPLED, CHOSEN = "as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"
 AS_ASKED = (LIMITED, SAMPLED, CHOSEN)
 """What the store keeps as the stop reason of a session that ended where it was asked to. A summary has ``limit`` for --limit."""
@@ -115,6 +117,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     endpoints: Sequence[EndpointFigures] = ()
     # where the time of this session went; None: it sent nothing
     time: TimeLedger | None = None
+    # of ``left``: rows that wait in batches at the provider, those batches by their numbers, and until when the first results
+    # are kept (seconds since the epoch; None: it is not known yet)
+    waiting: int = 0
+    batches: Sequence[int] = ()
+    kept_until: float | None = None
 
     @property
     def wanted(self) -> int:

@@ -51,6 +51,32 @@ def worker_words(workers: WorkerCounts) -> str:
     return ", ".join(parts)
 
 
+class BatchesPace(Struct, frozen=True, kw_only=True):
+    """The open batches of a session at the provider."""
+
+    # how many there are, and by the provider's word for their state
+    open: int = 0
+    states: Mapping[str, int] = {}
+    vendor: str = ""
+    # rows that wait in them; of those at the provider all requests, and how many it says to have answered, errors included
+    waiting: int = 0
+    requests: int = 0
+    answered: int = 0
+    # rows that came back without an answer, and have not been sent again yet
+    returned: int = 0
+
+
+def batches_words(batches: BatchesPace) -> str:
+    """Return how the batches stand, a phrase; empty if there are none."""
+    if not batches.open:
+        return ""
+    states = ", ".join(f"{number:,} {word}" for word, number in sorted(batches.states.items(), key=lambda one: -one[1]))
+    words = f"{batches.open:,} {'batch' if batches.open == 1 else 'batches'} at {batches.vendor} ({states})"
+    if batches.requests:
+        words += f", {batches.answered:,} of {batches.requests:,} requests answered there"
+    return words
+
+
 class Pace(Struct, frozen=True, kw_only=True):
     """What a session is doing at one instant; stored so that another process can show it."""
 
@@ -67,6 +93,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     workers: WorkerCounts | None = None
     # since when a person has paused the session, in UTC seconds since the epoch; None: it is not paused
     halted_at: float | None = None
+    # None: no row waits in a batch
+    batches: BatchesPace | None = None
 
     @property
     def blocked(self) -> dict[str, str]:

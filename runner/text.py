@@ -294,7 +294,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def nearest(word: str, among: Iterable[str]) -> str | None:
-    """Return the name that was probably meant, ignoring case; None if no name is similar."""
+    """Return the name that was probably meant, ignoring case, with letters that changed places first; None if none is similar."""
     names = {name.casefold(): name for name in among}
-    close = difflib.get_close_matches(word[:100].casefold(), names, n=1)
-    return names[close[0]] if close else None
+    close = difflib.get_close_matches(word[:100].casefold(), names)
+    return names[min(close, key=lambda one: sorted(one) != sorted(word.casefold()))] if close else None

@@ -66,6 +66,7 @@ class State(Struct, frozen=True, kw_only=True):
     left: int
     # rows that an interrupted retry is still to ask again
     retry_left: int = 0
+    waiting: int = 0  # of those left: rows that wait in batches at the provider
     # of the failed: rows from which no request could be made
     broken: int = 0
     # failed rows by error code
@@ -237,6 +238,10 @@ def _of_retry(state: State) -> tuple[str, ...]:
 
 
 def _resume(state: State, command: str) -> Advice:
+    if state.waiting:
+        sent = max(0, state.left - state.waiting)
+        takes = f"takes the answers of {plural(state.waiting, state.unit)} as they come"
+        return Advice(command, f"{_when(state)}{takes}{f', and sends {plural(sent, state.unit)}' if sent else ''}", sent)
     some = state.done + state.failed > 0
     last, others = f"the last {state.unit}", plural(state.left, state.unit)
     rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"

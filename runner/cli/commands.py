@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli.attach import attach
+from runner.cli.batches import batches
 from runner.cli.compare import compare
 from runner.cli.completing import complete_tags
 from runner.cli.completion import completion
@@ -21,6 +22,7 @@ from runner.cli.options import (
     continue_options,
     count,
     db_option,
+    detach_option,
     dry_run_option,
     gathered,
     given_settings,
@@ -81,11 +83,12 @@ def cli() -> None:
 @show_config_option
 @trust_option
 @yes_option
+@detach_option
 @web_options
 @telemetry_option
 @quiet_option
 @json_option
-@gathered("options", "limit", "new", "accept_changes", "strict", "name", "tags")
+@gathered("options", "limit", "new", "accept_changes", "strict", "name", "tags", "detach")
 @gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
@@ -127,19 +130,23 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 @continue_options
 @accept_changes_option
 @gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
-def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
+@gathered("options", "accept_changes", "detach")
+def resume(run_id: int | str | None, db: str, trust: bool, shown: Any, options: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
     RUN is its number, its name or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move
     the run to another server or key. The model and what else makes the answers can be changed only while no row is answered.
     """
+    from msgspec import structs
+
     from runner import api
     from runner.cli import chosen, foreground
     from runner.cli.trusting import asked
 
     number = chosen.run_number(run_id, db, unfinished=True)
-    job, options = api.resumed(db, number, given_settings(settings), accept_changes=accept_changes)
-    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))
+    job, found = api.resumed(db, number, given_settings(settings), accept_changes=options["accept_changes"])
+    found = structs.replace(found, detach=options["detach"])
+    sys.exit(foreground.drive(asked(job, trusted=trust), db, found, **shown))
 
 
 @cli.command()
@@ -213,6 +220,7 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
 
 for _command in (
     attach,
+    batches,
     cancel,
     compare,
     completion,

@@ -5,11 +5,11 @@ from contextlib import suppress
 
 from runner.cli import money, time_spent
 from runner.cli.advice import State, advice, lines
-from runner.cli.output import count, quantiles
+from runner.cli.output import count, date, quantiles
 from runner.errors import RunnerError, remedy
 from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare, ways
-from runner.session.naming import command, store_path
+from runner.session.naming import command, store_option, store_path
 from runner.session.spelling import as_asked, how_ended, raised
 from runner.session.ways import Way
 from runner.several import unit
@@ -18,6 +18,8 @@ from runner.text import clean, plural
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
 
 _CAUSES = 3
+_MOST_BATCHES = 5
+"""Batches that are named."""
 
 
 def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool = False) -> str:
@@ -48,7 +50,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         causes = f"`{command('status', end.run, db)}` counts the causes"
         what = plural(end.kept, "answered row" if one == "row" else one)
         text.append(f"  {what} failed when sent again; {its} old {answers} kept; {causes}")
-    text += _left_of_retry(end, one)
+    text += [*_waiting(end, one, db), *_left_of_retry(end, one)]
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")
     text += _of_answers(end, db)
@@ -70,6 +72,23 @@ def _of_answers(end: Summary, db: str) -> list[str]:
         kinds = ", ".join(f"{number:,} {name}" for name, number in sorted(end.doubtful.items(), key=lambda kind: -kind[1]))
         text.append(f"  of doubtful shape: {kinds}; `{command('errors', end.run, db)}` shows these answers")
     return text
+
+
+def _waiting(end: Summary, one: str, db: str) -> list[str]:
+    """Say what waits at the provider when the session has ended. one: what is counted."""
+    if not end.waiting:
+        return []
+    named = " ".join(f"b{number}" for number in end.batches[:_MOST_BATCHES])
+    several = len(end.batches) > 1
+    more = f" and {len(end.batches) - _MOST_BATCHES:,} more" if len(end.batches) > _MOST_BATCHES else ""
+    goes_on = "which go on without this session" if several else "which goes on without this session"
+    kept = f"; results are kept until {date(end.kept_until)}" if end.kept_until is not None else ""
+    where = f"{'batches' if several else 'batch'} {named.replace(' ', ', ')}{more}"
+    cancel = f"runner batches cancel {named}{store_option(db)}"
+    return [
+        f"  {plural(end.waiting, one)} wait{'s' if end.waiting == 1 else ''} at the provider in {where}, {goes_on}{kept}",
+        f"  to cancel {'them' if several else 'it'}: `{cancel}`",
+    ]
 
 
 def _left_of_retry(end: Summary, one: str) -> list[str]:
@@ -139,6 +158,7 @@ def _state(end: Summary, db: str) -> State:
         failed=end.failed,
         left=end.left,
         retry_left=end.retry_left,
+        waiting=end.waiting,
         broken=end.broken,
         causes=end.causes,
         ways=_ways(end, db),

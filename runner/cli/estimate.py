@@ -20,6 +20,11 @@ from runner.cli.options import (
 from runner.cli.typed import one_or_several
 from runner.config.settings import SETTINGS
 
+_BATCH_TIME = {
+    "batch": "up to the provider: most batches end within hours, and each within 24 h or expires",
+    "mixed": "up to the provider; what is not back by --by or --within goes live, to be done by then",
+}
+
 if TYPE_CHECKING:
     from runner.model import Json
     from runner.session.estimating import Estimate
@@ -182,6 +187,8 @@ def _time(found: "Estimate") -> str:
     from runner.durations import format_span
     from runner.session.estimating import between
 
+    if found.mode != "live":
+        return f"  {'time':12}  {_BATCH_TIME[found.mode]}"
     if found.seconds is None:
         return f"  {'time':12}  unknown before the first answers; limits such as --tpm tell more"
     at = "as many requests are open at once as the server takes" if found.limited_by == "concurrency" else None
@@ -205,6 +212,8 @@ def _more(found: "Estimate") -> list[str]:
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
     if found.tier == FLEX:
         wide.append("the lowest and the middle cost are at flex rates, the highest at standard ones, to which rows may fall back")
+    if found.mode == "mixed":
+        wide.append("the lowest and the middle cost are at batch rates, the highest at those of rows that go live")
     most = found.output_tokens.high
     if most is None:
         wide.append("an answer has no known limit here: --max-tokens sets one")

@@ -29,6 +29,9 @@ from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 from runner.session.stopping import BY_COMMAND, StopHandle
 from runner.text import clean, json_text, redact
 
+_WAITING = 7
+"""The exit code of a session that leaves rows in batches at the provider."""
+
 
 class Shown(TypedDict):
     """How a session is shown. yes: start it whatever it will cost.
@@ -131,7 +134,8 @@ def _session(
         raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
         # as Ctrl-C, whoever has ended it
-        return exit_code(signal.SIGINT) if summary.stop_reason.startswith(BY_COMMAND.rstrip("`")) else 1
+        by_command = summary.stop_reason.startswith(BY_COMMAND.rstrip("`"))
+        return exit_code(signal.SIGINT) if by_command else _WAITING if summary.waiting else 1
     if options.sample is not None or (options.retry_failed and not (summary.done_now or summary.failed_now)):
         # there was no row to send again
         return 0

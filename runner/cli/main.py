@@ -22,7 +22,7 @@ _OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
 _TOLD = (1, 2, 3, 4, 5, 6, 70)
 """Exit codes of errors, and not of signals and of a reader that has left."""
-_SENDING = {"estimate", "mcp", "run", "resume", "retry", "simulate", "try"}
+_SENDING = {"batches", "estimate", "mcp", "run", "resume", "retry", "simulate", "try"}
 """The commands that open connections."""
 
 

@@ -71,6 +71,7 @@ _METAVARS = {
     "schema": "FILE",
     "tables": "JSON",
 }
+_OWN_METAVARS = {"by": "TIME"}
 
 
 _COMPLETERS: dict[str, Completer] = {
@@ -98,7 +99,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
         chosen = both.split("/")[not setting.default].removeprefix("--") if setting.default is not None else "by the rows"
         # None, and not False, if neither is given: then the environment and the job file decide
         return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen}]")
-    metavar = _METAVARS.get(setting.kind, "TEXT")
+    metavar = _OWN_METAVARS.get(setting.name) or _METAVARS.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(
         setting.option,
@@ -147,6 +148,9 @@ trust_option = click.option(
 )
 yes_option = click.option("--yes", is_flag=True, help="Start without a question, also if the cost is above --confirm-above.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+detach_option = click.option(
+    "--detach", is_flag=True, help="With batch or mixed: leave once the batches are submitted; `runner resume` goes on."
+)
 output_option = click.option(
     *("--output", "-o", "outputs"),
     metavar="FILE",
@@ -232,7 +236,7 @@ telemetry_option = click.option(
 
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    shown = web_options(telemetry_option(yes_option(quiet_option(json_option(command)))))
+    shown = detach_option(web_options(telemetry_option(yes_option(quiet_option(json_option(command))))))
     return run_argument(output_option(setting_options()(db_option(trust_option(shown)))))
 
 

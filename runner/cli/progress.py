@@ -13,7 +13,7 @@ import msgspec
 
 from runner.cli import ending, output
 from runner.cli.fitting import fitted
-from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.event_types import WAITING, Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
 from runner.progress import words
 from runner.progress.terminal import ThreeLines, is_live
@@ -121,7 +121,8 @@ class _Text(View, ABC):
 
     def _stopping(self, reason: str, code: str | None, wait: str | None) -> None:
         """Print why the session ends early, and what it waits for. An error goes where errors go."""
-        if reason == ending.INPUT_CHANGED:
+        if reason == ending.INPUT_CHANGED or reason.startswith(WAITING):
+            # the summary says it
             return
         self._reason_told = True
         said = clean(in_full(redact(reason), self._run, self._db))

@@ -27,7 +27,7 @@ from runner.errors import UsageError
 )
 @click.option("--all", "all_rows", is_flag=True, help="Send done rows again too.")
 @gathered("shown", "quiet", "as_json", "outputs", "yes", "web", "telemetry")
-@gathered("chosen", "classes", "ids", "all_rows")
+@gathered("chosen", "classes", "ids", "all_rows", "detach")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: Any, **settings: Any) -> None:
     """Send failed rows of a run again, or those that --class, --ids, --where or --all name, and no other rows.
 
@@ -36,6 +36,8 @@ def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: An
     has a new one. After Ctrl-C or a crash, `runner resume` asks the rows that are left.
     """
     from pathlib import Path
+
+    from msgspec import structs
 
     from runner import api
     from runner.cli import chosen as runs
@@ -50,4 +52,5 @@ def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: An
     ids = Path(chosen["ids"]) if chosen["ids"] is not None else None
     which = Asked(classes=classes, ids=ids, all_rows=chosen["all_rows"])
     job, options = api.retried(db, runs.run_number(run_id, db), given_settings(settings), which)
+    options = structs.replace(options, detach=chosen["detach"])
     sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))

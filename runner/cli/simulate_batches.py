@@ -77,11 +77,18 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--batch-break", "batch_break_bytes", type=count(1), metavar="N", help="Break each download off once, after N bytes."
     ),
-    click.option("--batch-gzip", is_flag=True, help="Send results with gzip to whoever accepts it."),
+    click.option("--batch-gzip", is_flag=True, help="Send results with gzip, whatever the client accepts."),
     click.option(
         "--batch-create", "batch_create_s", type=seconds, default=0, metavar="SECONDS", help="Answer late that a batch was made."
     ),
-    click.option("--batch-404", type=count(), default=0, metavar="N", help="Answer the first N looks at each batch with 404."),
+    click.option(
+        "--batch-not-found",
+        "batch_404",
+        type=count(),
+        default=0,
+        metavar="N",
+        help="Answer the first N looks at each batch with 404.",
+    ),
     click.option(
         "--batch-kept",
         "batch_kept_s",

@@ -12,9 +12,9 @@ from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
-from runner.pace import LaneState, Pace, worker_words
+from runner.pace import LaneState, Pace, batches_words, worker_words
 from runner.session import in_json, perhaps, spelling, unpriced, ways
-from runner.session.naming import in_full, store_path
+from runner.session.naming import command, in_full, store_path
 from runner.session.steering import WHO
 from runner.several import unit
 from runner.store.steered import Steered
@@ -37,6 +37,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         f"  started       {output.date(run.created_at)}",
         f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
         *_retry(books),
+        *_waiting(books, run, db),
         *([f"  tags          {clean(', '.join(run.tags))}"] if run.tags else []),
         *_pace(run.pace),
         *_attempts(books),
@@ -66,7 +67,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
 
 def _next(run: Run, books: Totals, db: str) -> list[str]:
     needed = ways.needed(run.id, run.causes, store_path(db))
-    state = structs.replace(output.state_of(run, retry_left=books.retry_left, ways=needed), requests_left=books.requests_left)
+    state = output.state_of(run, retry_left=books.retry_left, ways=needed)
+    state = structs.replace(state, requests_left=books.requests_left, waiting=books.waiting)
     paid = run.done + run.failed - run.broken - run.reused - books.shared
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))
@@ -96,6 +98,14 @@ def _counts(run: Run) -> str:
 def _shared(run: Run, books: Totals) -> str:
     one, got = unit(run.answers), "its answer" if books.shared == 1 else "their answers"
     return f"; {plural(books.shared, one)} got {got} from another one that asks the same" if books.shared else ""
+
+
+def _waiting(books: Totals, run: Run, db: str) -> list[str]:
+    if not books.batches:
+        return []
+    shows = f"`{command('batches', run.id, db)}` shows {'it' if books.batches == 1 else 'them'}"
+    where = f"in {books.batches:,} {'batch' if books.batches == 1 else 'batches'} at the provider"
+    return [f"  waiting       {plural(books.waiting, unit(run.answers))} {where}; {shows}"]
 
 
 def _retry(books: Totals) -> list[str]:
@@ -142,6 +152,8 @@ def _pace(pace: Pace | None) -> list[str]:
         lines.append(f"  workers       {worker_words(pace.workers)}")
     if pace.retrying:
         lines.append(f"  retrying      {clean(pace.retrying)}")
+    if pace.batches is not None and (words := batches_words(pace.batches)):
+        lines.append(f"  batches       {clean(words)}")
     if pace.halted_at is not None:
         lines.append(
             f"  paused        since {output.date(pace.halted_at)} ({format_span(max(0.0, time.time() - pace.halted_at))})"

@@ -12,9 +12,9 @@ from runner.version import __version__
 ALIASES = {"ls": "list", "runs": "list"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
-    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "attach", "pause", "continue", "stop", "cancel",
-    "requeue", "set", "web", "list", "errors", "show", "compare", "export", "report", "name", "tag", "delete", "vacuum", "mcp",
-    "worker", "simulate", "completion",
+    "init", "check", "estimate", "try", "run", "resume", "retry", "batches", "status", "attach", "pause", "continue", "stop",
+    "cancel", "requeue", "set", "web", "list", "errors", "show", "compare", "export", "report", "name", "tag", "delete", "vacuum",
+    "mcp", "worker", "simulate", "completion",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import databases
-from runner.config import fleet_tables, schemas
+from runner.config import due, fleet_tables, schemas
 from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.model import SYSTEM_ROLES
@@ -24,6 +24,7 @@ def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[st
     job file that somebody sent must not have other files sent to its server.
     """
     fleet_tables.settle(values, sources, given, folder)
+    due.settle(values, sources, given)
     if "files_root" in given:
         values["files_root"] = str(folder / values["files_root"])
     inner = folder if inside else None

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from runner import origin
-from runner.config import asking, fields, fleet_tables
+from runner.config import asking, due, fields, fleet_tables
 from runner.config.fields import Field
 from runner.config.fleet_tables import Member
 from runner.config.job_file import find_files, is_beside, only, settings_in, suggestion
@@ -43,19 +43,16 @@ class Job(Struct, frozen=True, kw_only=True):
     # their one name (``origin``)
     input: Path
     provider: str
-    # None: not set, so nothing can be sent
-    model: str | None
+    model: str | None  # None: not set, so nothing can be sent
     # None: the provider's default. Of several endpoints, the first, once they are known (``members``)
     base_url: str | None
     api_key_env: str | None
     # tables of several endpoints, as they are given; and the reasons for which those that are fallbacks get requests
     endpoints: list[Json] | None
     fallback_on: str | list[str] | None
-    # added to every request
-    headers: tuple[Field, ...]
+    headers: tuple[Field, ...]  # added to every request, like the query
     query: tuple[Field, ...]
-    # None: tuned automatically, up to max_concurrency
-    concurrency: int | None
+    concurrency: int | None  # None: tuned automatically, up to max_concurrency
     max_concurrency: int
     # processes that send, None: one for each processor; and where others may join, None: nowhere
     workers: int | None
@@ -64,8 +61,7 @@ class Job(Struct, frozen=True, kw_only=True):
     share: bool
     serve_limits: str | None
     join: str | None
-    # per minute, for each model separately
-    rpm: float | None
+    rpm: float | None  # per minute, for each model separately, like the next three
     tpm: float | None
     input_tpm: float | None
     output_tpm: float | None
@@ -87,6 +83,9 @@ class Job(Struct, frozen=True, kw_only=True):
     confirm_above: float  # dollars: what is expected to cost more is asked about
     tier: str | None  # by the provider's name; None: its default
     flex_patience: float  # seconds for which a row waits for capacity of the flex tier
+    mode: str  # live, batch or mixed; for the latter two, when the run is to be done, or seconds in which a session is
+    by: str | None
+    within: float | None
     warm_prefix: bool | None  # None: where all rows have a long beginning in common
     cache_prefix: bool
     attempts: int
@@ -294,5 +293,6 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
     full.update({kind: full[kind] or () for kind in ("headers", "query")})
     fleet_tables.split(full)
+    due.fit(full, all_sources, STORED)
     unvouched = frozenset(name for name, where in sources.items() if where == word)
     return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)

@@ -43,6 +43,9 @@ class CommonSettings(TypedDict, total=False):
     confirm_above: float | None
     tier: str | None
     flex_patience: float | str | None
+    mode: Literal["live", "batch", "mixed"] | None
+    by: str | None
+    within: float | str | None
     warm_prefix: bool | None
     cache_prefix: bool | None
     attempts: int | None
@@ -124,19 +127,28 @@ class StreamSettings(JobSettings, total=False):
 class RunSettings(StreamSettings, total=False):
     """What ``run`` and ``arun`` take beside their own arguments.
 
-    progress: show the progress; by default it is shown where a person looks (``progress.watching``).
+    progress: show the progress; by default it is shown where a person looks (``progress.watching``). detach: leave as soon as all
+    batches are submitted; a later session takes their answers.
     """
 
     progress: bool | None
+    detach: bool
+
+
+class ResumeSettings(JobSettings, total=False):
+    """What ``resume`` and ``aresume`` take beside their own arguments. detach: as in ``RunSettings``."""
+
+    detach: bool
 
 
 class RetrySettings(JobSettings, total=False):
     """What ``retry`` and ``aretry`` take beside their own arguments.
 
-    all_rows: every row that has an outcome. trust, progress: as in ``RunSettings``.
+    all_rows: every row that has an outcome. trust, progress, detach: as in ``RunSettings``.
     """
 
     all_rows: bool
+    detach: bool
     trust: bool
     progress: bool | None
 

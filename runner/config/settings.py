@@ -152,6 +152,16 @@ SETTINGS = (
         0,
         inclusive=True,
     ),
+    # Not answer settings either: they say which way requests go to the same model.
+    Setting(
+        "mode",
+        "choice",
+        "live: send each row at once. batch: by the provider's batch API, cheaper, within a day. mixed: batch first, then live.",
+        "live",
+        choices=("live", "batch", "mixed"),
+    ),
+    Setting("by", "text", "With batch or mixed: when the run is to be done, as 07:00 or '2026-12-02 07:00' of this clock."),
+    Setting("within", "span", "With batch or mixed: in what time from its start a session is to be done, such as 6h.", None, 0),
     # Not answer settings either: they change when a row goes out, and what a provider keeps of it.
     Setting(
         "warm_prefix",

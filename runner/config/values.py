@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from runner import durations
-from runner.config import fields, fleet_tables, schemas
+from runner.config import due, fields, fleet_tables, schemas
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 from runner.prices import own
@@ -102,6 +102,8 @@ def _checked_further(setting: Setting, value: Any, where: str) -> Any:
         fleet_tables.check_endpoints(value, where)
     if setting.name == "fallback_on":
         fleet_tables.check_reasons(value, where)
+    if setting.name == "by":
+        due.check(value, where)
     if setting.name == "stop_when":
         _check_pattern(value, where)
     return schemas.checked(value, where) if setting.kind == "schema" else value

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
+from runner.batches import BATCH_TIER
 from runner.model import Attempt, Json
 from runner.money import STANDARD, Price, Rates, highest, lowest, tier_of
 from runner.prices import listed
@@ -98,10 +99,13 @@ class PriceBook:
         asked, times = tier_of(tier), (at, at + _SOON_S)
         if any(self.of(model, None, when, one) is None for one in (STANDARD, asked) for when in times):
             return None
-        found = [self.of(model, None, when, one) for one in {*_TIERS, asked} for when in times]
+        # what goes through a batch is billed as that, whatever tier its answer names
+        tiers = {BATCH_TIER} if asked == BATCH_TIER else {*_TIERS, asked}
+        found = [self.of(model, None, when, one) for one in tiers for when in times]
         if model not in self._own:
             # the answer may name another model, which has a stated price
-            found += [stated.standard for stated in self._own.values()]
+            part = listed.factor(self._vendor, asked) if asked == BATCH_TIER else None
+            found += [stated.of_tier(asked, part) if asked == BATCH_TIER else stated.standard for stated in self._own.values()]
         return highest([schedule.worst(input_tokens) for schedule in found if schedule is not None])
 
     def beside(self, model: str, at: float) -> str | None:

@@ -29,6 +29,7 @@ class Size(NamedTuple):
 
     most: the limit of its answer in tokens; None: it has none. hour: it may ask for a cache that is kept for an hour.
     tier: the service tier that it asks for; None: no special one. cut: tokens at which its last answer was cut; 0: it was not.
+    alone: no other tier can serve it.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Size(NamedTuple):
     hour: bool = False
     tier: str | None = None
     cut: int = 0
+    alone: bool = False
 
     @property
     def measure(self) -> int:
@@ -47,11 +49,11 @@ class Size(NamedTuple):
 
     def longer(self, by: int) -> "Size":
         """Return the size with so many more bytes of text."""
-        return Size(self.model, self.text + by, self.body + by, self.files, self.most, self.hour, self.tier, self.cut)
+        return self._replace(text=self.text + by, body=self.body + by)
 
     def cut_at(self, tokens: int) -> "Size":
         """Return the size of a request whose last answer was cut at so many tokens."""
-        return Size(self.model, self.text, self.body, self.files, self.most, self.hour, self.tier, tokens)
+        return self._replace(cut=tokens)
 
 
 class Guess(Struct):

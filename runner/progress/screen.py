@@ -17,6 +17,7 @@ from tqdm import tqdm
 from runner.durations import clock
 from runner.event_types import Progress
 from runner.money import PICO, shown
+from runner.pace import batches_words
 from runner.progress.tqdm_internals import disp_len
 from runner.text import clean
 
@@ -86,7 +87,8 @@ def why(event: Progress) -> str:
         for lane in lanes
         if lane.waiting
     ]
-    return "; ".join([*words, *([clean(event.pace.retrying)] if event.pace.retrying else [])])
+    batches = [clean(batches_words(event.pace.batches))] if event.pace.batches is not None else []
+    return "; ".join([*filter(None, batches), *words, *([clean(event.pace.retrying)] if event.pace.retrying else [])])
 
 
 def cost(event: Progress) -> str:

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
 
+from msgspec import structs
+
+from runner.config.job import Job
 from runner.config.variables import unknown_variables
 from runner.errors import UsageError
 from runner.event_types import Event
@@ -61,7 +64,18 @@ def of_run(
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
     name, tags = (settings.pop("name", None), settings.pop("tags", None)) if labelled else (None, None)
     tags = () if tags is None else tags
-    check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust, called=name, tags=tags)
+    detach = settings.pop("detach", False) if labelled else False
+    check(
+        detach=detach,
+        db=db,
+        limit=limit,
+        new=new,
+        accept_changes=accept_changes,
+        strict=strict,
+        trust=trust,
+        called=name,
+        tags=tags,
+    )
     options = SessionOptions(
         limit=None if limit is None else index(limit),
         new=new,
@@ -69,8 +83,16 @@ def of_run(
         strict=strict,
         name=checked_name(name) if name is not None else None,
         tags=checked_tags(tags),
+        detach=bool(detach),
     )
     return options, trust
+
+
+def detached(settings: MutableMapping[str, Any]) -> Callable[[tuple[Job, SessionOptions]], tuple[Job, SessionOptions]]:
+    """Take ``detach`` out of the settings, and return what adds it to the options of a session. Raises UsageError."""
+    detach = settings.pop("detach", False)
+    check(detach=detach)
+    return lambda found: (found[0], structs.replace(found[1], detach=bool(detach)))
 
 
 def of_retry(classes: Any, ids: Any, *, all_rows: bool) -> Asked:
@@ -226,7 +248,7 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(("prefix_fields", "manifest"), _flag),
     **dict.fromkeys(("only", "columns", "classes", "on"), _names),
     "ids": _ids,
-    "all_rows": _flag,
+    **dict.fromkeys(("all_rows", "detach"), _flag),
     "order": _name,
     "run_id": _number,
     "run_ids": _numbers,

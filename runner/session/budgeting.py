@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from msgspec import structs
 
 from runner.admission import Amounts, Reservation
+from runner.batches import BATCH_TIER
 from runner.config.job import STORED, Job
 from runner.engine.admitting import Quote
 from runner.engine.bounds import Bounds, bounds
@@ -63,6 +64,12 @@ def kept(job: Job) -> str:
     )
     named = (f"{amount} (--{name.replace('_', '-')})" for name, amount in zip(limits, words, strict=True))
     return f"a budget of {' and of '.join(named)}" if limits else ""
+
+
+def batch_price(book: PriceBook | None, model: str, bound: Bounds, at: float) -> Price | None:
+    """Return the highest price at which a request may be billed in a batch; None if it is not known. at: as for ``quote``."""
+    rates = book.highest(model, at, BATCH_TIER, bound.input) if book is not None else None
+    return Price(model=model, tier=BATCH_TIER, rates=rates) if rates is not None else None
 
 
 class UnpricedTierError(AttemptError):

@@ -21,9 +21,10 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Item
 from runner.origin import where
-from runner.session import arguments, budgeting, prefixes, prepare, shaped, unfit, wiring
+from runner.session import arguments, batch_fit, budgeting, prefixes, prepare, shaped, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted, template_of
+from runner.session.options import SessionOptions
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
@@ -162,6 +163,7 @@ def check_job(job: Job, db: str | Path) -> Check:
 def _lacks(job: Job) -> tuple[str | None, str | None]:
     """Return why `runner run` would refuse to start, and what it still needs; None for each that is not so."""
     try:
+        batch_fit.refuse(job, SessionOptions())
         find_endpoint(job, os.environ)
     except NotReadyError as error:
         return None, str(error)

@@ -6,21 +6,24 @@ from operator import index
 from pathlib import Path
 
 from runner import origin
-from runner.errors import RunLockedError
+from runner.batches import SENT_STATES
+from runner.errors import RunLockedError, UsageError
 from runner.inputs import spool
 from runner.model import Run
 from runner.session import arguments, vacuuming
 from runner.session.called import numbers_of
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_option
 from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
+from runner.store.batch_reading import read_batches
 from runner.store.reader import StoreReader
+from runner.text import plural
 
 
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers and names.
 
-    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    Raises UsageError if one does not exist or has rows that wait at a provider, RunLockedError if one is being worked on.
     """
     numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
@@ -28,11 +31,26 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+    _refuse_waiting(numbers, db)
     return found
 
 
+def _refuse_waiting(numbers: Sequence[int], db: str | Path) -> None:
+    """Raise UsageError if rows of a run wait at a provider: perhaps paid for, and only the store knows which they are."""
+    with StoreReader(Path(db).resolve()) as reader:
+        sent = [one for one in read_batches(reader.fetch) if one.run_id in numbers and one.state in SENT_STATES and one.waiting]
+    if sent:
+        first, at = sent[0], store_option(db)
+        rows, its = plural(sum(one.waiting for one in sent), "row"), "a batch" if len(sent) == 1 else f"{len(sent)} batches"
+        raise UsageError(
+            f"{rows} of run {first.run_id} wait in {its} at the provider, and may be billed: `runner resume {first.run_id}{at}` "
+            f"fetches them, `runner batches cancel b{first.id}{at}` and then a resume cancels them, and "
+            f"`runner batches forget b{first.id} --yes{at}` gives them up. Nothing was deleted"
+        )
+
+
 def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
-    """Say which runs read the answers of those that are to be deleted, one sentence each."""
+    """Say what is lost with those that are to be deleted, one sentence each: runs that read their answers."""
     numbers = set(map(index, run_ids))
     with StoreReader(Path(db).resolve()) as reader:
         reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]

@@ -61,6 +61,11 @@ def open_rows(of: ToSend, guesses: Guesses) -> Open:
     return found
 
 
+def live(of: ToSend) -> ToSend:
+    """Return what is to be sent of a sample: nobody waits a day for an estimate, so it never goes through a batch."""
+    return structs.replace(of, job=structs.replace(of.job, mode="live"))
+
+
 def drawing(plan: Plan, number: int, book: PriceBook | None, settled: int) -> Drawing:
     """Draw rows, or return those that were drawn before, if they still tell of what is left. Blocks.
 
@@ -72,7 +77,7 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, settled: int) -> Dr
     if earlier is not None and earlier.number == number:
         left = len(earlier.keys) - len(samples.settled_keys(store, run, earlier.keys))
         return Drawing(drawn=earlier, left=left, rest=_of_some(plan, book, left) if left else None)
-    of = of_plan(plan, settled=settled > 0)
+    of = live(of_plan(plan, settled=settled > 0))
     found = open_rows(of, Guesses(book, time.time()))
     so_far, before = of.so_far(run), rest.stored(store, run)
     drawn = Drawn(
@@ -142,4 +147,4 @@ def _keys(of: ToSend, places: Sequence[int]) -> dict[int, str]:
 def _of_some(plan: Plan, book: PriceBook | None, left: int) -> Rest | None:
     """Return what some rows may take that are like all of the input."""
     rows = plan.scanned.some or islice(plan.prompts.read(), _BATCH)
-    return rest.examples(Sizer(plan.job), rows, Guesses(book, time.time()), 0.0, left)
+    return rest.examples(Sizer(structs.replace(plan.job, mode="live")), rows, Guesses(book, time.time()), 0.0, left)

@@ -16,7 +16,7 @@ from runner.inputs.seeds import seeded
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
 from runner.origin import Files, place_of, where
-from runner.session import unfit, wiring
+from runner.session import batch_fit, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, template_of, unsent
 from runner.several import key_of, seed_of
@@ -47,6 +47,7 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
     """
     store = Path(db).resolve()
     job = unsent(job, store)
+    job = batch_fit.as_sent(job) if job.mode == "batch" else job
     provider, template = wiring.offline(job), template_of(job)
     files = wiring.attachments(job)
     with spool.readable(job.input) as path:

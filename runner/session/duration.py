@@ -18,7 +18,10 @@ def duration(found: Rest, job: Job, lanes: Mapping[str, Lane]) -> tuple[Interval
 
     lanes: what the requests of a sample met with. The pace is that of the tightest limit per minute, or of the requests that may
     be open at once: the fixed number, or one between what the sample came to and the highest that is tried.
+    How long a batch takes is up to the provider.
     """
+    if job.mode != "live" and found.left:
+        return None, None
     paces = [
         (kind, times(_amount(kind, use), 60 / limit))
         for use in found.uses

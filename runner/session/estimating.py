@@ -1,7 +1,6 @@
 """What a whole run will take, before it is sent or while it is under way: ``runner estimate``."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from runner.batches import BATCH_TIER
 from runner.config.job import Job
 from runner.durations import format_span
 from runner.errors import RunStoppedError
@@ -83,13 +83,12 @@ class Estimate(Struct, frozen=True, kw_only=True):
     reused: dict[int, int] = {}
     # rows that ask the same as an earlier one, whose answer they get
     shared: int = 0
-    # the run that would be continued; None: a new one
-    run: int | None = None
-    # answers that are wanted of each row
-    answers: int = 1
-    # the model, for words about its price, and the service tier that is asked for
+    run: int | None = None  # that would be continued; None: a new one
+    answers: int = 1  # that are wanted of each row
+    # the model, for words about its price, the service tier that is asked for, and which way requests go: live, batch or mixed
     model: str | None = None
     tier: str | None = None
+    mode: str = "live"
 
     def __str__(self) -> str:
         if not self.rows_left:
@@ -117,6 +116,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
         ]
         pairs += [(name, f"about {show(of.mid)} ({between(of, show)})") for name, of, show in figures if of is not None]
         return html.table((), pairs, str(self))
+
+
+def _money(dollars: float) -> str:
+    return shown(round(dollars * PICO))
 
 
 def count(number: float) -> str:
@@ -200,7 +203,7 @@ class _Input:
 
     def __init__(self, given: Given, of: ToSend, run: KnownRun | None) -> None:
         self._job, self._given, self._run = of.job, given, run
-        self._rates = learned.Now(price_book(of.job), time.time(), of.job.tier)
+        self._rates = learned.as_asked(of.job, price_book(of.job))
         limit, answers = of.options.limit, of.job.answers or 1
         self._rows = of.scanned.rows if limit is None else min(limit, of.scanned.rows)
         copies = of.same.rows * answers if of.same is not None else 0
@@ -272,7 +275,8 @@ class _Input:
             run=run.id if run is not None else None,
             answers=self._job.answers or 1,
             model=self._job.model,
-            tier=tier_asked(self._job.tier, self._job.params.extra_body),
+            tier=BATCH_TIER if self._job.mode != "live" else tier_asked(self._job.tier, self._job.params.extra_body),
+            mode=self._job.mode,
         )
 
     def _perhaps(self, found: Rest) -> float:
@@ -294,7 +298,3 @@ def _plus(one: Interval, perhaps: float) -> Interval:
 def _bounds(of: Interval, known: float, unit: int = 1) -> Bounds:
     high = (of.high + known) / unit if math.isfinite(of.high) else None
     return Bounds(low=(of.low + known) / unit, mid=(of.mid + known) / unit, high=high)
-
-
-def _money(dollars: float) -> str:
-    return shown(round(dollars * PICO))

@@ -12,7 +12,7 @@ from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
 from runner.providers.finish import is_cut
 from runner.session import like_sample, rest
-from runner.session.learned import Now
+from runner.session.learned import Now, as_asked
 from runner.session.prepare import Plan
 from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sizing import Sizer
@@ -51,7 +51,7 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int
     found, sent = None, left - broken
     if sent > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
-        now = Now(book, time.time(), plan.job.tier)
+        now = as_asked(plan.job, book)
         # its share is one of the rows that count as left, as it is while the session goes on
         found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
         found = found or (like_sample.of_run(of, run.id, settled, now, sent)[1] if not options.retry_failed else None)

@@ -1,7 +1,6 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -20,7 +19,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, counted, expected, said
-from runner.session.learned import Now
+from runner.session.learned import as_asked
 from runner.session.naming import command
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
@@ -69,8 +68,7 @@ class Foreseen(Working):
         if plan.options.retry_failed:
             # the same command would choose its rows anew
             self._continuing = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
-        # the rows that were drawn for an estimate; None if all are sent
-        self._drawing: Drawing | None = None
+        self._drawing: Drawing | None = None  # the rows that were drawn for an estimate; None if all are sent
         # what was found before the session began: answers taken over, by run; the rows that have an outcome from earlier sessions
         # and are not to be sent again; what is said of the cost
         self._taken: Mapping[int, int] = {}
@@ -78,8 +76,7 @@ class Foreseen(Working):
         self._cost = tuple[str, ...]()
         # what is said of rows that keep settings of their own
         self._own = tuple[str, ...]()
-        # rows that an interrupted retry has left, and that this session leaves
-        self._others_pending = 0
+        self._others_pending = 0  # rows that an interrupted retry has left, and that this session leaves
 
     async def ask(self, confirm: Confirm | None) -> None:
         """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
@@ -128,7 +125,10 @@ class Foreseen(Working):
             return self._before.done + self._before.failed
         if self._fresh and not options.retry_failed:
             return 0
-        # rows may have been added, removed or moved, so each row of the file is looked up
+        # rows may have been added, removed or moved
+        return await self._look_at_each()
+
+    async def _look_at_each(self) -> int:
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
         if self._plan.scanned.before.rows:
             # the others are in the settled beginning
@@ -175,7 +175,7 @@ class Foreseen(Working):
     def _fresh(self) -> bool:
         """Return True if the store holds no attempt and no outcome of the run."""
         before = self._before
-        return not (before.attempted or before.done or before.failed or before.broken)
+        return not (before.attempted or before.done or before.failed or before.broken or self._store.waits)
 
     def _open(self, *, settled: bool) -> ToSend:
         return of_plan(self._plan, settled=settled, variant=self._store.variant)
@@ -240,7 +240,7 @@ class Foreseen(Working):
         requests = await self._requests(left) if plan.job.dedupe and behind_limit else left_here
         if plan.job.dedupe:
             self._meter.requests = paid + requests if requests is not None else None
-        now = Now(await self.prices(), time.time(), plan.job.tier)
+        now = as_asked(plan.job, await self.prices())
         run = plan.run.id
         found = await in_thread(lambda: rest.sampled(plan.given.store, run, drawn, of.so_far(run), left_here, now))
         of_run = left if not plan.job.dedupe else requests or 0

@@ -16,8 +16,9 @@ from runner.session import asked_again, continuing, nothing_left, prefixes, prep
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
+from runner.session.batch_words import summed, waits
+from runner.session.batching import Batching
 from runner.session.controlled import Controlled
-from runner.session.foreseen import Foreseen
 from runner.session.input_rows import InputRows
 from runner.session.options import Told
 from runner.session.oversized import oversized, sentences
@@ -29,7 +30,7 @@ from runner.store.counts import RunCounts
 from runner.store.shared import SharedAnswers
 
 
-class InputSession(Foreseen):
+class InputSession(Batching):
     """The state of one session over a prompt file."""
 
     def __init__(
@@ -48,6 +49,8 @@ class InputSession(Foreseen):
         self._rows_again = InputRows(plan, self._once, self._reopen, self._send_beside)
         # of the rows that have an outcome from earlier sessions and are not to be sent again: those that failed
         self._restored_failed = 0
+        # hashes of the keys of rows that failed in this session, and would be read again as open
+        self._failed_now: set[int] = set()
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
@@ -57,7 +60,8 @@ class InputSession(Foreseen):
         try:
             await controlled.begin(self, self._store)
             await self.begin()
-            told = Told(self._stop, self.note, self.late.book, self._store.path)  # what workers need
+            # what workers and batches need
+            told = Told(self._stop, self.note, self.late.book, self._store.path, lambda at: setattr(self, "served", at))
             async with wiring.open_provider(plan.job, plan.endpoint, told) as (provider, client):
                 await self.run(provider, client)
             return await self.end()
@@ -79,6 +83,7 @@ class InputSession(Foreseen):
         await self._note_input(look_again, head)
         if self._drawing is not None:
             await self._note_sample(self._drawing.drawn)
+        self._begin_reading()
         notes = await self._notes()
         restored = self._restored
         failed = self._restored_failed = min(self._failed_before, restored)
@@ -155,11 +160,15 @@ class InputSession(Foreseen):
         return looked and self._before.done + self._before.failed > self._look.seen
 
     def _items(self) -> Items:
-        return self._read(self._selection, True) if self._once is None else self._once.items(self._selection, self._read)
+        if not self._many_reads:
+            return self._read(self._selection, True) if self._once is None else self._once.items(self._selection, self._read)
+        selection = self._later()
+        items = self._read(selection, False) if self._once is None else self._once.items(selection, self._read)
+        return self._new_ones(items, self._failed_now)
 
     def _read(self, selection: source.Selection, counted: bool) -> Items:
         """Return what is to be done of a selection of rows. counted: they count for the session."""
-        plan, counts = self._plan, self._passed if counted else source.Counts()
+        plan, counts = self._plan, self._passed if counted and not self._many_reads else source.Counts()
         return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
 
     def _row_input(self) -> InputRows:
@@ -184,6 +193,9 @@ class InputSession(Foreseen):
             self._rows_again.saved(outcomes)
         if self._once is not None:
             self._once.saved(outcomes)
+        if self._many_reads and self._plan.options.accept_changes:
+            # such a row has changed after this too
+            self._failed_now.update(hash(one.key) for one in outcomes if one.kept)
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""
@@ -195,6 +207,9 @@ class InputSession(Foreseen):
         # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
         stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
+        waiting = await self._open_batches()
+        if waiting and stop_reason is None:
+            stop_reason = waits(waiting)
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
         # whatever a retry has kept was not changed, unless it was
@@ -217,6 +232,7 @@ class InputSession(Foreseen):
             summary,
             finished=whole,
             retry_left=pending,
+            **summed(waiting),
             ok_failed=nothing_left.allowed(plan.job, summary.failed + summary.kept, of=summary.wanted),
             dedupe=plan.job.dedupe,
             requests_left=await self._requests(summary.left),

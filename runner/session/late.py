@@ -14,7 +14,8 @@ from runner.session.budgeting import Purse
 from runner.session.stats import SessionStats
 from runner.store.checkpoint import RunStore
 
-LOST = "worker_lost"
+LOST = ("worker_lost", "batch_late")
+"""Error codes of attempts of which something may be heard later: the worker may have had the answer, the batch may end yet."""
 
 
 class Change(NamedTuple):
@@ -38,7 +39,7 @@ class LateUsages:
     async def saved(self, entries: Sequence[Entry]) -> None:
         """Remember the attempts among entries of which something may be heard yet. They have been saved."""
         for attempt in attempts_of(entries):
-            if attempt.error_code == LOST and attempt.sent:
+            if attempt.error_code in LOST and attempt.sent:
                 self._lost[attempt.key, attempt.number] = attempt
         if self._early:
             early, self._early = self._early, []

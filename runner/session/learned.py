@@ -5,10 +5,13 @@ about: the request was the same, and the answer is as long as those of this mode
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from runner.batches import BATCH_TIER
+from runner.config.job import Job
 from runner.money import STANDARD, highest, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
@@ -18,15 +21,24 @@ from runner.store.samples import RowSpent
 
 
 class Now(NamedTuple):
-    """The rates of what is left. at: when they hold, in seconds since the epoch. tier: the one that is asked for."""
+    """The rates of what is left. at: when they hold, in seconds since the epoch. tier: the one that is asked for.
+
+    alone: no other tier can serve it.
+    """
 
     book: PriceBook | None
     at: float
     tier: str | None
+    alone: bool = False
 
     def rates(self, model: str, tier: str) -> Schedule | None:
         """Return the rates of a model in a service tier; None if they are not known."""
         return self.book.schedule(model, self.at, tier) if self.book is not None else None
+
+
+def as_asked(job: Job, book: PriceBook | None) -> Now:
+    """Return the rates of what a job sends from now on."""
+    return Now(book, time.time(), BATCH_TIER if job.mode != "live" else job.tier, job.mode == "batch")
 
 
 def total(strata: Sequence[Stratum], spent: Mapping[str, RowSpent], name: str, seed: int, *, certain: bool = False) -> Interval:
@@ -73,7 +85,8 @@ def most_of(most: Mapping[str, Most], now: Now, read: float, sent: float) -> tup
     for model, limit in most.items():
         output = math.inf if limit.output is None else limit.output * sent
         written += output
-        found = [now.rates(model, tier) for tier in {STANDARD, *limit.tiers, tier_of(now.tier)}]
+        tiers = {tier_of(now.tier)} if now.alone else {STANDARD, *limit.tiers, tier_of(now.tier)}
+        found = [now.rates(model, tier) for tier in tiers]
         if rates := [one.worst(math.ceil(limit.input)) for one in found if one is not None]:
             dearest = highest(rates)
             input_rate = max(dearest.highest_input, dearest.cache_write_1h if limit.hour else 0)
@@ -85,7 +98,7 @@ def most_of(most: Mapping[str, Most], now: Now, read: float, sent: float) -> tup
 def at_tier(cost: Interval, drawn: Drawn, now: Now) -> Interval:
     """Return what is left to pay if another service tier is asked for than in the sample, by what both cost.
 
-    Rows of either may be served by the other, so that the interval goes from one to the other.
+    Rows of either may be served by the other, so that the interval goes from one to the other; not so in a batch.
     """
     tier, ratios = tier_of(now.tier), []
     for model in drawn.most if tier != drawn.tier else ():
@@ -94,7 +107,8 @@ def at_tier(cost: Interval, drawn: Drawn, now: Now) -> Interval:
             ratios.append(asked.base.output / then.base.output)
     if not ratios:
         return cost
-    return Interval(low=cost.low * min(1.0, *ratios), mid=cost.mid * fmean(ratios), high=cost.high * max(1.0, *ratios))
+    low, high = (min(ratios), max(ratios)) if now.alone else (min(1.0, *ratios), max(1.0, *ratios))
+    return Interval(low=cost.low * low, mid=cost.mid * fmean(ratios), high=cost.high * high)
 
 
 def capped(one: Interval, most: float) -> Interval:

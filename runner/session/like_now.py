@@ -1,10 +1,12 @@
 """What answered rows tell of others: those of the same settings do, at the prices and in the service tier of now."""
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from msgspec import structs
 
+from runner.batches import BATCH_TIER
 from runner.money import FLEX, STANDARD, Price, Rates, lowest, tier_of
 from runner.prices.rates import Schedule
 from runner.session.learned import Now
@@ -22,18 +24,21 @@ def as_now(store: Path, run_id: int, rows: Mapping[str, RowSpent], variant: int 
     """Return these rows with what their tokens cost now, in the service tier that is asked for; those whose price is known."""
     mine = of_settings(store, run_id, rows, variant)
     made = made_with(store, run_id, mine)
-    tiers = _tiers(tier_of(now.tier), {one.price.tier for one in made.values() if one.price is not None})
+    tiers = _tiers(now, {one.price.tier for one in made.values() if one.price is not None})
     found = {key: _priced(row, made[key].price if key in made else None, tiers, now) for key, row in mine.items()}
     return {key: row for key, row in found.items() if row is not None}
 
 
-def _tiers(asked: str, seen: Collection[str]) -> Collection[str]:
-    """Return the tiers that tell of requests which ask for one. seen: those of the rows."""
+def _tiers(now: Now, seen: AbstractSet[str]) -> Collection[str]:
+    """Return the tiers that tell of requests which ask for that of ``now``. seen: those of the rows."""
+    asked = tier_of(now.tier)
+    if now.alone:
+        return (asked,)
     if asked != STANDARD:
         # some of the requests that ask for another tier are served by the standard one
         return (asked, STANDARD) if asked in seen else ()
     # a server may have put all of them into a tier of its own
-    return (STANDARD,) if STANDARD in seen else {tier for tier in seen if tier != FLEX}
+    return (STANDARD,) if STANDARD in seen else seen - {FLEX, BATCH_TIER}
 
 
 def _priced(row: RowSpent, price: Price | None, tiers: Collection[str], now: Now) -> RowSpent | None:

@@ -11,7 +11,7 @@ from runner.engine.limits import Lanes
 from runner.event_types import Progress, Started
 from runner.interfaces import Client
 from runner.money import Money, Projection, costs, projected
-from runner.pace import Pace, WorkerCounts
+from runner.pace import BatchesPace, Pace, WorkerCounts
 from runner.session import reached
 from runner.session.books import Books
 from runner.session.forecast import Forecast
@@ -41,6 +41,7 @@ class Meter:
         self.retries = False
         # why requests wait, if it is for the budget
         self.waiting: Callable[[], str | None] = lambda: None
+        self.batches: Callable[[], BatchesPace | None] = lambda: None
         # what answers cost of rows that had one before the session already
         self.again = 0
         # what a sample says of the rows that were left when the session began
@@ -159,6 +160,7 @@ class Meter:
             requests=self.requests,
             workers=workers,
             halted_at=halt.at if halt.on else None,
+            batches=self.batches(),
         )
 
     def last_pace(self) -> Pace | None:
@@ -166,4 +168,7 @@ class Meter:
         return self.pace() if self.requests is not None else None
 
     def _left_s(self) -> float | None:
+        if self.batches() is not None:
+            # nobody knows when a provider has answered a batch
+            return None
         return self._forecast.left_s(self.bought(self._left))

@@ -203,6 +203,10 @@ class Session:
         """Return what the session works with; its run is created if there is none. Raises UsageError."""
         job = with_base_url(self._job(), os.environ)
         raising.refuse_asking(job)
+        if job.mode != "live":
+            raise UsageError(
+                f"a program that asks one by one waits for each answer: mode {job.mode} is for runner.run and its like"
+            )
         # the files that asks name are relative to the current folder
         job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
         endpoint = find_endpoint(job, os.environ)

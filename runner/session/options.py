@@ -44,6 +44,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
     name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
+    detach: leave once all batches are submitted, instead of waiting for them.
+    fetch: send nothing, and take the answers of batches that have ended: of those with these numbers, or of all if it is empty.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
 
@@ -58,6 +60,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     name: str | None = None
     tags: tuple[str, ...] = ()
     sample: int | None = None
+    detach: bool = False
+    fetch: tuple[int, ...] | None = None
     db: str | None = None
     outputs: tuple[str, ...] = ()
 
@@ -65,10 +69,12 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
 class Told(NamedTuple):
     """What workers need of a session. tell: tells the user a sentence. store: the file beside which a token is written.
 
-    book: writes down what attempts have used, when that is known late.
+    book: writes down what attempts have used, when that is known late. at: is told the address of a server that is started for
+    the session.
     """
 
     stop: Stop
     tell: Callable[[str], None]
     book: Callable[[Sequence[LateUsage]], Awaitable[None]]
     store: Path
+    at: Callable[[str], None] = lambda _: None

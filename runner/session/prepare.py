@@ -19,7 +19,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
-from runner.session import budgeting, called, continuing, identity, pricing, raising, reading, shaped, unfit
+from runner.session import batch_fit, budgeting, called, continuing, identity, pricing, raising, reading, shaped, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -32,8 +32,7 @@ from runner.store.runs import FoundRun
 from runner.text import plural
 
 _MAX_SHOWN = 5
-# broken rows whose reason is kept; further ones are only counted
-_MAX_KEPT = 1_000
+_MAX_KEPT = 1_000  # broken rows whose reason is kept; further ones are only counted
 
 T = TypeVar("T")
 
@@ -121,6 +120,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     await in_thread(lambda: called.refuse_name(options, store_path, chosen.run.id if chosen.run is not None else None))
     if continuing.nothing_left(given, chosen, options) and not await in_thread(lambda: _can_be_priced(job, given, chosen)):
         return await in_thread(lambda: _idle(job, given, chosen, options))
+    batch_fit.refuse(job, options)
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: _scanned(job, given, chosen, options))
     await in_thread(lambda: database.prepare(store_path, create=True))

@@ -199,8 +199,11 @@ class Guesses:
         guess = self._models.setdefault(size.model, Guess())
         self._tiers.setdefault(size.model, set()).add(tier)
         limit = book.limit(size.model) if book is not None and size.most is None else None
-        asked, standard = (book.schedule(size.model, self._at, one) if book is not None else None for one in (tier, STANDARD))
-        guess.add(size, asked, limit, standard)
+        asked, other = (
+            book.schedule(size.model, self._at, one) if book is not None else None
+            for one in (tier, tier if size.alone else STANDARD)
+        )
+        guess.add(size, asked, limit, other)
 
     def most(self) -> dict[str, Most]:
         """Return the most tokens that the requests for each model can take."""

@@ -29,6 +29,7 @@ _AT_ONCE = 500
 _NO_ROW, NOT_YET = "the input has no row with this id", "not found yet"
 CANCELLED_ROW, REQUEUED = "cancelled", "requeued"
 """What a reply says of a row with which it was done."""
+IN_BATCH = "it waits in a batch at the provider, which can only be cancelled whole (`runner batches`)"
 SAME = ": the same row as "
 """Follows them where a row was named twice, by id and by line."""
 
@@ -99,6 +100,8 @@ class RowSteering:
 
         ended: those that were given up just now.
         """
+        if any(one.waiting for key in keys if (one := stored.get(key)) is not None):
+            return IN_BATCH
         settled = [key for key in keys if _has_outcome(stored.get(key)) and not self._is_open(key)]
         if len(settled) == len(keys):
             return f"it is {'done' if all(_is_done(stored[key]) for key in settled) else 'failed'} already"

@@ -37,6 +37,8 @@ class SendingOnce:
         self._selection, self._first = Selection(), True
         # rows of the last round wait for the outcomes of others
         self.waiting = False
+        # a round may end before all its rows have outcomes, since they wait in batches: then a later one has what came back open
+        self.repeats = False
         # hashes of the keys of rows that have failed in this session, where such rows would be read again
         self._failed: set[int] = set()
         # rows with an earlier answer that have been given out, with their places; failures of such rows that are those of the
@@ -92,7 +94,7 @@ class SendingOnce:
             async for candidate in candidates:
                 place = self._place(candidate) if isinstance(candidate, Item) else None
                 if place is None or not isinstance(candidate, Item):
-                    if first:
+                    if first or self.repeats:
                         yield candidate
                 elif states[place] > 0 and self._is_new(candidate, place):
                     known.append((candidate, states[place]))
@@ -129,9 +131,9 @@ class SendingOnce:
         states, sent, failure = self._same.states, self._same.sent, self._kept.get(place)
         if failure is not None:
             return _alike(item, failure)
-        if sent[place] >= MOST_SENT:
+        if sent[place] >= MOST_SENT and not self.repeats:
             return None
-        states[place], sent[place] = -item.position, sent[place] + 1
+        states[place], sent[place] = -item.position, min(sent[place] + 1, MOST_SENT)
         if item.answered:
             self._given[item.key] = place
         return item
@@ -157,6 +159,11 @@ class SendingOnce:
                 # the answer of a row that has changed since is none to this request
                 if asks_the_same(row, bought.fingerprint):
                     self._take(place, bought, before[place], first=first)
+            for key, position, fingerprint in await shared.in_batches(list(rows)):
+                row, place = rows[key]
+                if asks_the_same(row, fingerprint):
+                    # it is out
+                    self._same.states[place] = -position
         for place, position in self._beside.values():
             # it is out, or goes out with this round: what the store has of it is from before
             self._same.states[place] = -position

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from runner.batches import BATCH_TIER
 from runner.config.job import Job
 from runner.engine.bounds import bounds
 from runner.errors import AttachmentError
@@ -21,6 +22,8 @@ class Sizer:
     def __init__(self, job: Job) -> None:
         self._provider, self._template = wiring.offline(job), template_of(job)
         self._files = wiring.attachments(job)
+        # None: that of the request
+        self._tier, self._alone = BATCH_TIER if job.mode != "live" else None, job.mode == "batch"
 
     def size(self, row: Row) -> Size | None:
         """Return the size of a row's request; None if none can be made, so that nothing is sent for it."""
@@ -36,7 +39,8 @@ class Sizer:
             request, tokens = outlined.request, outlined.tokens
         call = self._provider.encode(request)
         text, most = _text(made.request), bounds(call, None)
-        return Size(request.model, text, most.input, tokens, most.output, hour=most.hour is not None, tier=most.tier)
+        tier, hour = self._tier or most.tier, most.hour is not None
+        return Size(request.model, text, most.input, tokens, most.output, hour=hour, tier=tier, alone=self._alone)
 
 
 def _text(request: Request) -> int:

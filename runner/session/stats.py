@@ -4,6 +4,7 @@ import math
 
 from msgspec import Struct, field
 
+from runner.batches import BATCH_TIER
 from runner.errors import BAD_ROW
 from runner.event_types import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
@@ -64,6 +65,8 @@ class SessionStats(Struct):
     doubtful: dict[str, int] = field(default_factory=dict)
     first_token: Histogram = field(default_factory=Histogram)
     duration: Histogram = field(default_factory=Histogram)
+    # of live requests alone: what waits in a batch takes as long as that does
+    live: Histogram = field(default_factory=Histogram)
 
     def add(self, entry: Entry) -> None:
         """Count one entry."""
@@ -85,6 +88,8 @@ class SessionStats(Struct):
         if attempt.error_code is None:
             self.standard_tier += tier_of(attempt.tier or attempt.asked_tier) == STANDARD
             self.duration.add(attempt.duration_s)
+            if attempt.tier != BATCH_TIER:
+                self.live.add(attempt.duration_s)
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)
         elif attempt.error_code in CODES:
@@ -109,8 +114,8 @@ class SessionStats(Struct):
             requests=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
-            usual_s=self.duration.quantile(0.5) or 0.0,
-            longest_s=self.duration.quantile(0.95) or 0.0,
+            usual_s=self.live.quantile(0.5) or 0.0,
+            longest_s=self.live.quantile(0.95) or 0.0,
         )
 
     def quantiles(self) -> tuple[Quantiles, Quantiles]:

@@ -58,6 +58,8 @@ class Steering:
         self.pace: Callable[[], Pace] | None = None
         # the session sends no more; requests that are being answered, and what is set when none is
         self.over, self._busy, self._idle = False, 0, anyio.Event()
+        # its rows go through batches
+        self.batched = False
 
     async def answer(self, request: Request, by: str) -> Reply:
         """Do what is asked, and say what came of it. by: who asks."""
@@ -112,6 +114,9 @@ class Steering:
                 return _of_rows(rows, CANCELLED_ROW)
             case Requeue():
                 self._refuse_at_end()
+                if self.batched:
+                    again = f"`{command('retry', self._run, self.db)}`"
+                    raise UsageError(f"rows of a session with batches are sent again once it has ended: {again}")
                 rows = await self._rows.requeue(request.ids, self._refuse_at_end)
                 return _of_rows(rows, REQUEUED)
             case Set():

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from runner.batches import BATCH_TIER
 from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.errors import advice as advice_on
@@ -86,6 +87,7 @@ def unknown(model: str, prices: Json, tier: str | None = None) -> str:
 def of_job(job: Job, book: PriceBook | None) -> str | None:
     """Return the sentence for a job whose price is not known: that its cost is unknown, and what states it; else None."""
     now, model, tier = time.time(), job.model or "", tier_of(tier_asked(job.tier, job.params.extra_body))
+    tier = BATCH_TIER if job.mode != "live" else tier
     if book is not None and book.schedule(model, now, tier) is not None:
         return None
     return of_tier(model, tier) if book is not None and book.schedule(model, now) is not None else at_start(job)

@@ -183,8 +183,17 @@ async def open_provider(job: Job, endpoint: Endpoint, told: Told | None = None) 
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(job.local_server.dialect) as base_url, _client(job, endpoint, base_url, told) as (opened, held):
-        module = dialect_of(job)
-        yield held(cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module)))), opened
+        if told is not None:
+            told.at(base_url)
+        yield held(made_at(job, endpoint, base_url)), opened
+
+
+def made_at(job: Job, endpoint: Endpoint, base_url: str) -> Provider:
+    """Return the provider of a job at an address; of a local server, it is the one at which that listens."""
+    if job.local_server is None:
+        return provider_at(job, endpoint)
+    module = dialect_of(job)
+    return cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module)))
 
 
 @asynccontextmanager

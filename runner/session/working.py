@@ -69,9 +69,7 @@ class Working(Counting):
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, self._meter.start, self._fleet)
                 try:
-                    await self._round(attempts, self._items())
-                    while self._goes_on():
-                        await self._round(attempts, self._items() if self._has_more() else nothing())
+                    await self._rounds(attempts)
                     if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
                         await self._give()
                 except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
@@ -91,6 +89,12 @@ class Working(Counting):
             raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
+
+    async def _rounds(self, attempts: Attempts[Any]) -> None:
+        """Do all that is to be done, round by round."""
+        await self._round(attempts, self._items())
+        while self._goes_on():
+            await self._round(attempts, self._items() if self._has_more() else nothing())
 
     async def _reserving(self, attempts: Attempts[Any]) -> Collective | None:
         """Have what requests may use in the store before they go out: for each with a budget, else for all together."""
@@ -205,8 +209,11 @@ class Working(Counting):
         await self._store.save(entries, reserved)
         for one in reserved:
             one.written.set()
-        if reserved and not entries:
-            return
+        if not reserved or entries:
+            await self._told_saved(entries)
+
+    async def _told_saved(self, entries: Sequence[Entry]) -> None:
+        """Count entries that have been saved, and tell of them."""
         self._books.add(attempts_of(entries))
         assert self._attempts is not None
         with self._lanes.ledger.at_once():
@@ -216,7 +223,7 @@ class Working(Counting):
                 self._attempts.saved(entry)
         outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
         self._note_saved(outcomes)
-        if self._job.has_workers:
+        if self._job.has_workers or self._store.waits:
             await self.late.saved(entries)
         self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
 

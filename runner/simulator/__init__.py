@@ -1,4 +1,4 @@
-"""A simulated provider: a real HTTP server on loopback that speaks both dialects and can inject faults.
+"""A simulated provider: a real HTTP server on loopback that speaks both dialects, with their batch APIs, and can inject faults.
 
 It serves first tries, rehearsals, tests and benchmarks. It listens on 127.0.0.1 only, answers with synthetic text, and shares no
 code with the client, so that a bug cannot hide by being in both.

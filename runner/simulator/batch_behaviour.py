@@ -64,7 +64,7 @@ class BatchBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     # Each file of results breaks off after so many bytes, so many times. A request with a Range goes on where it says.
     batch_break_bytes: int | None = None
     batch_breaks: int = 1
-    # Results are sent with the content coding gzip to whom accepts it.
+    # Results are sent with the content coding gzip, whether or not the client accepts it, unless a Range is asked for.
     batch_gzip: bool = False
     # Time that a cancelled batch takes to end, and the share of its requests that are answered by then at least. 1: the cancel
     # comes too late, and the batch completes.

@@ -16,8 +16,9 @@ _SLICE = 100
 _LEFT_SLICE = 1000
 # A batch that has little to do looks at the clock so often.
 _STEP_S = 0.01
-# The parts of its time after which a batch was validated, and has its last answer.
+# The parts of its time after which a batch was validated, and has its last answer; the first takes no longer than this.
 _VALIDATED, _WORKED = 0.1, 0.95
+_VALIDATED_S = 0.5
 
 
 class Life:
@@ -43,7 +44,7 @@ class Life:
         with opened:
             if self._validates:
                 faults = await self._faults(batch)
-                await self._until(batch, began + delay_s * _VALIDATED)
+                await self._until(batch, began + min(_VALIDATED_S, _VALIDATED * min(delay_s, self._behaviour.batch_window_s)))
                 if faults:
                     batch.faults = faults
                     self._end(batch, "failed")
@@ -53,8 +54,10 @@ class Life:
             batch.working_at = time.time()
             results = self._results(batch)
             batch.counts = results.counts
-            await self._answer(batch, opened, results, (clock(), began + delay_s * _WORKED))
-            results.finish()
+            try:
+                await self._answer(batch, opened, results, (clock(), began + delay_s * _WORKED))
+            finally:
+                results.finish()
         if batch.cancelling_at is not None:
             await self._until(batch, clock() + batch.cancelling_at + self._behaviour.batch_cancel_s - time.time())
         else:
@@ -139,9 +142,15 @@ class Life:
     def _finish(self, batch: Batch, results: Results) -> None:
         counts = results.counts
         self._end(batch, "cancelled" if counts.cancelled else "expired" if counts.expired else "completed")
+        if not self._splits:
+            # nobody can ask for this file, unlike for one that was uploaded
+            self._batches.files.delete(batch.stored)
         kept_s = self._behaviour.batch_kept_s
         for stored in (results.output, results.errors):
-            if stored is None or (not stored.bytes and self._splits):
+            if stored is None:
+                continue
+            if not stored.bytes and self._splits:
+                self._batches.files.delete(stored)
                 continue
             if kept_s is not None:
                 stored.kept_until = time.time() + kept_s

@@ -83,7 +83,7 @@ class Batches:
         self._counters.batches += 1
         self._batches[batch.id] = batch
         task = self._tasks[batch.id] = run(batch, self._lots.delay_s(batch.number))
-        task.add_done_callback(lambda _: self._tasks.pop(batch.id) if not task.cancelled() and not task.exception() else None)
+        task.add_done_callback(lambda ended: self._forget(batch.id, ended))
         return batch
 
     def look(self, batch_id: str, account: str) -> Batch:
@@ -124,6 +124,11 @@ class Batches:
         for stored in (batch.output, batch.errors):
             if stored is not None:
                 self.files.delete(stored)
+
+    def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        """Let go of a task that has ended, unless it has raised: then closing says so."""
+        if not task.cancelled() and task.exception() is None:
+            self._tasks.pop(batch_id, None)
 
     async def close(self) -> None:
         """End all tasks. Raises what one of them has raised."""

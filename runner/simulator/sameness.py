@@ -21,4 +21,5 @@ def as_streamed(dialect: str, body: bytes) -> bytes:
         return body.replace(_NOT_STREAMED, streamed, 1)
     if b'"stream"' in body:
         return _NOT_STREAMED_SPACED.sub(streamed, body, count=1)
-    return body.rstrip()[:-1] + b"," + streamed + b"}"
+    whole = body.rstrip()
+    return whole[:-1] + b"," + streamed + b"}" if whole.endswith(b"}") else body

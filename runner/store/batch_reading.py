@@ -40,6 +40,19 @@ def read_batches(fetch: Fetch, run_id: int | None = None, *, all_states: bool = 
     return [batch_of(row) for row in fetch(select_batches(run_id, all_states=all_states))]
 
 
+def waiting_in(run_id: int) -> sa.Select[Any]:
+    """Return the statement that counts the rows of a run that wait in open batches."""
+    mine = (batches.c.run_id == run_id, batches.c.state.in_(OPEN_STATES))
+    return sa.select(sa.func.coalesce(sa.func.sum(batches.c.waiting), 0)).where(*mine)
+
+
+def in_batches(fetch: Fetch, run_id: int) -> dict[str, Any]:
+    """Return how many rows of a run wait in batches, and how many batches these are. fetch: as of ``StoreReader``."""
+    mine = (batches.c.run_id == run_id, batches.c.state.in_(OPEN_STATES))
+    ((waiting, number),) = fetch(sa.select(sa.func.coalesce(sa.func.sum(batches.c.waiting), 0), sa.func.count()).where(*mine))
+    return {"waiting": int(waiting), "batches": number}
+
+
 def has_reasks(run_id: int) -> sa.Exists:
     """Tell whether rows of a run are to be asked again with other messages."""
     return sa.exists().where(reasks.c.run_id == run_id)

@@ -17,7 +17,7 @@ is still to be fetched.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from runner.errors import StoreError
 from runner.model import Entry
 from runner.money import Price
 from runner.store import batch_reading, waiting
+from runner.store.batch_lookup import BatchLookup
 from runner.store.connection import Connection
 from runner.store.saving import Saving
 from runner.store.schema import batches
@@ -81,9 +82,11 @@ class RunBatches:
     def __init__(self, store: Saving, writer: Connection, reader: Connection) -> None:
         self._store, self._writer, self._reader = store, writer, reader
         self.run_id = store.run_id
+        self._lookup = BatchLookup(reader, store.run_id)
 
     async def look(self) -> None:
         """Look whether rows of the run wait in batches, or are to be asked again with other messages."""
+        self._lookup.forget()
         waits: Any = sa.exists().where(batches.c.run_id == self.run_id, batches.c.state.in_(OPEN_STATES))
         ((self._store.waits, self._store.reasked),) = await self._reader.fetch(
             sa.select(waits, batch_reading.has_reasks(self.run_id))
@@ -93,6 +96,11 @@ class RunBatches:
         """Return the batches of the run in the order of their creation: those in an open state, or all."""
         query = batch_reading.select_batches(self.run_id, all_states=all_states)
         return [batch_reading.batch_of(row) for row in await self._reader.fetch(query)]
+
+    async def known(self, remote_ids: Collection[str]) -> set[str]:
+        """Return those of these ids of batches at a provider that the store has, of whatever run."""
+        found = await self._reader.fetch(sa.select(batches.c.remote_id).where(batches.c.remote_id.in_(remote_ids)))
+        return {row.remote_id for row in found}
 
     async def begin_batch(self, batch: StoredBatch) -> int:
         """Write a batch in the state ``writing`` (its ``id`` is ignored) and return its number."""
@@ -197,20 +205,16 @@ class RunBatches:
             driver.execute("UPDATE batches SET released = released + waiting, waiting = 0 WHERE id = ?", (batch_id,))
             return freed
 
+        self._lookup.forget()
         return await self._writer.in_one_turn(write)
 
     async def rows_of(self, batch_id: int, custom_ids: Sequence[str]) -> Mapping[str, BatchRow]:
         """Return those of these rows that have no result yet, by the id of the request."""
-        found = {}
-        for query, values in waiting.queries(waiting.COLUMNS, self.run_id, batch_id, custom_ids):
-            for row in await self._reader.rows(query, values):
-                one = waiting.row_of(row)
-                found[one.custom_id] = one
-        return found
+        return await self._lookup.rows(batch_id, custom_ids)
 
     async def rows_left(self, batch_id: int, limit: int = 1000) -> list[BatchRow]:
         """Return rows of a batch that have no result yet, in the order in which they were added."""
-        return [waiting.row_of(row) for row in await self._reader.rows(waiting.LEFT, (batch_id, batch_id, batch_id, limit))]
+        return await self._lookup.left(batch_id, limit)
 
     async def settle(self, batch_id: int, entries: Sequence[Entry], settled: Sequence[str], reasks: Sequence[Reask] = ()) -> None:
         """Write outcomes and failed attempts, and take their rows (``settled``: ids of requests) out of the batch, together.
@@ -218,19 +222,28 @@ class RunBatches:
         Entries of rows that have a result already change nothing. Raises StoreError, and then nothing is known of what was
         written: the same may be settled again.
         """
+        known = self._lookup.found(batch_id, settled)
 
         def write(driver: sqlite3.Connection) -> dict[Price, int]:
             self._store.refuse_unsure()
-            found = waiting.find(driver, self.run_id, batch_id, settled)
-            keys = {one.key: one.fingerprint for one in found.values()}
-            new = entries if len(found) == len(settled) else [one for one in entries if one.key in keys]
+            found = known if known is not None else waiting.find(driver, self.run_id, batch_id, settled)
+            keys = {one.row.key: one.row.fingerprint for one in found.values()} if known is None or reasks else None
             ((variant,),) = driver.execute("SELECT variant_id FROM batches WHERE id = ?", (batch_id,))
+            new = entries if keys is None else [one for one in entries if one.key in keys]
             _, priced = self._store.put(driver, new, begun=[], variant=variant)
-            waiting.add_reasks(driver, self.run_id, [one for one in reasks if one.key in keys], keys)
-            waiting.take_out(driver, batch_id, list(found.values()))
+            if keys is not None:
+                waiting.add_reasks(driver, self.run_id, [one for one in reasks if one.key in keys], keys)
+            if waiting.take_out(driver, batch_id, found.values()) != len(found):
+                raise StoreError(f"rows of batch {batch_id} of run {self.run_id} were settled by somebody else meanwhile")
             return priced
 
-        self._store.learnt(await self._writer.in_one_turn(write))
+        try:
+            self._store.learnt(await self._writer.in_one_turn(write))
+        except BaseException:
+            # it may have been written all the same
+            self._lookup.forget()
+            raise
+        self._lookup.settled(settled)
         self._store.reasked = self._store.reasked or bool(reasks)
 
     async def reasks(self, keys: Sequence[str]) -> Mapping[str, Reask]:

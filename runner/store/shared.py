@@ -20,6 +20,7 @@ _OUTCOMES = (
     f" WHERE i.run_id = ? AND i.same_as IS NULL AND a.variant_id IS ? AND i.error_code IS NOT '{BAD_ROW}' AND i.key IN ({{}})"
 )
 _ANSWERS = "SELECT id, key, status, made_seed, text, finish_reason, notes, extra, error_code, error FROM items WHERE id IN ({})"
+_WAITING = "SELECT key, position, fingerprint FROM batch_rows WHERE run_id = ? AND released = 0 AND key IN ({})"
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -55,6 +56,12 @@ class SharedAnswers:
         """Return the outcomes of rows that have one which they did not get from another row."""
         rows = await self._connection.rows(_OUTCOMES.format(_places(keys)), (self._run, self._variant, *keys))
         return [Bought(*row) for row in rows]
+
+    async def in_batches(self, keys: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Return the rows that wait in batches at a provider: key, position, and fingerprint of what was sent."""
+        return [
+            (key, at, sent) for key, at, sent in await self._connection.rows(_WAITING.format(_places(keys)), (self._run, *keys))
+        ]
 
     async def given(self, items: Sequence[tuple[Item, int]]) -> list[Outcome]:
         """Return the outcomes that rows get from others. items: each with the entry of the other one."""

@@ -16,12 +16,13 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
 from runner.entries import price_of
-from runner.model import Attempt, Entry, Outcome
+from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.money import Price, Rates
-from runner.several import number_of
+from runner.several import MARK, number_of
 from runner.store.cost import most_of
 from runner.store.retry_tables import IS_PENDING
 from runner.store.schema import attempts, items
+from runner.store.stored_fields import StoredFields
 
 _ITEM = insert(items)
 _UPSERT = _ITEM.on_conflict_do_update(
@@ -65,6 +66,7 @@ _NO_RATES = (None,) * len(_RATES)
 _PRICE = ("model", "tier", *_RATES, *(most_of(name) for name in _RATES))
 _FIND_PRICE = f"SELECT id FROM prices WHERE run_id = ? AND {' AND '.join(f'{name} IS ?' for name in _PRICE)}"  # noqa: S608
 _ADD_PRICE = f"INSERT INTO prices (run_id, {', '.join(_PRICE)}) VALUES (?{', ?' * len(_PRICE)})"  # noqa: S608
+_NO_USAGE, _NO_ANSWER = Usage(), Completion(text="", finish_reason="")
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
@@ -91,15 +93,19 @@ def batch_rows(
     prices.
     """
     sent, settled, kept, linked = batch = Rows([], [], [], [])
+    # a price is looked up once for a row of attempts that have the same one: to hash it takes as long as to make all their values
+    of, number = None, None
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
-            price = priced.get(price_of(attempt)) if priced else None
-            sent.append((*_attempt(run_id, last, attempt, variant), price, *_last(attempt)))
-        if isinstance(entry, Outcome) and entry.kept:
-            kept.append((entry.attempts, run_id, entry.key))
-        elif isinstance(entry, Outcome):
+            if priced and (attempt.price is not of or of is None):
+                of, number = attempt.price, priced.get(price_of(attempt))
+            sent.append(_attempt(run_id, last, attempt, variant, number))
+        if isinstance(entry, Outcome):
+            if entry.kept:
+                kept.append((entry.attempts, run_id, entry.key))
+                continue
             settled.append(_item(run_id, entry, last if attempt is not None else None))
             if entry.booked:
                 linked.append((run_id, entry.key))
@@ -125,8 +131,8 @@ def _insert(driver: sqlite3.Connection, statement: sa.Insert, names: Sequence[st
         driver.executemany(_compiled(statement, tuple(filled)), zip(*filled.values(), strict=True))
 
 
-def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tuple[Any, ...]:
-    usage = attempt.usage
+def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None, price: int | None) -> tuple[Any, ...]:
+    usage = attempt.usage or _NO_USAGE
     return (
         id_,
         run_id,
@@ -139,25 +145,24 @@ def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tu
         # also of a bool it would look for an adapter
         int(attempt.sent),
         attempt.bytes_received,
-        usage.input_tokens if usage else None,
-        usage.output_tokens if usage else None,
-        usage.cached_tokens if usage else None,
-        usage.reasoning_tokens if usage else None,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
         attempt.served_model,
         attempt.response_id,
         attempt.error_code,
         attempt.error,
         variant,
-        usage.cache_write_tokens if usage else None,
+        usage.cache_write_tokens,
         attempt.tier,
         attempt.input_bound,
         attempt.output_bound,
+        price,
+        usage.cache_write_1h_tokens,
+        attempt.cache_1h_bound,
+        attempt.endpoint,
     )
-
-
-def _last(attempt: Attempt) -> tuple[int | None, int | None, str | None]:
-    """Return the columns behind the price: what is known of a cache that is kept for an hour, and the endpoint."""
-    return (attempt.usage.cache_write_1h_tokens if attempt.usage else None), attempt.cache_1h_bound, attempt.endpoint
 
 
 def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Price]) -> dict[Price, int]:
@@ -172,27 +177,27 @@ def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Pric
 
 
 def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, ...]:
-    completion = outcome.completion
+    answer, key = outcome.completion or _NO_ANSWER, outcome.key
     return (
         run_id,
-        outcome.key,
+        key,
         outcome.position,
         outcome.status,
         outcome.fingerprint,
         outcome.attempts,
         attempt_id,
-        completion.finish_reason if completion else None,
+        None if answer is _NO_ANSWER else answer.finish_reason,
         outcome.error_code,
         outcome.error,
-        ",".join(completion.notes) or None if completion else None,
-        _json(outcome.metadata),
-        _json(completion.extra) if completion else None,
-        completion.text if completion else None,
-        number_of(outcome.key),
+        ",".join(answer.notes) or None,
+        _json(outcome.metadata) if outcome.metadata else None,
+        _json(answer.extra) if answer.extra else None,
+        None if answer is _NO_ANSWER else answer.text,
+        number_of(key) if MARK in key else 1,
         outcome.same_as,
         outcome.made_seed,
     )
 
 
-def _json(value: Mapping[str, Any]) -> str | None:
-    return msgspec.json.encode(value).decode() if value else None
+def _json(value: Mapping[str, Any]) -> str:
+    return value.text if isinstance(value, StoredFields) else msgspec.json.encode(value).decode()

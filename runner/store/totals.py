@@ -14,6 +14,7 @@ from runner.figures import EndpointFigures
 from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_asked, tier_of
 from runner.several import answers_in
 from runner.store import database, early
+from runner.store.batch_reading import in_batches
 from runner.store.by_endpoint import by_endpoint
 from runner.store.counts import further
 from runner.store.former import on_newer
@@ -40,13 +41,11 @@ class Totals(Struct, frozen=True, kw_only=True):
     attempts: int
     # attempts that ended in an error, by error code, most frequent first; the next two are sorted in the same way
     failed_attempts: Mapping[str, int]
-    # failed attempts that were followed by another attempt
+    # failed attempts that were followed by another attempt; and those that were the last of a failed row
     retries: Mapping[str, int]
-    # failed attempts that were the last of a failed row
     deciding: Mapping[str, int]
-    # failed attempts that never reached the server and so were not billed
+    # failed attempts that never reached the server and so were not billed; and those that were refused by their HTTP status
     unsent: int
-    # failed attempts without known usage that were refused by their HTTP status
     refused: int
     # failed attempts that were sent and not refused, and whose usage is unknown: they may have been billed
     perhaps_billed: int
@@ -58,8 +57,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     # tokens of failed attempts, where known
     wasted_input_tokens: int | None
     wasted_output_tokens: int | None
-    # bytes of the bodies of failed attempts, after decompression
-    wasted_bytes: int
+    wasted_bytes: int  # of the bodies of failed attempts, after decompression
     time_to_first_token: Quantiles
     duration: Quantiles
     finish_reasons: Mapping[str, int]
@@ -69,12 +67,14 @@ class Totals(Struct, frozen=True, kw_only=True):
     standard_tier: int = 0
     # tokens that count for a budget of tokens: those that were reported; of an attempt without usage, the most that it may have
     tokens_of_budget: int = 0
-    # of the input: tokens that were written to a cache
+    # of the input: tokens that were written to a cache; of these, those in a cache that is kept for an hour
     cache_write_tokens: int | None = None
-    # of these: those in a cache that is kept for an hour
     cache_write_1h_tokens: int | None = None
     # rows that have an outcome, and that a retry is still to ask again
     retry_left: int = 0
+    # rows that wait in batches at a provider; and how many batches those are
+    waiting: int = 0
+    batches: int = 0
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
     # and ``cost + cost_perhaps``; None: that has no limit
     cost: float | None = None
@@ -102,8 +102,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     currency: str = CURRENCY
     # what each of several endpoints has done, the one with most answers first; empty where there is one
     endpoints: Sequence[EndpointFigures] = ()
-    # where the time of all sessions went; None: it is not known
-    time: TimeLedger | None = None
+    time: TimeLedger | None = None  # where the time of all sessions went; None: it is not known
     steered: Sequence[Steered] = ()  # what was asked of its sessions while they ran, oldest first
 
 
@@ -157,6 +156,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         retry_left=fetch(number_pending(run_id))[0][0],
         endpoints=by_endpoint(fetch, run_id),
         time=time_of(fetch, run_id),
+        **in_batches(fetch, run_id),
         steered=steered_of(fetch, run_id),
         **early.told(early.saved(fetch, run_id) if early.CODES & {row.code for row in failed} else early.NOTHING),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),

@@ -2,27 +2,31 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from runner.batches import BatchRow, Reask
 from runner.errors import StoreError
-from runner.model import Entry, Outcome
+from runner.model import Entry, Json, Outcome
+from runner.store.stored_fields import StoredFields
 
 _FIELDS = (
     *("key", "custom_id", "position", "fingerprint", "metadata", "number", "repairs", "failures", "answered", "made_seed"),
     *("input_bound", "output_bound", "cache_1h_bound", "released"),
 )
 COLUMNS = ", ".join(_FIELDS)
+_FIND = f"SELECT {COLUMNS}, id FROM batch_rows WHERE batch_id = ? AND "  # noqa: S608 - constants, here and below
 ADD = f"INSERT INTO batch_rows (batch_id, run_id, {COLUMNS}) VALUES ({', '.join('?' * (len(_FIELDS) + 2))})"  # noqa: S608
 LEFT = f"""
-SELECT {COLUMNS} FROM batch_rows WHERE batch_id = ? AND id BETWEEN (SELECT first_row FROM batches WHERE id = ?)
-    AND (SELECT last_row FROM batches WHERE id = ?) ORDER BY id LIMIT ?
+{_FIND} id > ? AND id BETWEEN (SELECT first_row FROM batches WHERE id = ?) AND (SELECT last_row FROM batches WHERE id = ?)
+ORDER BY id LIMIT ?
 """  # noqa: S608
-_TAKE_OUT = "DELETE FROM batch_rows WHERE id = ?"
-_FOUND = "id, key, coalesce(custom_id, key), released, fingerprint, input_bound, output_bound, cache_1h_bound"
+_SPACIOUS = "PRAGMA cache_size = -32768"
+"""Kibibytes of pages that are kept while rows of batches are written: keys without an order touch all pages of an index."""
+_TAKE_OUT = "DELETE FROM batch_rows WHERE batch_id = ? AND id BETWEEN ? AND ?"
 _COUNT_OUT = """
 UPDATE batches SET waiting = waiting - ?, released = released - ?, left_input = left_input - ?, left_output = left_output - ?,
     left_1h = left_1h - ?, left_unlimited = left_unlimited - ? WHERE id = ?
@@ -36,24 +40,20 @@ _OTHERS = "SELECT key FROM batch_rows WHERE run_id = ? AND key IN ({}) AND relea
 _REASK = """
 INSERT OR REPLACE INTO reasks (run_id, key, messages, repairs, failures, fingerprint) VALUES (?, ?, ?, ?, ?, ?)
 """
+_NO_FIELDS: Mapping[str, Json] = MappingProxyType({})
 REASKS = "SELECT key, messages, repairs, failures, fingerprint FROM reasks WHERE run_id = ? AND key IN ({})"
 
 
-class Waiting(NamedTuple):
-    """An entry of ``batch_rows``: what taking it out of its batch needs. number: of its attempt."""
+class Found(NamedTuple):
+    """An entry of ``batch_rows``."""
 
     id: int
-    key: str
-    custom_id: str
-    released: bool
-    fingerprint: int
-    input_bound: int | None
-    output_bound: int | None
-    cache_1h_bound: int | None
+    row: BatchRow
 
 
 def add(driver: sqlite3.Connection, run_id: int, batch_id: int, rows: Sequence[BatchRow]) -> None:
     """Write rows of a batch. Raises StoreError for one that waits in another batch."""
+    driver.execute(_SPACIOUS)
     values = [
         (
             batch_id,
@@ -62,7 +62,9 @@ def add(driver: sqlite3.Connection, run_id: int, batch_id: int, rows: Sequence[B
             row.custom_id if row.custom_id != row.key else None,
             row.position,
             row.fingerprint,
-            msgspec.json.encode(row.metadata).decode() if row.metadata else None,
+            row.metadata.text
+            if isinstance(row.metadata, StoredFields)
+            else (msgspec.json.encode(row.metadata).decode() if row.metadata else None),
             row.number,
             row.repairs,
             row.failures,
@@ -93,61 +95,75 @@ def _why_not(driver: sqlite3.Connection, run_id: int, keys: Sequence[str]) -> st
     return f"the row {key!r} of run {run_id} waits in a batch already, so it is put into no other; nothing was written"
 
 
-def _bounds(rows: Sequence[BatchRow] | Sequence[Waiting]) -> tuple[int, int, int, int]:
+def _bounds(rows: Iterable[BatchRow]) -> tuple[int, int, int, int]:
     """Add up the most tokens of rows: input, output, in a cache of an hour; and how many have no limit."""
-    return (
-        sum(row.input_bound or 0 for row in rows),
-        sum(row.output_bound or 0 for row in rows),
-        sum(row.cache_1h_bound or 0 for row in rows),
-        sum(row.output_bound is None for row in rows),
-    )
+    read = written = hour = unlimited = 0
+    for row in rows:
+        read += row.input_bound or 0
+        hour += row.cache_1h_bound or 0
+        if row.output_bound is None:
+            unlimited += 1
+        else:
+            written += row.output_bound
+    return read, written, hour, unlimited
 
 
-def take_out(driver: sqlite3.Connection, batch_id: int, rows: Sequence[Waiting]) -> None:
-    """Take rows out of their batch."""
-    driver.executemany(_TAKE_OUT, [(row.id,) for row in rows])
-    released = sum(row.released for row in rows)
-    driver.execute(_COUNT_OUT, (len(rows) - released, released, *_bounds(rows), batch_id))
+def take_out(driver: sqlite3.Connection, batch_id: int, found: Collection[Found]) -> int:
+    """Take rows out of their batch; return how many were still there."""
+    driver.execute(_SPACIOUS)
+    # most results come in the order of the requests: stretches of entries go for half of the price of single ones
+    stretches: list[list[int]] = []
+    for number in sorted(one.id for one in found):
+        if stretches and stretches[-1][1] == number - 1:
+            stretches[-1][1] = number
+        else:
+            stretches.append([number, number])
+    gone = driver.executemany(_TAKE_OUT, [(batch_id, *one) for one in stretches]).rowcount if stretches else 0
+    released = sum(one.row.released for one in found)
+    driver.execute(_COUNT_OUT, (len(found) - released, released, *_bounds(one.row for one in found), batch_id))
+    return gone
 
 
-def find(driver: sqlite3.Connection, run_id: int, batch_id: int, custom_ids: Sequence[str]) -> dict[str, Waiting]:
-    """Return those of these rows that have no result yet, by the id of the request."""
-    found = {}
-    for query, values in queries(_FOUND, run_id, batch_id, custom_ids):
-        for one in map(Waiting._make, driver.execute(query, values)):
-            found[one.custom_id] = one
-    return found
-
-
-def queries(columns: str, run_id: int, batch_id: int, custom_ids: Sequence[str]) -> list[tuple[str, tuple[Any, ...]]]:
+def queries(run_id: int, batch_id: int, custom_ids: Sequence[str]) -> list[tuple[str, tuple[Any, ...]]]:
     """Return the queries, with their values, that find rows by the ids of their requests: most are called as their rows."""
     places = _places(custom_ids)
-    select = f"SELECT {columns} FROM batch_rows WHERE batch_id = ? AND "  # noqa: S608
     return [
-        (select + f"run_id = ? AND key IN ({places}) AND released = 0 AND custom_id IS NULL", (batch_id, run_id, *custom_ids)),
-        (select + f"custom_id IN ({places}) AND custom_id IS NOT NULL", (batch_id, *custom_ids)),
+        (_FIND + f"run_id = ? AND key IN ({places}) AND released = 0 AND custom_id IS NULL", (batch_id, run_id, *custom_ids)),
+        (_FIND + f"custom_id IN ({places}) AND custom_id IS NOT NULL", (batch_id, *custom_ids)),
     ]
 
 
-def row_of(values: Sequence[Any]) -> BatchRow:
+def find(driver: sqlite3.Connection, run_id: int, batch_id: int, custom_ids: Sequence[str]) -> dict[str, Found]:
+    """Return those of these rows that have no result yet, by the id of the request."""
+    found: dict[str, Found] = {}
+    for query, values in queries(run_id, batch_id, custom_ids):
+        found.update((one.row.custom_id, one) for one in map(found_of, driver.execute(query, values)))
+    return found
+
+
+def found_of(values: tuple[Any, ...]) -> Found:
+    """Return the entry of values in the order of ``COLUMNS``, with its number behind them."""
+    return Found(values[-1], row_of(values[:-1]))
+
+
+def row_of(values: tuple[Any, ...]) -> BatchRow:
     """Return the row of values in the order of ``COLUMNS``."""
-    key, custom_id, position, fingerprint, metadata, number, repairs, failures, answered, *rest, released = values
-    made_seed, input_bound, output_bound, cache_1h_bound = rest
+    key, custom_id, position, asked, fields, number, repairs, failures, answered, seed, read, written, hour, released = values
     return BatchRow(
         custom_id=custom_id or key,
         key=key,
         position=position,
-        fingerprint=fingerprint,
-        metadata=msgspec.json.decode(metadata) if metadata else {},
+        fingerprint=asked,
+        metadata=StoredFields(fields) if fields else _NO_FIELDS,
         number=number,
         repairs=repairs,
         failures=failures,
-        answered=bool(answered),
-        made_seed=made_seed,
-        input_bound=input_bound,
-        output_bound=output_bound,
-        cache_1h_bound=cache_1h_bound,
-        released=bool(released),
+        answered=answered == 1,
+        made_seed=seed,
+        input_bound=read,
+        output_bound=written,
+        cache_1h_bound=hour,
+        released=released == 1,
     )
 
 

@@ -7,6 +7,7 @@ from shutil import copy
 
 import pytest
 from batching import DIALECTS, Calls, Killed, Session, items_of, new_store, session
+from msgspec import structs
 from simulating import quick
 
 from runner.engine.batch.outlook import Decision
@@ -268,3 +269,34 @@ async def test_a_stop_leaves_what_was_sent_and_takes_back_what_was_not(dialect: 
             assert (await one.run()).why == "done"
             await check(one, server, [item.key for item in items])
             assert server.stats()["batches"] == 3
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["killed before it is sent", "killed behind it"])
+async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool, tmp_path: Path, empty: Path) -> None:
+    """Anthropic's batches have no metadata: another store may have sent as many rows of the same keys, at the same time."""
+    items, folders = items_of(ROWS), [tmp_path / "one", tmp_path / "other"]
+    theirs = [
+        structs.replace(item, request=structs.replace(item.request, messages=({"role": "user", "content": f"other {item.key}"},)))
+        for item in items
+    ]
+    for folder in folders:
+        folder.mkdir()
+        copy(empty, folder)
+    async with quick(batch_delay_s=0.01) as server:
+        before = Calls()
+        async with session(folders[1], server.url, "anthropic", theirs, kill=before) as one:
+            await one.run()
+        calls = Calls(before.seen.index("create") + sent)
+        try:
+            async with session(folders[0], server.url, "anthropic", items, kill=calls) as one:
+                await one.run()
+        except* Killed:
+            pass
+        async with session(folders[0], server.url, "anthropic", items) as one:
+            await one.run()
+            stored = await one.store.settled([item.key for item in items])
+            assert {found.status for found in stored.values()} == {"done"}
+        assert server.stats()["batches"] == 2
+        # each row was asked for in each store, and nothing twice
+        bill = server.invoice()
+        assert (bill.requests, bill.doubled) == (2 * ROWS, 0)

@@ -39,8 +39,8 @@ def test_the_job_file_of_the_page_is_one(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(text, encoding="utf-8")
     job = load_job(tmp_path / "job.toml", {}, {})
     unset = {name for name, source in job.sources.items() if source in ("default", "not set")}
-    # a job has one template, one schema, its endpoints in one way, and serves limits or joins those of others
+    # a job has one template, one schema, its endpoints and its end in one way, and serves limits or joins those of others
     assert unset == {
-        "join",
+        *("join", "within"),
         *("input_tpm", "output_tpm", "money_codes", "messages", "prompt_file", "prices", "fields", "endpoints", "fallback_on"),
     }

@@ -47,6 +47,8 @@ LIBRARIES = (
     "uvloop",
 )
 RUNNER = (sys.executable, "-m", "runner")
+BEFORE = "FORK_BEFORE"
+"""Variable of a fork's environment: a module whose ``install`` is called first, such as ``tests.kills.points``."""
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 """Beginnings of the variables that a process reads when it starts, before any code of ours runs."""
 CHECKOUT = str(Path(__file__).parents[2])
@@ -222,6 +224,8 @@ def _become_runner(streams: Sequence[int], *, arguments: list[str], cwd: str, en
     # as ``python -m`` has them
     sys.path[0] = cwd
     sys.argv = ["-m", *arguments]
+    if before := os.environ.pop(BEFORE, None):
+        importlib.import_module(before).install()
     try:
         runpy.run_module("runner", run_name="__main__", alter_sys=True)
     except SystemExit as ended:

@@ -21,6 +21,7 @@ from runner.figures import EndpointFigures
 from runner.integrations.mcp_schemas import named_in
 from runner.model import Attempt, Params, Run
 from runner.session import feed_frames
+from runner.session.batch_list import ShownBatch
 from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
@@ -303,6 +304,11 @@ def status() -> Page:
     return Page("`runner status --json`", schema, (EndpointFigures, Run, Steered, TimeLedger, Totals))
 
 
+def batches() -> Page:
+    said = record({"done": TEXTS}, about="Of `cancel` and `forget`: what was done, a sentence for each batch.")
+    return Page("`runner batches --json`", {"oneOf": [listed(ref(ShownBatch)), said]}, (ShownBatch,))
+
+
 def export() -> Page:
     return Page("`runner export --json`", record({"run": WHOLE, "rows": maybe(WHOLE), "files": FILES, "notes": TEXTS}))
 
@@ -315,6 +321,7 @@ def live() -> Page:
 
 
 PAGES: dict[str, Callable[[], Page]] = {
+    "batches": batches,
     "check": check,
     "compare": lambda: Page("`runner compare --json`", ref(Comparison), (Comparison,)),
     "delete": lambda: Page(

@@ -1,5 +1,6 @@
 """Makes the line of a row in a file of requests: the same request as a live one, but without a stream and a service tier."""
 
+import secrets
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from runner.engine.task import Files
 from runner.errors import AttachmentError, AttemptError
 from runner.model import HttpCall, Item, Outcome, Request
 from runner.several import seed_of
+
+_MARK_BYTES = 6
 
 
 class Line(NamedTuple):
@@ -36,6 +39,8 @@ class Encoding:
     ) -> None:
         self._service, self._provider, self._plan = service, provider, plan
         self._learning, self._spending = learning, spending
+        # so that results tell whether they are of a batch that this session has made
+        self._mark = f"-{secrets.token_hex(_MARK_BYTES)}" if service.rules.marked else ""
         self._redactor, self._wall = rules.redactor, rules.clock.wall
         self._sender = Sender(provider)
 
@@ -49,7 +54,7 @@ class Encoding:
         try:
             call, files = await self._encoded(request)
             whole = call if files is None else await self._sender.whole(files, self._provider)
-            line = self._service.line(custom_id := self._service.custom_id(item.key), whole)
+            line = self._service.line(custom_id := self._service.custom_id(f"{item.key}{self._mark}"), whole)
             bound = bounds(call, files)
             output = self._spending.output_bound(request.model, bound, self._wall())
         except (AttachmentError, AttemptError) as error:

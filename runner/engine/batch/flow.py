@@ -117,9 +117,11 @@ class Batches:
                     return self._left("live", decision)
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
+                read = self._read
                 if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
                     return self._left(why)
-                if not moved:
+                if not moved and read == self._read:
+                    # else a new pass over the input begins at once
                     await self._wait(decision)
         except Stopped:
             # the state of the batch at hand says how far it has come
@@ -140,6 +142,10 @@ class Batches:
                     await self._wait(decision, _LOOK_S)
         except Stopped:
             return
+
+    def went_live(self, rows: int | None) -> None:
+        """Count rows that came back open as sent, since a live round begins that takes so many rows; None: all that are open."""
+        self._held.take_returned(rows)
 
     async def fetch(self, batch_ids: Sequence[int] | None = None) -> Left:
         """Poll open batches once, and import what has ended. None: all. Raises StoreError."""
@@ -226,7 +232,7 @@ class Batches:
         held, now = self._held, self._rules.clock.monotonic()
         if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
-        if not self._read and not mixed:
+        if held.is_full if mixed else not self._read:
             return None
         if not held.by_id and (mixed or not held.returned or not self._plan.again):
             return "live" if held.returned else "done"

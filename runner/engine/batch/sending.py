@@ -4,7 +4,7 @@ r"""Sends one batch, a step at a time. Each step is in the store before its requ
 
 Where the end of an upload is not known, the file is looked for by its token, and uploaded only if it is not there. Where the end
 of a creation is not known, the batch is looked for, several times, and created only if it is not there. Where batches have no
-metadata, one that looks like it may be of somebody else: it is adopted only once its results are for our requests.
+metadata, one that looks like it may be of somebody else: it is adopted only once its results have ids with our mark.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,13 @@ from runner.engine.batch.holding import FIRST_LOOK_S, OpenBatches
 from runner.engine.batch.parts import Rules, Told
 from runner.errors import AttemptError, ProviderError
 
-SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits before a batch is looked for again whose creation may have come through: the request may still be on its way."""
+SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Waits before a batch is looked for again whose creation may have come through: the request may still be on its way, and lists
+may lag behind."""
 SKEW_S = 900.0
 """Seconds by which the provider's clock may be behind ours."""
 _LOOK_AGAIN_S = 60.0
-_FEW = 100
+_FEW = 1000
 
 Step: TypeAlias = Literal["on", "wait", "sent"]
 """on: the next step can follow at once. wait: it is to be looked at later (``look_next``). sent: the provider has the batch."""
@@ -100,13 +101,14 @@ class Sending:
         found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
         ours = [remote for remote in found if remote.token == batch.token]
         if ours:
-            await self.adopt(batch, ours[0])
-            for other in ours[1:]:
-                # something on the way has sent the request twice
-                await ask(self._stop, self._service.cancel(other.id))
+            # the newest; one that failed before is of an earlier try, for which there was no room
+            first, *others = sorted(ours, key=_rank)
+            await self.adopt(batch, first)
+            await self._cancel_repeated(batch, [other for other in others if other.phase != "ended"])
             return "sent"
-        known = {one.remote_id for one in await self._store.batches(all_states=True)} | looks.others
-        maybe = [remote for remote in found if remote.token is None and remote.id not in known]
+        alike = [remote for remote in found if remote.token is None and remote.id not in looks.others]
+        known = await self._store.known([remote.id for remote in alike]) if alike else ()
+        maybe = [remote for remote in alike if remote.id not in known]
         if maybe:
             return await self._alike(batch, maybe)
         if looks.sought < len(SEEK_WAITS_S):
@@ -119,6 +121,12 @@ class Sending:
             return "on"
         await self._held.change(batch.id, state="uploaded", submitted_at=None)
         return "on"
+
+    async def _cancel_repeated(self, batch: StoredBatch, others: Sequence[Remote]) -> None:
+        """Cancel batches that something on the way has made by sending the request again."""
+        for other in others:
+            self._note(f"batch {batch.id} was created more than once on the way to the provider: {other.id} is cancelled there")
+            await ask(self._stop, self._service.cancel(other.id))
 
     async def _alike(self, batch: StoredBatch, maybe: Sequence[Remote]) -> Step:
         """Find ours among batches that look like it, by their results; those that still run are waited for."""
@@ -141,17 +149,26 @@ class Sending:
         return "wait"
 
     async def _has_ours(self, batch: StoredBatch, remote: Remote) -> bool:
-        """Return True if results are for requests of a batch. For a batch without results nothing was paid."""
+        """Return True if results are for requests of a batch: their ids carry its mark. Without results nothing was paid."""
         for source in remote.results:
             path = self._folder.results(batch.token, 0)
             await self._folder.clear(batch.token, results_only=True)
             await self._folder.make()
             await ask(self._stop, self._service.download(source, path))
-            names = [one.custom_id for one in islice(self._service.results(path), _FEW) if one.custom_id is not None]
-            await self._folder.clear(batch.token, results_only=True)
-            if names:
-                return len(await self._store.rows_of(batch.id, names)) == len(set(names))
+            try:
+                results = self._service.results(path)
+                while names := [one.custom_id for one in islice(results, _FEW)]:
+                    # one will do: others may not have been asked for
+                    if await self._store.rows_of(batch.id, [name for name in names if name is not None]):
+                        return True
+            finally:
+                await self._folder.clear(batch.token, results_only=True)
         return False
+
+
+def _rank(remote: Remote) -> tuple[bool, float]:
+    """Return what orders the batches of one token: first what is not refused, then what is newer."""
+    return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
 def is_certain(error: AttemptError) -> bool:

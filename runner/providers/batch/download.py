@@ -16,7 +16,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from runner.errors import AttemptError, ProviderError, TransportError
+from runner.errors import AttemptError, ProviderError, StoreError, TransportError
 from runner.providers.batch.errors import broken
 from runner.providers.batch.transport import Transport
 
@@ -32,17 +32,31 @@ _GZIP = b"\x1f\x8b"
 
 
 class _Known(Struct):
-    """What is known of a part. encoding: its content encoding. tag: names this version, strong. total: bytes of the whole."""
+    """What is known of a part. encoding: its content encoding. tag: names this version, strong. total: bytes of the whole.
+
+    marked: its end is marked, so that a body that was read to its end is whole.
+    """
 
     encoding: str = ""
     tag: str | None = None
     total: int | None = None
+    marked: bool = False
 
 
 async def download(transport: Transport, url: str, path: Path) -> None:
-    """Download an address to a file. Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless."""
-    if await anyio.to_thread.run_sync(path.exists):
-        return
+    """Download an address to a file.
+
+    Raises AttemptError, after ``MOST_IDLE`` tries without progress or at once if hopeless. Raises StoreError for a file that
+    cannot be written.
+    """
+    try:
+        if not await anyio.to_thread.run_sync(path.exists):
+            await _download(transport, url, path)
+    except OSError as error:
+        raise StoreError(f"the results cannot be written to {path}: {error.strerror or error}") from error
+
+
+async def _download(transport: Transport, url: str, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     most, idle = 0, 0
     while True:
@@ -75,13 +89,13 @@ async def _go_on(transport: Transport, url: str, part: Path) -> _Known | None:
     try:
         if response.status_code == 416:
             return known if known.total == have else None
-        begin = _begin(response.headers, known, have) if response.status_code == 206 else 0
-        if begin is None:
+        goes_on = response.status_code == 206
+        if goes_on and not _fits(response.headers, known, have):
             return None
-        if begin == 0:
-            known = _told(response.headers)
+        if not goes_on:
+            have, known = 0, _told(response.headers)
             await anyio.to_thread.run_sync(_note, part, known)
-        await _save(response, part, begin)
+        await _save(response, part, have)
     finally:
         await response.aclose()
     if known.total is not None and _size(part) != known.total:
@@ -102,16 +116,16 @@ async def _followed(transport: Transport, url: str, headers: Mapping[str, str]) 
     raise TransportError("the address of the results redirects again and again", code="bad_http")
 
 
-def _begin(headers: httpx.Headers, known: _Known, have: int) -> int | None:
-    """Return where the bytes of a 206 begin, if they go on with ours; else None."""
+def _fits(headers: httpx.Headers, known: _Known, have: int) -> bool:
+    """Return whether the bytes of a 206 go on with ours."""
     found = _RANGE.fullmatch(headers.get("content-range", "").strip())
     if found is None or int(found[1]) != have or headers.get("content-encoding", "").lower() != known.encoding:
-        return None
-    if found[3] != "*":
-        if known.total is not None and int(found[3]) != known.total:
-            return None
-        known.total = int(found[3])
-    return have
+        return False
+    if found[3] == "*":
+        return True
+    same = known.total in (None, int(found[3]))
+    known.total = int(found[3])
+    return same
 
 
 def _told(headers: httpx.Headers) -> _Known:
@@ -120,6 +134,7 @@ def _told(headers: httpx.Headers) -> _Known:
         encoding=headers.get("content-encoding", "").strip().lower().replace("identity", ""),
         tag=tag if tag and tag.startswith('"') else None,
         total=int(length) if length.isdecimal() else None,
+        marked="chunked" in headers.get("transfer-encoding", "").lower(),
     )
 
 
@@ -128,11 +143,10 @@ async def _save(response: httpx.Response, part: Path, begin: int) -> None:
         await file.seek(begin)
         await file.truncate()
         try:
-            async for piece in response.aiter_raw(_CHUNK):
+            # as they come: a size would hold back what came before a break
+            async for piece in response.aiter_raw():
                 await file.write(piece)
-        except (httpx.HTTPError, OSError) as error:
-            if isinstance(error, OSError):
-                raise
+        except httpx.HTTPError as error:
             raise broken(error, begun=True) from error
 
 
@@ -150,7 +164,7 @@ def _unpacked(part: Path, known: _Known, path: Path) -> bool:
                     return False
                 _sync(out)
         else:
-            if known.total is None and not _ends_a_line(part):
+            if known.total is None and not known.marked and not _ends_a_line(part):
                 return False
             done = part
             with part.open("r+b") as out:

@@ -19,11 +19,9 @@ Deed: TypeAlias = Literal["upload", "create", "batch", "list", "results", "file"
 
 
 _MISSING = (404, 405, 410, 501)
-_QUOTA = re.compile(
-    r"enqueued.{0,20}token|token_limit_exceeded|batch.{0,30}queue|queue.{0,30}batch|too many.{0,30}batch"
-    r"|batch.{0,30}limit (?:is )?(?:reached|exceeded)",
-    re.IGNORECASE,
-)
+_QUEUE = re.compile(r"enqueued.{0,20}token|token_limit_exceeded|batch.{0,30}queue|queue.{0,30}batch", re.IGNORECASE)
+# with a 400, these may speak of the size of one batch
+_MANY = re.compile(r"too many.{0,30}batch|batch.{0,30}limit (?:is )?(?:reached|exceeded)", re.IGNORECASE)
 _LARGE = re.compile(
     r"too large|too big|max(?:imum)?[ _](?:file|request)[ _]size|exceeds the (?:maximum|limit)|too many requests in",
     re.IGNORECASE,
@@ -39,11 +37,12 @@ def refusal(provider: Provider, deed: Deed, status: int, headers: Mapping[str, s
         error.becomes(code="batch_not_found", verdict="retry")
     elif status in _MISSING and deed in ("upload", "list", "create"):
         error.becomes(code="batch_unsupported", verdict="stop")
-    elif deed in ("upload", "create") and status in (400, 403, 429) and _QUOTA.search(text):
-        error.becomes(code="batch_quota", verdict="retry")
-        error.throttled = True
-    elif deed in ("upload", "create") and (status == 413 or (status in (400, 422) and _LARGE.search(text))):
-        error.becomes(code="batch_too_large", verdict="stop")
+    elif deed in ("upload", "create"):
+        if (status in (400, 403, 429) and _QUEUE.search(text)) or (status == 429 and _MANY.search(text)):
+            error.becomes(code="batch_quota", verdict="retry")
+            error.throttled = True
+        elif status == 413 or (status in (400, 422) and _LARGE.search(text)):
+            error.becomes(code="batch_too_large", verdict="stop")
     return error
 
 

@@ -129,14 +129,14 @@ def _openai_other(line: bytes) -> BatchResult:
     body, name = _body(response.get("body")), word(response.get("request_id"))
     custom_id = _id(fields)
     if body and not body.get("error") and (status is None or status < _REFUSED):
-        return BatchResult(custom_id=custom_id, kind="answered", status=status or 200, body=encode_json(body), request_id=name)
+        return BatchResult(custom_id=custom_id, kind="answered", status=status or 200, body=_bytes(body), request_id=name)
     code = _code(error)
     if code in _ENDED_UNSENT:
-        return BatchResult(custom_id=custom_id, kind=_ENDED_UNSENT[code], status=status, body=encode_json({"error": error}))
+        return BatchResult(custom_id=custom_id, kind=_ENDED_UNSENT[code], status=status, body=_bytes({"error": error}))
     if body or error:
         refusal = body or {"error": error}
         known = status if status is not None and status >= _REFUSED else _status(refusal)
-        return BatchResult(custom_id=custom_id, kind="refused", status=known, body=encode_json(refusal), request_id=name)
+        return BatchResult(custom_id=custom_id, kind="refused", status=known, body=_bytes(refusal), request_id=name)
     if status is not None and status >= _REFUSED:
         return BatchResult(custom_id=custom_id, kind="refused", status=status, request_id=name)
     return BatchResult(custom_id=custom_id, kind="odd", status=status, request_id=name)
@@ -147,14 +147,22 @@ def _anthropic_other(line: bytes) -> BatchResult:
     result, custom_id = table(fields.get("result")), _id(fields)
     kind, message, error = result.get("type"), _body(result.get("message")), table(result.get("error"))
     if kind == "succeeded" and message:
-        return BatchResult(custom_id=custom_id, kind="answered", status=200, body=encode_json(message))
+        return BatchResult(custom_id=custom_id, kind="answered", status=200, body=_bytes(message))
     if isinstance(kind, str) and kind in _ENDED_UNSENT:
         return BatchResult(custom_id=custom_id, kind=_ENDED_UNSENT[kind])
     if error:
         own = dict(error) if "error" in error else {"error": error}
         name = word(error.get("request_id"))
-        return BatchResult(custom_id=custom_id, kind="refused", status=_status(own), body=encode_json(own), request_id=name)
+        return BatchResult(custom_id=custom_id, kind="refused", status=_status(own), body=_bytes(own), request_id=name)
     return BatchResult(custom_id=custom_id, kind="odd")
+
+
+def _bytes(value: Json) -> bytes:
+    """Return a value as JSON; empty for one that cannot be written: numbers without end, and nesting without end."""
+    try:
+        return encode_json(value)
+    except (OverflowError, RecursionError, ValueError):
+        return b""
 
 
 def _object(line: bytes) -> dict[str, Any]:

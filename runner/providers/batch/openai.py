@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import anyio
 import msgspec
+from msgspec import structs
 
 from runner.batches import BatchResult, Remote
 from runner.errors import ProviderError
@@ -19,6 +21,9 @@ from runner.providers.lenient_json import decode_json, table, word
 SKEW_S = 120.0
 """Seconds by which a batch may seem to have been made before its request was sent."""
 _MOST_PAGES = 1000
+_UNPROCESSED = ("pending", "running", "notrunning", "uploading")
+_PROCESSING_S = 60.0
+_LOOK_S = 1.0
 _REFUSED_CANCELS = (400, 404, 405, 409, 410, 422)
 
 
@@ -54,6 +59,8 @@ class OpenAIBatches:
     async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
         """Make a batch of an uploaded file."""
         vendor = self._vendor
+        if vendor.processed:
+            await self._processed(upload_id)
         body: dict[str, Json] = {
             vendor.input: [upload_id] if vendor.inputs else upload_id,
             "endpoint": vendor.endpoint,
@@ -66,19 +73,21 @@ class OpenAIBatches:
         return self._remote(await self._transport.call("create", "POST", vendor.batches, json=body), "create")
 
     async def find(self, token: str, rows: int, since: float) -> Sequence[Remote]:  # noqa: ARG002 - the protocol's
-        """Return the batch of a token: by its metadata, or, where that is not kept, by its file of requests."""
-        upload_id = None
+        """Return the batches of a token, one but for repeated requests: by metadata, else by their file of requests."""
+        ours: list[Remote] = []
         others: list[tuple[Remote, str]] = []
         async for entry in self._recent(since):
             remote = openai_remote(entry, self.rules)
             if remote is not None and remote.token == token:
-                return (remote,)
+                ours.append(remote)
             file = input_of(entry)
             if remote is not None and remote.token is None and file is not None:
                 others.append((remote, file))
-        if others:
+        if others and not ours:
             upload_id = await self.find_upload(token)
-        return tuple(remote for remote, file in others if file == upload_id)
+            # the name of the file contains the token, so that this is as certain
+            ours = [structs.replace(remote, token=token) for remote, file in others if file == upload_id]
+        return tuple(ours)
 
     async def look(self, remote_id: str) -> Remote:
         """Return a batch as it is now."""
@@ -117,6 +126,15 @@ class OpenAIBatches:
             remote = openai_remote(entry, self.rules)
             if remote is not None:
                 yield remote
+
+    async def _processed(self, upload_id: str | None) -> None:
+        """Wait until an uploaded file can be used, for a minute at most: then the provider says what it has against it."""
+        with anyio.move_on_after(_PROCESSING_S):
+            while True:
+                file = table(await self._transport.call("file", "GET", f"{self._vendor.files}/{upload_id}"))
+                if (word(file.get("status")) or "").lower() not in _UNPROCESSED:
+                    return
+                await anyio.sleep(_LOOK_S)
 
     async def _recent(self, since: float) -> AsyncIterator[Json]:
         """Yield the batches since an instant by our clock. Only the pages, not what is on one, need to be newest first."""

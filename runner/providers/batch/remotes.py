@@ -1,5 +1,6 @@
 """Reads what providers say about a batch. Pure; the values may have any type, and what is missing is None."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,6 +10,8 @@ from runner.batches import BatchCounts, BatchRules, Fault, Remote
 from runner.model import Json
 from runner.providers.batch.rules import STATES, End, Phase, kept_until
 from runner.providers.lenient_json import count, json_text, table, word
+from runner.providers.refusal import quote
+from runner.text import Redactor
 
 TOKEN = "runner"  # noqa: S105 - the name of a field
 """The key in a batch's metadata under which its token is."""
@@ -16,6 +19,7 @@ TOKEN = "runner"  # noqa: S105 - the name of a field
 QUOTA = "batch_quota"
 """Code of a batch that was refused since too many tokens wait at the provider."""
 _QUOTA_CODES = frozenset({"token_limit_exceeded", "batch_queue_full", "enqueued_token_limit_exceeded"})
+_QUEUED = re.compile(r"enqueued.{0,20}token", re.IGNORECASE)
 _ENDS = {
     "completed": ("completed_at", "ended_at"),
     "expired": ("expired_at", "completed_at", "ended_at"),
@@ -24,7 +28,6 @@ _ENDS = {
 }
 _MOST_FAULTS = 1000
 _MILLISECONDS = 1e11
-_LONGEST = 300
 
 
 def instant(value: Json) -> float | None:
@@ -154,11 +157,10 @@ def _faults(batch: Mapping[str, Any]) -> tuple[Fault, ...]:
 
 
 def _fault(entry: Json) -> Fault:
+    """Read a fault. Its message is foreign text on one line, without what looks like a key."""
     fields = table(entry)
     code, line = word(fields.get("code")) or "", count(fields.get("line"))
     message = fields.get("message") if fields else entry
-    return Fault(
-        line=line or None,
-        code=QUOTA if code.lower() in _QUOTA_CODES else code,
-        message=json_text(message)[:_LONGEST] if message else "",
-    )
+    text = quote(json_text(message), Redactor(())) if message else ""
+    full = code.lower() in _QUOTA_CODES or _QUEUED.search(text) is not None
+    return Fault(line=line or None, code=QUOTA if full else code, message=text)

@@ -1,7 +1,7 @@
 """What the providers' batch APIs take, and how they name things: their differences, as data.
 
-``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does. Where a
-known provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the source of each.
+``vendor_of`` chooses by the host of the base URL. A host that nobody knows is taken for a gateway that does as OpenAI does.
+Where a known provider does not say how long it keeps results, ``kept_days`` is 0. docs/reference/batch-apis.md has the sources.
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     inputs: bool = False
     # the field of the window, and its value
     window: tuple[str, str | int] = ("completion_window", "24h")
+    # whether a file has to be processed before a batch can be made of it
+    processed: bool = False
     # whether the model has to be named beside the file
     model: bool = False
     # how a list goes on: behind an id, or by the number of the page; and how many entries a page may have
@@ -55,9 +57,7 @@ _OPENAI = Vendor(
     ),
     hosts=("openai.com",),
 )
-_COMPATIBLE = Vendor(
-    rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64)
-)
+_COMPATIBLE = Vendor(rules=BatchRules(vendor="the server", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64))
 ANTHROPIC = Vendor(
     rules=BatchRules(
         vendor="Anthropic",
@@ -67,6 +67,7 @@ ANTHROPIC = Vendor(
         one_model=False,
         kept_days=29,
         metadata=False,
+        marked=True,
         custom_id=r"[a-zA-Z0-9_-]{1,64}",
     ),
     page=1000,
@@ -76,10 +77,9 @@ ANTHROPIC = Vendor(
 VENDORS: tuple[Vendor, ...] = (
     _OPENAI,
     Vendor(
-        rules=BatchRules(
-            vendor="Azure OpenAI", dialect="openai", lines=50_000, bytes=200_000_000, kept_days=0, custom_id=_ANY_64
-        ),
+        rules=BatchRules(vendor="Azure OpenAI", dialect="openai", lines=50_000, bytes=200_000_000, custom_id=_ANY_64),
         hosts=("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
+        processed=True,
     ),
     Vendor(
         rules=BatchRules(vendor="Groq", dialect="openai", lines=50_000, bytes=100_000_000, kept_days=0, custom_id=_ANY_64),
@@ -96,7 +96,7 @@ VENDORS: tuple[Vendor, ...] = (
         form={"file_name": "{name}"},
     ),
     Vendor(
-        rules=BatchRules(vendor="Mistral", dialect="openai", lines=1_000_000, bytes=512_000_000, kept_days=0, custom_id=_ANY_64),
+        rules=BatchRules(vendor="Mistral", dialect="openai", lines=100_000, bytes=512_000_000, kept_days=1, custom_id=_ANY_64),
         hosts=("mistral.ai",),
         addressed=False,
         batches="/batch/jobs",
@@ -150,6 +150,11 @@ def vendor_of(dialect: str, base_url: str) -> Vendor:
         if _within(host, name):
             raise UsageError(f"{words}; use --mode live")
     return next((vendor for vendor in VENDORS if any(_within(host, name) for name in vendor.hosts)), _COMPATIBLE)
+
+
+def rules_of(dialect: str, base_url: str) -> BatchRules:
+    """Return what the batch API at an address takes, without opening it. Raises UsageError if there is none."""
+    return vendor_of(dialect, base_url).rules
 
 
 def kept_until(rules: BatchRules, since: float | None) -> float | None:

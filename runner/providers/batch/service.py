@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from runner.batches import BatchRules, BatchService
+from runner.batches import BatchService
 from runner.interfaces import Provider
 from runner.providers.batch.anthropic import AnthropicBatches
 from runner.providers.batch.openai import OpenAIBatches
@@ -14,11 +14,6 @@ from runner.providers.batch.transport import Transport, Way
 
 _API_VERSION = "2023-06-01"
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
-
-
-def rules_of(dialect: str, base_url: str) -> BatchRules:
-    """Return what the batch API at an address takes, without opening it. Raises UsageError if there is none."""
-    return vendor_of(dialect, base_url).rules
 
 
 @asynccontextmanager

@@ -6,16 +6,17 @@ decision 0002 says why that one has no ``AsyncClient``. No cookies, no environme
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import anyio
 import httpx
 from msgspec import Struct
 
-from runner.errors import StreamError, TransportError
+from runner.errors import StoreError, StreamError, TransportError
 from runner.interfaces import Provider
 from runner.model import Json
 from runner.providers.batch.errors import Deed, broken, no_json, refusal
@@ -108,14 +109,18 @@ class Transport:
         self, deed: Deed, method: str, path: str, *, json: Json = None, query: Mapping[str, str | int] | None = None
     ) -> Json:
         """Send a request and return the JSON of its answer. Raises AttemptError."""
-        sent = {"json": json} if json is not None else {}
-        return await self._answered(deed, self.client.build_request(method, self.url(path, query), **sent))
+        body = {"json": json} if json is not None else {}
+        return await self._answered(deed, self._request(method, self.url(path, query), **body))
 
     async def upload(self, deed: Deed, path: str, file: Path, around: "Around") -> Json:
-        """Send a file in constant memory, and return the JSON of the answer. Its length goes along, as providers ask for it."""
-        size = _size(file, around)
+        """Send a file in constant memory, and return the JSON of the answer. Its length goes along, as providers ask for it.
+
+        Raises StoreError for a file that cannot be read.
+        """
+        with _reading(file):
+            size = _size(file, around)
         length = len(around.before) + size + len(around.after)
-        request = self.client.build_request(
+        request = self._request(
             "POST",
             self.url(path),
             content=_pieces(file, around, size),
@@ -140,7 +145,7 @@ class Transport:
 
     async def begin(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         """Begin to download results; the answer is to be closed. Raises AttemptError unless its status is 2xx or 416."""
-        request = self.client.build_request("GET", url, headers=dict(headers))
+        request = self._request("GET", url, headers=dict(headers))
         if _origin(url) != _origin(self._base_url):
             # a store of files to which the provider has sent us: our key and headers are none of its business
             for name in self._headers:
@@ -149,6 +154,12 @@ class Transport:
         if response.status_code == 416 or response.is_success or response.has_redirect_location:
             return response
         raise await self._refused("results", response)
+
+    def _request(self, method: str, url: str, **parts: Any) -> httpx.Request:
+        try:
+            return self.client.build_request(method, url, **parts)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise broken(error, begun=False) from error
 
     async def _answered(self, deed: Deed, request: httpx.Request) -> Json:
         response = await self._head(request)
@@ -169,6 +180,7 @@ class Transport:
         try:
             response = await self.client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # those of our own file are no OSError here
             raise broken(error, begun=False) from error
         now = http_date(response.headers.get("date"))
         if now is not None:
@@ -210,12 +222,27 @@ def _size(file: Path, around: Around) -> int:
 async def _pieces(file: Path, around: Around, left: int) -> AsyncIterator[bytes]:
     """Yield the pieces of a body. left: bytes of the file that belong into it."""
     yield around.before
-    async with await anyio.open_file(file, "rb") as opened:
-        while left > 0 and (piece := await opened.read(min(_CHUNK, left))):
+    with _reading(file):
+        opened = await anyio.open_file(file, "rb")
+    async with opened:
+        while left > 0:
+            with _reading(file):
+                piece = await opened.read(min(_CHUNK, left))
+            if not piece:
+                break
             left -= len(piece)
             # a line end within a line would be an escape
             yield piece.replace(b"\n", b",") if around.joined else piece
     yield around.after
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise StoreError for a file of ours that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the requests in {file} cannot be read: {error.strerror or error}") from error
 
 
 def _origin(url: str) -> tuple[str, str]:

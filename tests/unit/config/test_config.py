@@ -25,8 +25,8 @@ ANSWER = {
 # a file of a template is read, and gives another setting, like the short form of a schema; two have words of their own
 ONES = [setting for setting in SETTINGS if setting.name not in ("prompt_file", "fields", "schema_mode", "fallback_on")]
 NAMES = [setting.name for setting in ONES]
-# two kinds of templates exclude each other, and so do two ways to name endpoints
-TOGETHER = [setting for setting in ONES if setting.name not in ("messages", "endpoints")]
+# of two that exclude each other, one: kinds of templates, ways to name endpoints, and to say when it is to be done
+TOGETHER = [setting for setting in ONES if setting.name not in ("messages", "endpoints", "within")]
 # Three values per kind, so that the three sources give different results: job file, environment, option.
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
@@ -53,6 +53,9 @@ TOML = {
     "messages": '[{ role = "user", content = "{{ a }}" }]', "prices": "{ m = { input = 1, output = 2 } }",
     "schema": '{ type = "object" }', "tables": '[{ base_url = "http://a" }]',
 }  # fmt: skip
+# they say when a batch run is to be done, and go with no other mode
+DUE = ("by", "within")
+DUE_MODE = {"mode": "mixed"}
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
     "int": ["1.5", '"3"', "true", "[1]", '["a"]'],
@@ -80,8 +83,21 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
+def values(setting: Setting) -> tuple[Any, Any, Any]:
+    """Return three values of a setting. Those of a choice are of some other settings with the kind ``choice``."""
+    own = {"mode": ("batch", "mixed", "batch"), "by": ("07:00", "2030-01-02 03:04", "23:59:59")}
+    return own.get(setting.name, VALUES[setting.kind])
+
+
+def toml(setting: Setting) -> str:
+    """Return the first of them as a job file has it."""
+    return {"mode": '"batch"', "by": '"07:00"'}.get(setting.name, TOML[setting.kind])
+
+
 def a_line(setting: Setting, value: str) -> str:
     table, _, name = setting.key.rpartition(".")
+    if name in DUE:
+        return f'mode = "batch"\n{name} = {value}\n'
     return f"[{table}]\n{name} = {value}\n" if table else f"{name} = {value}\n"
 
 
@@ -114,33 +130,33 @@ def plain(name: str, value: Any) -> Any:
 
 @pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_from_the_job_file(prompts: Path, setting: Setting) -> None:
-    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
+    file = a_job(prompts.parent, a_line(setting, toml(setting)), model=without_model(setting))
     job = load_job(file, {}, {})
-    assert given(job, setting.name) == VALUES[setting.kind][0]
+    assert given(job, setting.name) == values(setting)[0]
     assert job.sources[setting.name] == str(file)
 
 
 @pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_from_the_environment_wins_over_the_job_file(prompts: Path, setting: Setting) -> None:
-    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
-    job = load_job(file, {}, {setting.variable: as_text(setting, VALUES[setting.kind][1])})
-    assert given(job, setting.name) == VALUES[setting.kind][1]
+    file = a_job(prompts.parent, a_line(setting, toml(setting)), model=without_model(setting))
+    job = load_job(file, {}, {setting.variable: as_text(setting, values(setting)[1])})
+    assert given(job, setting.name) == values(setting)[1]
     assert job.sources[setting.name] == f"environment {setting.variable}"
 
 
 @pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_as_an_option_wins_over_all(prompts: Path, setting: Setting) -> None:
-    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
-    value = VALUES[setting.kind][2]
-    job = load_job(file, {setting.name: value}, {setting.variable: as_text(setting, VALUES[setting.kind][1])})
+    file = a_job(prompts.parent, a_line(setting, toml(setting)), model=without_model(setting))
+    value = values(setting)[2]
+    job = load_job(file, {setting.name: value}, {setting.variable: as_text(setting, values(setting)[1])})
     assert given(job, setting.name) == value
     assert job.sources[setting.name] == f"option {setting.option}"
 
 
 @pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_an_empty_variable_and_a_missing_option_count_as_not_given(prompts: Path, setting: Setting) -> None:
-    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
-    assert given(load_job(file, {setting.name: None}, {setting.variable: ""}), setting.name) == VALUES[setting.kind][0]
+    file = a_job(prompts.parent, a_line(setting, toml(setting)), model=without_model(setting))
+    assert given(load_job(file, {setting.name: None}, {setting.variable: ""}), setting.name) == values(setting)[0]
 
 
 def test_defaults_and_their_sources(prompts: Path) -> None:
@@ -328,7 +344,7 @@ def test_bounds_hold_in_all_three_ways(prompts: Path, setting: Setting) -> None:
                 load_job(file, options, environment)
             assert where in str(caught.value)
     inside = int(setting.least) if setting.kind in ("int", "slots") or setting.inclusive else 0.001
-    assert given(load_job(prompts, {"model": "m", setting.name: inside}, {}), setting.name) == inside
+    assert given(load_job(prompts, {"model": "m", **DUE_MODE, setting.name: inside}, {}), setting.name) == inside
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -536,7 +552,7 @@ def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(
 
 
 def everything(prompts: Path) -> Job:
-    return load_job(prompts, {setting.name: VALUES[setting.kind][0] for setting in TOGETHER}, {})
+    return load_job(prompts, {setting.name: values(setting)[0] for setting in TOGETHER}, {})
 
 
 def vouched(job: Job) -> Job:
@@ -601,7 +617,7 @@ def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> 
     assert set(Params.__struct_fields__) <= ANSWER
     assert job.answer_settings().items() <= job.settings().items()
     for setting in TOGETHER:
-        other = load_job(prompts, {**{d.name: VALUES[d.kind][0] for d in TOGETHER}, setting.name: VALUES[setting.kind][1]}, {})
+        other = load_job(prompts, {**{d.name: values(d)[0] for d in TOGETHER}, setting.name: values(setting)[1]}, {})
         assert (other.answer_settings() != job.answer_settings()) == (setting.name in ANSWER), setting.name
 
 
@@ -617,7 +633,7 @@ def test_shown_gives_every_setting_as_json_with_its_source(prompts: Path) -> Non
     found = {key: (msgspec.json.decode(value), where) for key, value, where in shown}
     for setting in TOGETHER:
         value, where = found[setting.key]
-        assert (plain(setting.name, value), where) == (VALUES[setting.kind][0], f"option {setting.option}")
+        assert (plain(setting.name, value), where) == (values(setting)[0], f"option {setting.option}")
     assert found["messages"] == found["prompt_file"] == (None, "not set")
 
 

@@ -1,0 +1,48 @@
+"""What is said of batches in which rows wait."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.batches import State, StoredBatch
+from runner.event_types import WAITING
+from runner.text import plural
+
+_HERE: Mapping[str, str] = {
+    "writing": "being written",
+    "written": "to be sent",
+    "uploading": "being sent",
+    "uploaded": "being sent",
+    "creating": "being sent",
+    "ended": "to be read",
+    "refused": "refused",
+    "gone": "given up",
+}
+"""What is said of states in which the provider's own word tells nothing."""
+
+
+def word_of(batch: StoredBatch) -> str:
+    """Return the state of a batch as people read it: the provider's word, or what is done with it here."""
+    return state_word(batch.state, batch.word)
+
+
+def state_word(state: State, word: str | None) -> str:
+    """Return the same of its state and the provider's word."""
+    return _HERE.get(state) or word or state
+
+
+def waits(batches: Sequence[StoredBatch]) -> str:
+    """Return the stop reason of a session that leaves rows which wait in batches."""
+    rows = sum(one.waiting for one in batches)
+    return f"{WAITING}: {plural(rows, 'row')} in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
+
+
+def summed(batches: Sequence[StoredBatch]) -> dict[str, Any]:
+    """Return what a summary has of the batches that are open at its end."""
+    if not batches:
+        return {}
+    kept = [one.kept_until for one in batches if one.kept_until is not None]
+    return {
+        "waiting": sum(one.waiting for one in batches),
+        "batches": tuple(one.id for one in batches),
+        "kept_until": min(kept, default=None),
+    }

@@ -1,0 +1,237 @@
+"""The rows of a session that go through the provider's batch API: before, beside or in place of live requests."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import Any
+
+import anyio
+from msgspec import structs
+
+from runner.batches import OPEN_STATES, Reask, StoredBatch
+from runner.config import due
+from runner.engine.attempt import Attempts
+from runner.engine.batch import outlook, parts, policy
+from runner.engine.batch.flow import Batches
+from runner.engine.clock import Clock
+from runner.engine.judge import Judge
+from runner.inputs import source
+from runner.interfaces import Items
+from runner.model import Entry, Item, Outcome
+from runner.pace import BatchesPace
+from runner.session import batch_fit, batch_view, budgeting, wiring
+from runner.session.foreseen import Foreseen
+from runner.session.sending_once import SendingOnce
+from runner.store.batches import NOT_MADE
+from runner.text import plural
+
+_FIRST = 1
+_LOOK_S = 0.25
+_LOST = "the server that had them has ended with that session"
+
+
+class Batching(Foreseen):
+    """A session whose rows may go through batches. The subclass knows where they come from."""
+
+    _engine: Batches | None = None
+    # the address of the server that was started for the session
+    served: str | None = None
+    # when the session is to be done, and when its batches began; seconds since the epoch
+    _due: float | None = None
+    _began_at = 0.0
+    # rows are read more than once, so that what the input holds was counted before
+    _many_reads = False
+    _passed: source.Counts
+    _once: SendingOnce | None
+
+    @property
+    def batched(self) -> bool:
+        """True if the session makes batches."""
+        return batch_fit.uses_batches(self._plan.job, self._plan.options)
+
+    async def _rounds(self, attempts: Attempts[Any]) -> None:
+        stored = await self._store.batches.batches() if self._store.waits else []
+        if self._plan.job.local_server is not None:
+            await self._give_up(stored)
+            stored = []
+        if not self.batched and stored and (reason := batch_fit.lacks(self._plan.job)) is not None:
+            self.note(f"the run has rows that wait in batches, which this session leaves alone: asking for them {reason}")
+            stored = []
+        if not self.batched and not stored:
+            if self._plan.options.fetch is None:
+                await super()._rounds(attempts)
+            return
+        self.steering.batched = self.batched
+        async with self._opened() as engine:
+            self._engine, self._began_at = engine, time.time()
+            self._meter.batches = self._batches_pace
+            self._due = due.due(self._plan.job.by, self._plan.job.within, self._began_at)
+            await engine.recover()
+            if (fetch := self._plan.options.fetch) is not None:
+                await engine.fetch(fetch or None)
+            elif not self.batched:
+                await engine.fetch()
+                await super()._rounds(attempts)
+            elif self._plan.job.mode == "batch":
+                await self._all_in_batches(engine)
+            else:
+                await self._batches_first(engine, attempts)
+
+    async def _all_in_batches(self, engine: Batches) -> None:
+        """Send all rows in batches. With a time to be done by, leave then what is not back."""
+        detach = self._plan.options.detach
+        async with anyio.create_task_group() as beside:
+            if self._due is not None:
+                beside.start_soon(self._leave_at, self._due)
+            left = await engine.run(self._items, detach=detach)
+            while left.why == "done" and (left.returned or self._goes_on()) and not self._stop.requested:
+                # rows came back open before the session could leave, or wait for the outcomes of others
+                left = await engine.run(self._items, detach=detach)
+            beside.cancel_scope.cancel()
+
+    async def _leave_at(self, at: float) -> None:
+        await anyio.sleep(max(0.0, at - time.time()))
+        name = "by" if self._plan.job.by is not None else "within"
+        self._stop.request(f"the time of --{name} has come", grace_s=0.0)
+
+    async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
+        """Send rows in batches, and live what comes back open or can wait no longer."""
+        detach, until = self._plan.options.detach, self._until if self._due is not None else None
+        while not self._stop.requested:
+            left = await engine.run(self._items, detach=detach, until=until)
+            if left.why in ("waiting", "stopped"):
+                return
+            if left.why == "done" and until is None and not (left.returned or self._goes_on()):
+                return
+            number = left.decision.live if left.decision is not None else None
+            engine.went_live(number)
+            over = anyio.Event()
+            async with anyio.create_task_group() as beside:
+                # a step of it must not be cut off: nobody would know what it has done
+                beside.start_soon(engine.follow, until, over.is_set)
+                try:
+                    await self._round(attempts, _first(self._items(), number))
+                finally:
+                    over.set()
+            if left.why == "done" and not (engine.came_open or engine.open or self._goes_on()):
+                return
+
+    def _until(self, standing: parts.Standing) -> outlook.Decision:
+        """Decide what is to become of the batches, so that the run is done in time."""
+        out = sum(batch.waiting for batch in standing.batches)
+        flying, progress = self._lanes.in_flight, self._meter.progress()
+        view = batch_view.view(
+            self._plan.job, standing, self._lanes, self._stats, open_rows=progress.settled_rows[2] - out - flying, flying=flying
+        )
+        return policy.decide(structs.replace(view, deadline=self._due, began_at=self._began_at))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Batches]:
+        plan, endpoint = self._plan, self._endpoint
+        base_url = self.served or endpoint.base_url
+        assert base_url is not None
+        job, answered = batch_fit.as_sent(plan.job), self._before.bought
+        made = wiring.made_at(job, endpoint, base_url)
+        provider = wiring.informed(job, endpoint, made, self.note, lambda: None, answered=answered)
+        book = await self.prices()
+        async with batch_fit.open_service(job, endpoint, base_url, provider) as service:
+            yield Batches(
+                service,
+                self._store.batches,
+                provider,
+                Judge(succeeded=answered, model=job.model),
+                plan=parts.Plan(
+                    run_id=self._store.run_id,
+                    folder=self._store.path.with_name(f"{self._store.path.name}.batches"),
+                    again=plan.job.mode != "mixed",
+                    purse=self._purse,
+                    price=partial(budgeting.batch_price, book),
+                    used_seeds=self._used_seeds,
+                ),
+                rules=parts.Rules(policy=wiring.policy(job), stop=self._stop, redactor=endpoint.redactor, clock=Clock()),
+                told=parts.Told(save=self._settle, note=self.note),
+            )
+
+    async def _settle(
+        self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
+    ) -> Sequence[Entry]:
+        """Save what has come of rows of a batch, as ``_save`` does for live ones."""
+        priced = list(self._books.priced(entries))
+        if batch_id is None:
+            await self._store.save(priced)
+        else:
+            await self._store.batches.settle(batch_id, priced, settled, reasks)
+        await self._told_saved(priced)
+        return priced
+
+    async def _give_up(self, stored: Sequence[StoredBatch]) -> None:
+        """Give up batches of a server that was started for an earlier session: no other one can have them."""
+        for batch in stored:
+            if batch.state in NOT_MADE:
+                await self._store.batches.drop_batch(batch.id)
+            else:
+                await self._store.batches.give_up(batch.id, _LOST)
+        if stored:
+            rows = sum(batch.waiting for batch in stored)
+            self.note(f"{plural(rows, 'row')} of an earlier session waited in batches, and {_LOST}; they are sent again")
+
+    # -- what others see of it
+
+    def _batches_pace(self) -> BatchesPace | None:
+        return batch_view.pace(self._engine.open.values(), self._engine.came_open) if self._engine is not None else None
+
+    async def _open_batches(self) -> list[StoredBatch]:
+        """Return the batches in which rows wait when the session ends."""
+        return [one for one in await self._store.batches.batches() if one.state in OPEN_STATES] if self._store.waits else []
+
+    # -- reading the input more than once
+
+    async def _count_restored(self) -> int:
+        if not (self.batched or self._store.waits):
+            return await super()._count_restored()
+        if self._fresh and not self._plan.options.retry_failed:
+            return 0
+        # the rows are read several times, so that they can be counted only before
+        return await self._look_at_each()
+
+    def _begin_reading(self) -> None:
+        """Count what the input holds by what was found before the session, since its rows are read more than once."""
+        self._many_reads = self.batched or self._store.waits
+        if self._many_reads:
+            look, passed = self._look, self._passed
+            passed.settled, passed.seen, passed.changed, passed.left = look.settled, look.seen, look.changed, look.left
+            passed.complete = True
+            if self._once is not None:
+                self._once.repeats = True
+
+    async def _new_ones(self, items: Items, seen: set[int]) -> AsyncGenerator[Item | Outcome, None]:
+        """Leave out rows that have failed in this session: broken ones, and those that keep an earlier answer. seen: hashes."""
+        async with aclosing(items) as candidates:
+            async for one in candidates:
+                if hash(one.key) in seen:
+                    continue
+                while self._lanes.halt.on and not self._stop.requested:  # noqa: ASYNC110 - either may end it
+                    # paused by a person: what is at the provider goes on there
+                    await anyio.sleep(_LOOK_S)
+                if isinstance(one, Outcome):
+                    seen.add(hash(one.key))
+                yield one
+
+    def _later(self) -> source.Selection:
+        """Return the rows to be considered when the input is read, wherever the session has got to."""
+        fresh = self._fresh and not (self._stats.done or self._stats.failed)
+        return structs.replace(self._selection, fresh=fresh)
+
+
+async def _first(items: Items, number: int | None) -> AsyncGenerator[Item | Outcome, None]:
+    """Yield the first items, so many at most; None: all."""
+    async with aclosing(items) as candidates:
+        for place in count(_FIRST):
+            if number is not None and place > number:
+                return
+            one = await anext(candidates, None)
+            if one is None:
+                return
+            yield one
