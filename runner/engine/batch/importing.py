@@ -165,6 +165,8 @@ class Importing:
 
     async def _reasks(self, reads: Sequence[tuple[BatchRow, Read]]) -> list[Reask]:
         """Return what rows that are open again bring along: what is new, and what they had."""
+        if not any(read.returned for _, read in reads):
+            return []
         having = [row.key for row, read in reads if read.returned and row.repairs and not _is_new(read)]
         had = await self._store.reasks(having) if having else {}
         found = []

@@ -11,7 +11,7 @@ A row that is open again brings along how many attempts it has lost, and what it
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from runner.batches import BATCH_TIER, BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider, without_frames
@@ -31,7 +31,7 @@ _MISSING = "the results of the batch have no answer to this request"
 _ODD = "the results of the batch have neither an answer nor an error for this request"
 
 
-class Read(NamedTuple):
+class Read(Struct, frozen=True, gc=False):
     """What a result amounts to. returned: its row is open again; reask: what it brings along then."""
 
     entry: Entry | None
