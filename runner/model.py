@@ -1,7 +1,6 @@
 """The values that pass through the program, from a line of a prompt file to a row of an export.
 
 All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
-With ``gc=False`` nothing of a value can refer back to it, so that the garbage collector need not look at thousands of them.
 """
 
 from collections.abc import Mapping
@@ -129,7 +128,7 @@ class Stage(IntEnum):
     ENDED = 4  # the end mark has come
 
 
-class Usage(Struct, frozen=True, kw_only=True, gc=False):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):  # nothing in such values refers back to them
     """Tokens as the provider reports them; a count that was not reported is None."""
 
     # all tokens read, cached ones too, and all tokens generated, reasoning too

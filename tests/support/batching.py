@@ -187,6 +187,7 @@ class Session:
         self.passes = 0
         self.changed: Callable[[], None] = lambda: None
         self.batches: Batches
+        self.account: str
 
     async def source(self) -> AsyncGenerator[Item | Outcome, None]:
         """The rows without outcome that do not wait, as the source of an input yields them."""
@@ -252,6 +253,7 @@ async def session(
         service = service or opened
         kept: Any = store.batches if kill is None else Deadly(store.batches, kill, COMMITS)
         one = Session(store, items, kept)
+        one.account = service.account
         one.batches = Batches(
             service if kill is None else Deadly(service, kill, REQUESTS),
             kept,

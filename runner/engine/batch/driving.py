@@ -2,18 +2,15 @@
 
 import re
 
-from runner.batches import BatchService, BatchStore, StoredBatch
+from runner.batches import StoredBatch
 from runner.engine.batch.asking import ask
-from runner.engine.batch.files import Folder
 from runner.engine.batch.giving_back import GivingBack
-from runner.engine.batch.holding import OpenBatches
 from runner.engine.batch.importing import SHORT_WAITS_S, Importing
-from runner.engine.batch.parts import Rules, Told
 from runner.engine.batch.polling import Polling
 from runner.engine.batch.sending import Sending, is_certain
-from runner.engine.batch.spending import Spending
+from runner.engine.batch.shared import Shared
 from runner.engine.batch.submitting import Submitting
-from runner.engine.batch.trouble import NOT_FOUND, Means, Trouble
+from runner.engine.batch.trouble import NOT_FOUND, Means
 from runner.errors import AttemptError, ProviderError
 from runner.text import plural
 
@@ -30,36 +27,14 @@ _LONGEST_PAUSE_S = 3_600.0
 class Driving:
     """Drives batches. One task at a time calls it."""
 
-    def __init__(
-        self,
-        service: BatchService,
-        store: BatchStore,
-        held: OpenBatches,
-        folder: Folder,
-        *,
-        submitting: Submitting,
-        importing: Importing,
-        rules: Rules,
-        told: Told,
-        trouble: Trouble,
-        spending: Spending,
-    ) -> None:
-        self._service, self._store, self._held, self._folder = service, store, held, folder
-        self._submitting, self._importing, self._trouble, self._spending = submitting, importing, trouble, spending
-        self._rules, self._note = rules, told.note
-        self._sending = Sending(service, store, held, folder, rules, told)
-        self.polling = Polling(service, held, rules, told, trouble)
-        self.back = GivingBack(
-            service,
-            held,
-            folder,
-            submitting=submitting,
-            importing=importing,
-            rules=rules,
-            told=told,
-            trouble=trouble,
-            spending=spending,
-        )
+    def __init__(self, shared: Shared, submitting: Submitting, importing: Importing) -> None:
+        self._service, self._held, self._folder = shared.service, shared.held, shared.folder
+        self._submitting, self._importing = submitting, importing
+        self._trouble, self._spending = shared.trouble, shared.spending
+        self._rules, self._note = shared.rules, shared.told.note
+        self._sending = Sending(shared)
+        self.polling = Polling(shared)
+        self.back = GivingBack(shared, submitting, importing)
         # how often in a row the queue was full with no batch of ours in it
         self._full = 0
         # and how often in a row a batch came back without any row that is settled
@@ -197,7 +172,7 @@ class Driving:
             await self._held.give_up(batch.id, words)
             await self._folder.clear(batch.token)
         elif (sentence := self.polling.is_lost(batch)) is not None:
-            self._trouble.stop_for(f"{sentence}.", NOT_FOUND)
+            self._trouble.stop_for(f"{sentence}.", code=NOT_FOUND)
 
     async def _is_full(self, batch: StoredBatch, error: AttemptError) -> None:
         """Wait for room in the provider's queue: until a batch ends, or for a while."""

@@ -18,6 +18,7 @@ from runner.engine.batch.files import Folder
 from runner.engine.batch.holding import OpenBatches
 from runner.engine.batch.importing import Importing
 from runner.engine.batch.parts import Decision, Left, Plan, Rules, Standing, Told, Until, Why
+from runner.engine.batch.shared import Shared
 from runner.engine.batch.spending import Spending
 from runner.engine.batch.submitting import Submitting
 from runner.engine.batch.trouble import Trouble
@@ -48,27 +49,22 @@ class Batches:
         rules: Rules,
         told: Told,
     ) -> None:
-        self._service, self._plan, self._rules, self._told = service, plan, rules, told
-        self._folder = folder = Folder(plan.folder, plan.run_id)
-        self._held = held = OpenBatches(store, rules.clock, told.changed)
-        spending, trouble = Spending(plan.purse), Trouble(provider, judge, rules)
-        self._importing = importing = Importing(
-            service, store, provider, judge, held=held, folder=folder, rules=rules, told=told, spending=spending
-        )
-        encoding = Encoding(service, provider, plan, rules, importing.learning, spending)
-        self._submitting = Submitting(service, store, encoding, held=held, folder=folder, plan=plan, rules=rules, told=told)
-        self._driving = Driving(
-            service,
-            store,
-            held,
-            folder,
-            submitting=self._submitting,
-            importing=importing,
+        self._plan, self._rules, self._told = plan, rules, told
+        self._folder, self._held = Folder(plan.folder, plan.run_id), OpenBatches(store, rules.clock, told.changed)
+        shared = Shared(
+            service=service,
+            store=store,
+            held=self._held,
+            folder=self._folder,
             rules=rules,
             told=told,
-            trouble=trouble,
-            spending=spending,
+            trouble=Trouble(provider, judge, rules),
+            spending=Spending(plan.purse),
         )
+        importing = Importing(shared, provider, judge)
+        encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
+        self._submitting = Submitting(shared, encoding, plan)
+        self._driving = Driving(shared, self._submitting, importing)
         # what is read of the input, and whether all of it has been
         self._source: Items | None = None
         self._read = False

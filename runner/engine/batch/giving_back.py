@@ -7,15 +7,11 @@ looks for the file, and uploads it only if it is gone.
 import re
 from contextlib import suppress
 
-from runner.batches import BatchService, StoredBatch
+from runner.batches import StoredBatch
 from runner.engine.batch.asking import Stopped, ask
-from runner.engine.batch.files import Folder
-from runner.engine.batch.holding import OpenBatches
 from runner.engine.batch.importing import Importing
-from runner.engine.batch.parts import Rules, Told
-from runner.engine.batch.spending import Spending
+from runner.engine.batch.shared import Shared
 from runner.engine.batch.submitting import Submitting
-from runner.engine.batch.trouble import Trouble
 from runner.errors import AttemptError
 from runner.text import plural
 
@@ -34,22 +30,10 @@ _TOO_MANY = re.compile(
 class GivingBack:
     """Ends batches that are not taken."""
 
-    def __init__(
-        self,
-        service: BatchService,
-        held: OpenBatches,
-        folder: Folder,
-        *,
-        submitting: Submitting,
-        importing: Importing,
-        rules: Rules,
-        told: Told,
-        trouble: Trouble,
-        spending: Spending,
-    ) -> None:
-        self._service, self._held, self._folder = service, held, folder
-        self._submitting, self._importing, self._trouble, self._spending = submitting, importing, trouble, spending
-        self._rules, self._told = rules, told
+    def __init__(self, shared: Shared, submitting: Submitting, importing: Importing) -> None:
+        self._service, self._held, self._folder = shared.service, shared.held, shared.folder
+        self._submitting, self._importing = submitting, importing
+        self._trouble, self._spending, self._rules, self._told = shared.trouble, shared.spending, shared.rules, shared.told
         # batches in a row that were refused
         self._refused = 0
 

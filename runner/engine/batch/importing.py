@@ -12,16 +12,13 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 from msgspec import Struct, structs
 
-from runner.batches import BatchResult, BatchRow, BatchService, BatchStore, Reask, StoredBatch
+from runner.batches import BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asked import Asked
 from runner.engine.batch.asking import ask
-from runner.engine.batch.files import Folder
-from runner.engine.batch.holding import OpenBatches
 from runner.engine.batch.learning import Learning
-from runner.engine.batch.parts import Rules, Told
-from runner.engine.batch.reading import CANCELLED, EXPIRED, Read, Reading
-from runner.engine.batch.spending import Spending
+from runner.engine.batch.reading import Read, Reading
+from runner.engine.batch.shared import Shared
 from runner.engine.failing import FATAL_GRACE_S
 from runner.engine.judge import Judge
 from runner.errors import AttemptError, RunStoppedError
@@ -50,23 +47,11 @@ class Tally(Struct):
 class Importing:
     """Imports results. judge, learning: of the session."""
 
-    def __init__(
-        self,
-        service: BatchService,
-        store: BatchStore,
-        provider: InformedProvider,
-        judge: Judge,
-        *,
-        held: OpenBatches,
-        folder: Folder,
-        rules: Rules,
-        told: Told,
-        spending: Spending,
-    ) -> None:
-        self._service, self._store, self._provider, self._judge = service, store, provider, judge
-        self._held, self._folder, self._rules, self._told = held, folder, rules, told
+    def __init__(self, shared: Shared, provider: InformedProvider, judge: Judge) -> None:
+        self._service, self._store, self._provider, self._judge = shared.service, shared.store, provider, judge
+        self._held, self._folder, self._rules, self._told = shared.held, shared.folder, shared.rules, shared.told
+        self._spending, rules = shared.spending, shared.rules
         self.learning = Learning(provider, rules.policy.attempts)
-        self._spending = spending
 
     async def fetch(self, batch: StoredBatch) -> list[Path]:
         """Download all results of a batch; what has come stays for the next try. Raises AttemptError, StoreError."""
@@ -157,8 +142,8 @@ class Importing:
             await checkpoint()
 
     def _unanswered(self, batch: StoredBatch, row: BatchRow, reading: Reading) -> Read:
-        codes = {"expired": EXPIRED, "cancelled": CANCELLED}
-        read = reading.unsent(row, codes[batch.end]) if batch.end in codes else reading.missing(row)
+        unsent = {"expired": reading.expired, "cancelled": reading.cancelled}
+        read = unsent.get(batch.end or "", reading.missing)(row)
         return _late(read) if row.released else read
 
     def _faulty(self, batch: StoredBatch, asked: Asked) -> Mapping[str, str]:
@@ -180,6 +165,8 @@ class Importing:
 
     async def _reasks(self, reads: Sequence[tuple[BatchRow, Read]]) -> list[Reask]:
         """Return what rows that are open again bring along: what is new, and what they had."""
+        if not any(read.returned for _, read in reads):
+            return []
         having = [row.key for row, read in reads if read.returned and row.repairs and not _is_new(read)]
         had = await self._store.reasks(having) if having else {}
         found = []

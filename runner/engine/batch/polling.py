@@ -1,11 +1,11 @@
 """Looks at batches until they have ended. The wait between two looks grows; errors of the provider do not end it."""
 
-from runner.batches import BatchService, Remote, StoredBatch
+from runner.batches import Remote, StoredBatch
 from runner.durations import format_span
 from runner.engine.batch.asking import ask
-from runner.engine.batch.holding import FIRST_LOOK_S, OpenBatches
-from runner.engine.batch.parts import Rules, Told
-from runner.engine.batch.trouble import MOST_S, QUOTA, Trouble
+from runner.engine.batch.holding import FIRST_LOOK_S
+from runner.engine.batch.shared import Shared
+from runner.engine.batch.trouble import MOST_S, QUOTA
 from runner.text import plural
 
 SECOND_LOOK_S, GROWTH = 5.0, 1.4
@@ -22,9 +22,9 @@ _SOON_S = 5 * 86_400.0
 class Polling:
     """Looks at batches, and stores what it sees."""
 
-    def __init__(self, service: BatchService, held: OpenBatches, rules: Rules, told: Told, trouble: Trouble) -> None:
-        self._service, self._held, self._note = service, held, told.note
-        self._clock, self._stop, self._trouble = rules.clock, rules.stop, trouble
+    def __init__(self, shared: Shared) -> None:
+        self._service, self._held, self._note = shared.service, shared.held, shared.told.note
+        self._clock, self._stop, self._trouble = shared.rules.clock, shared.rules.stop, shared.trouble
 
     async def look(self, batch: StoredBatch) -> StoredBatch:
         """Look at a batch once, store what has changed, and plan the next look. Raises AttemptError."""

@@ -11,7 +11,7 @@ A row that is open again brings along how many attempts it has lost, and what it
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from runner.batches import BATCH_TIER, BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider, without_frames
@@ -25,17 +25,13 @@ from runner.errors import AttemptError, InvalidAnswerError, ProviderError, Strea
 from runner.interfaces import Decoder
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Request, Usage
 
-EXPIRED, CANCELLED, MISSING = "batch_expired", "batch_cancelled", "batch_missing"
-"""Error codes of requests that a batch has not answered."""
-_WORDS = {
-    EXPIRED: "the batch expired before this request was answered",
-    CANCELLED: "the batch was cancelled before this request was answered",
-    MISSING: "the results of the batch have no answer to this request",
-}
+_EXPIRED = "the batch expired before this request was answered"
+_CANCELLED = "the batch was cancelled before this request was answered"
+_MISSING = "the results of the batch have no answer to this request"
 _ODD = "the results of the batch have neither an answer nor an error for this request"
 
 
-class Read(NamedTuple):
+class Read(Struct, frozen=True, gc=False):
     """What a result amounts to. returned: its row is open again; reask: what it brings along then."""
 
     entry: Entry | None
@@ -107,7 +103,7 @@ class Reading:
     def other(self, result: BatchResult, row: BatchRow) -> Read:
         """Read a result that is no answer."""
         if result.kind == "expired" or result.kind == "cancelled":
-            return self.unsent(row, EXPIRED if result.kind == "expired" else CANCELLED)
+            return self.expired(row) if result.kind == "expired" else self.cancelled(row)
         if result.kind == "odd":
             return self.missing(row, _ODD)
         if result.status is not None and result.status >= 400:
@@ -123,21 +119,26 @@ class Reading:
             return self._ruled(result, row, AttemptError(words, code="internal", verdict="fail"), None)
         return self.missing(row, _ODD)
 
-    def unsent(self, row: BatchRow, code: str) -> Read:
-        """Read a request that the provider never began."""
-        attempt = structs.replace(self._failed(row, code, _WORDS[code]), sent=False)
-        return Read(attempt, returned=True)
+    def expired(self, row: BatchRow) -> Read:
+        """Read a request that the provider had not begun when the batch expired."""
+        return self._unsent(row, AttemptError(_EXPIRED, code="batch_expired", sent=False))
 
-    def missing(self, row: BatchRow, words: str = _WORDS[MISSING]) -> Read:
+    def cancelled(self, row: BatchRow) -> Read:
+        """Read a request that the provider had not begun when the batch was cancelled."""
+        return self._unsent(row, AttemptError(_CANCELLED, code="batch_cancelled", sent=False))
+
+    def _unsent(self, row: BatchRow, error: AttemptError) -> Read:
+        return Read(self._failed(row, error), returned=True)
+
+    def missing(self, row: BatchRow, words: str = _MISSING) -> Read:
         """Read a request of which nothing came: nobody knows whether it was billed."""
-        error = AttemptError(words, code=MISSING)
-        return self._again(row, _bounded(self._failed(row, MISSING, words), row), error, None)
+        error = AttemptError(words, code="batch_missing")
+        return self._again(row, _bounded(self._failed(row, error), row), error, None)
 
     def faulty(self, row: BatchRow, words: str) -> Read:
         """Read a request because of which the provider took none of the batch."""
-        error = self._redactor(words)
-        attempt = structs.replace(self._failed(row, "bad_request", error), sent=False)
-        return Read(_outcome(row, attempt, None))
+        error = AttemptError(self._redactor(words), code="bad_request", verdict="fail", sent=False)
+        return Read(_outcome(row, self._failed(row, error), None))
 
     # -- errors
 
@@ -237,7 +238,7 @@ class Reading:
             attempt = structs.replace(attempt, input_bound=None, output_bound=None, cache_1h_bound=None)
         return structs.replace(attempt, sent=error.sent, error_code=error.code, error=self._redactor(str(error)))
 
-    def _failed(self, row: BatchRow, code: str, words: str) -> Attempt:
+    def _failed(self, row: BatchRow, error: AttemptError) -> Attempt:
         return Attempt(
             key=row.key,
             number=row.number,
@@ -246,8 +247,9 @@ class Reading:
             model=self._model,
             tier=BATCH_TIER,
             made_seed=row.made_seed,
-            error_code=code,
-            error=words,
+            sent=error.sent,
+            error_code=error.code,
+            error=str(error),
         )
 
 

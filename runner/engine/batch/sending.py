@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from runner.batches import BatchService, BatchStore, Remote, StoredBatch
+from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
-from runner.engine.batch.files import Folder
-from runner.engine.batch.holding import FIRST_LOOK_S, OpenBatches
-from runner.engine.batch.parts import Rules, Told
+from runner.engine.batch.holding import FIRST_LOOK_S
+from runner.engine.batch.shared import Shared
 from runner.errors import AttemptError, ProviderError
 
 SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
@@ -33,10 +32,9 @@ Step: TypeAlias = Literal["on", "wait", "sent"]
 class Sending:
     """Sends batches. What an error means is decided by who calls ``step``."""
 
-    def __init__(
-        self, service: BatchService, store: BatchStore, held: OpenBatches, folder: Folder, rules: Rules, told: Told
-    ) -> None:
-        self._service, self._store, self._held, self._folder = service, store, held, folder
+    def __init__(self, shared: Shared) -> None:
+        self._service, self._store, self._held, self._folder = shared.service, shared.store, shared.held, shared.folder
+        rules, told = shared.rules, shared.told
         self._clock, self._stop, self._note = rules.clock, rules.stop, told.note
         # True while a request may not have come through: what fails then tells nothing about it
         self.seeking = False

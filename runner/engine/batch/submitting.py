@@ -10,11 +10,11 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from runner.batches import BatchRow, BatchService, BatchStore, StoredBatch
+from runner.batches import BatchRow, StoredBatch
 from runner.engine.batch.encoding import Encoding, Line
-from runner.engine.batch.files import Folder, RequestFile
-from runner.engine.batch.holding import OpenBatches
-from runner.engine.batch.parts import Plan, Rules, Told
+from runner.engine.batch.files import RequestFile
+from runner.engine.batch.parts import Plan
+from runner.engine.batch.shared import Shared
 from runner.engine.bounds import Bounds
 from runner.errors import StoreError
 from runner.interfaces import Items
@@ -48,20 +48,10 @@ class Writing(Struct):
 class Submitting:
     """Writes files of requests. most: rows of a file, at the most; it may be changed between two of them."""
 
-    def __init__(
-        self,
-        service: BatchService,
-        store: BatchStore,
-        encoding: Encoding,
-        *,
-        held: OpenBatches,
-        folder: Folder,
-        plan: Plan,
-        rules: Rules,
-        told: Told,
-    ) -> None:
-        self._service, self._store, self._encoding = service, store, encoding
-        self._held, self._folder, self._plan, self._told = held, folder, plan, told
+    def __init__(self, shared: Shared, encoding: Encoding, plan: Plan) -> None:
+        self._service, self._store, self._encoding = shared.service, shared.store, encoding
+        self._held, self._folder, self._plan, self._told = shared.held, shared.folder, plan, shared.told
+        rules, service = shared.rules, shared.service
         self._stop, self._wall = rules.stop, rules.clock.wall
         self.limits = service.rules
         self.most = min(self.limits.lines, plan.rows or self.limits.lines)

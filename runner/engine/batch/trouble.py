@@ -9,7 +9,7 @@ from runner.engine.judge import UNREACHED_S, Judge
 from runner.errors import AttemptError, ProviderError, RunStoppedError, advice
 from runner.model import HttpCall, Item, Request
 
-NOT_FOUND, TOO_LARGE, QUOTA, REFUSED = "batch_not_found", "batch_too_large", "batch_quota", "batch_refused"
+NOT_FOUND, TOO_LARGE, QUOTA = "batch_not_found", "batch_too_large", "batch_quota"
 """Error codes of what only a batch API refuses."""
 FIRST_S, MOST_S, GROWTH = 2.0, 60.0, 1.6
 """Seconds of the first wait after an error, of the longest, and how they grow."""
@@ -64,13 +64,13 @@ class Trouble:
         said = self._rules.redactor(str(error))
         item = Item(key="", position=0, request=Request(model=model, messages=()), metadata={}, fingerprint=0)
         sentence = f"{said.rstrip('.')}. {self._judge.advice(error, item, said)}"
-        self.stop_for(sentence, error.code)
+        self.stop_for(sentence, code=error.code)
 
     def refused(self, words: str) -> None:
         """Stop the run because the provider does not take a batch. words: what it says."""
-        self.stop_for(f"{self._rules.redactor(words).rstrip('.')}. {advice(REFUSED)}", REFUSED)
+        self.stop_for(f"{self._rules.redactor(words).rstrip('.')}. {advice('batch_refused')}", code="batch_refused")
 
-    def stop_for(self, sentence: str, code: str) -> None:
+    def stop_for(self, sentence: str, *, code: str) -> None:
         """Stop the run with a sentence."""
         self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
 

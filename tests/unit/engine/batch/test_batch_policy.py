@@ -4,11 +4,12 @@ from itertools import pairwise
 from math import ceil
 
 import pytest
-from batch_world import EPOCH, Trace, World, twin
+from batch_world import EPOCH, Trace, World, bound, twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from benchmarks.batch_traces import traces as benchmarked
 from runner.batches import State
 from runner.engine.batch.outlook import Decision, Flex, Live, Open, View
 from runner.engine.batch.policy import CANCEL_S, MOST_PIECES, PIECES, USEFUL_S, decide, piece_rows
@@ -315,3 +316,11 @@ def test_no_row_is_late_whatever_batches_do_and_no_batch_is_cancelled_in_vain(tr
         spare_s = (now.deadline or 0.0) - now.now - 2 * CANCEL_S - USEFUL_S - 2 * trace.answer_s
         if decision.cancel and speed:
             assert left / speed > spare_s
+
+
+def test_the_traces_of_the_benchmark_cost_little_more_than_an_oracle_would_pay() -> None:
+    for trace in benchmarked(0):
+        played, least = World(trace, decide).play(), bound(trace)
+        assert played.late == 0, trace.name
+        if least.careful <= 1.05 * least.oracle:
+            assert played.cost <= 1.05 * least.oracle, trace.name

@@ -173,7 +173,7 @@ async def test_a_session_that_detaches_leaves_its_batches_to_the_next(dialect: s
             assert other.stop.error is not None
             assert other.stop.error.code == "batch_not_found"
             reason = other.stop.reason or ""
-            ours, theirs = other.batches._service.account, (await other.store.batches.batches())[0].account
+            ours, theirs = other.account, (await other.store.batches.batches())[0].account
             assert ours != theirs
             assert ours in reason
             assert theirs in reason
