@@ -1,11 +1,11 @@
 """Takes one batch a step further, whatever its state is, and decides what follows from an error."""
 
 import re
-from contextlib import suppress
 
 from runner.batches import BatchService, BatchStore, StoredBatch
-from runner.engine.batch.asking import Stopped, ask
+from runner.engine.batch.asking import ask
 from runner.engine.batch.files import Folder
+from runner.engine.batch.giving_back import GivingBack
 from runner.engine.batch.holding import OpenBatches
 from runner.engine.batch.importing import SHORT_WAITS_S, Importing
 from runner.engine.batch.parts import Rules, Told
@@ -13,7 +13,7 @@ from runner.engine.batch.polling import Polling
 from runner.engine.batch.sending import Sending, is_certain
 from runner.engine.batch.spending import Spending
 from runner.engine.batch.submitting import Submitting
-from runner.engine.batch.trouble import NOT_FOUND, Trouble
+from runner.engine.batch.trouble import NOT_FOUND, Means, Trouble
 from runner.errors import AttemptError, ProviderError
 from runner.text import plural
 
@@ -22,16 +22,7 @@ FULL_S = 60.0
 """Seconds after which a full queue of the provider is tried again, if none of the batches ends before."""
 _FULL_OFTEN = 3
 _WAIT_FOR_BUDGET_S = 5.0
-_FAILED_OFTEN = 3
-_REFUSED_OFTEN = 20
-_PLACE = re.compile(r"\brequests\.(\d+)\b")
-"""How a refusal names the request of a batch that is at fault, counted from 0."""
-_TOO_MANY = re.compile(
-    r"\b(?:requests|lines|rows|records|file)\b[^.]*\b(?:maximum|at most|too (?:many|large|long)|exceeds?)\b"
-    r"|\b(?:maximum|at most|too many|from \d+ to \d+)\b[^.]*\b(?:requests|lines|rows|records|batch)\b",
-    re.IGNORECASE,
-)
-"""How a refusal says that a batch has too many requests, or bytes."""
+_FILE = re.compile(r"\bno such file\b|\bfile\b.*\b(?:not found|does not exist|deleted|expired)\b", re.IGNORECASE)
 _FRUITLESS_OFTEN = 2
 _LONGEST_PAUSE_S = 3_600.0
 
@@ -58,8 +49,19 @@ class Driving:
         self._rules, self._note = rules, told.note
         self._sending = Sending(service, store, held, folder, rules, told)
         self.polling = Polling(service, held, rules, told, trouble)
-        # how often in a row the queue was full with no batch of ours in it, and a whole batch was refused for no named reason
-        self._full = self._failed = 0
+        self.back = GivingBack(
+            service,
+            held,
+            folder,
+            submitting=submitting,
+            importing=importing,
+            rules=rules,
+            told=told,
+            trouble=trouble,
+            spending=spending,
+        )
+        # how often in a row the queue was full with no batch of ours in it
+        self._full = 0
         # and how often in a row a batch came back without any row that is settled
         self._fruitless = 0
 
@@ -76,12 +78,12 @@ class Driving:
             await self.met(batch.id, error)
         except FileNotFoundError:
             # of requests: somebody has deleted it
-            await self._refuse(self._held.by_id[batch.id], "its file of requests is gone")
+            await self.back.give_back(self._held.by_id[batch.id], "its file of requests is gone")
 
     async def cancel(self, batch: StoredBatch) -> None:
         """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""
         if batch.state in ("writing", "written", "uploading", "uploaded"):
-            await self._refuse(batch, "it was cancelled before it was sent")
+            await self.back.give_back(batch, "it was cancelled before it was sent")
         elif batch.remote_id is not None and batch.state == "submitted":
             remote = await ask(self._rules.stop, self._service.cancel(batch.remote_id))
             self._held.looks[batch.id].cancel_asked_at = self._rules.clock.wall()
@@ -135,7 +137,10 @@ class Driving:
         rows = batch.waiting
         if (returned := await self._importing.whole(batch, paths)) is not None:
             self._pause(fruitless=rows > 0 and returned == rows)
-            self._judge_failed(batch, any_line=any(fault.line is not None for fault in looks.faults))
+            if batch.end == "failed" and not batch.done:
+                self.back.failed(batch, named=any(fault.line is not None for fault in looks.faults))
+            else:
+                self.back.taken()
         elif not self._rules.stop.requested:
             await self._folder.clear(batch.token, results_only=True)
             self._held.look_next(batch.id, SHORT_WAITS_S[looks.short - 1])
@@ -147,23 +152,17 @@ class Driving:
             pause_s = min(_LONGEST_PAUSE_S, FULL_S * 2.0 ** (self._fruitless - _FRUITLESS_OFTEN))
             self._held.full_until = self._rules.clock.monotonic() + pause_s
 
-    def _judge_failed(self, batch: StoredBatch, *, any_line: bool) -> None:
-        """Stop the run if a provider takes none of a batch for a reason that is not about some of its rows."""
-        if batch.end != "failed" or batch.done:
-            self._failed = 0
-            return
-        self._failed += 1
-        if not any_line and _TOO_MANY.search(batch.error or "") is not None and batch.rows > 1:
-            self._submitting.most = max(1, batch.rows // 2)
-        elif (batch.error is not None and not any_line) or self._failed >= _FAILED_OFTEN:
-            self._trouble.refused(self._refusal(batch, batch.error or "it gives no reason"))
-
     # -- errors
 
     async def met(self, number: int, error: AttemptError) -> None:
         """Decide what follows from an error at a batch."""
         batch, looks = self._held.by_id[number], self._held.looks[number]
-        means = self._trouble.means(error, batch.model)
+        means: Means = "again" if self._lacks_its_file(batch, error) else self._trouble.means(error, batch.model)
+        if self._lacks_its_file(batch, error):
+            await self._held.change(number, state="uploaded", submitted_at=None)
+            await self._held.change(number, state="uploading", upload_id=None)
+            looks.again, looks.reuploaded = True, True
+            return
         if batch.state == "creating" and is_certain(error) and not self._sending.seeking and means not in ("refused", "smaller"):
             # it was not created, so nothing has to be looked for
             batch = await self._held.change(number, state="uploaded", submitted_at=None)
@@ -175,28 +174,19 @@ class Driving:
             case "full":
                 await self._is_full(batch, error)
             case "smaller":
-                await self._split(batch, "is too large for the provider")
+                await self.back.split(batch, "is too large for the provider")
             case "unknown" if batch.remote_id is not None:
                 await self._unknown(batch)
             case "refused" if batch.state in SENDING:
-                await self._refused(batch, error)
+                await self.back.refused(batch, str(error))
             case _:
                 self._held.look_next(number, wait_s)
 
-    def _refusal(self, batch: StoredBatch, words: str) -> str:
-        return f"{self._service.rules.vendor} refuses batch {batch.id} of {plural(batch.rows, 'request')}: {words}"
-
-    async def _refused(self, batch: StoredBatch, error: AttemptError) -> None:
-        """End a batch that is refused as it is. One request that is at fault fails; without one, the run stops."""
-        found = _PLACE.search(str(error))
-        if found is None and _TOO_MANY.search(str(error)) is not None and batch.rows > 1:
-            await self._split(batch, "is too large for the provider")
-            return
-        failed = found is not None and await self._importing.fail(batch, int(found[1]) + 1, str(error))
-        await self._refuse(batch, str(error))
-        self._failed += 1
-        if not failed or self._failed >= _REFUSED_OFTEN:
-            self._trouble.refused(self._refusal(batch, str(error)))
+    def _lacks_its_file(self, batch: StoredBatch, error: AttemptError) -> bool:
+        """Return True if a batch is not created since its uploaded file is gone: deleted before a kill, or too old."""
+        gone = isinstance(error, ProviderError) and error.status in (400, 404) and _FILE.search(str(error)) is not None
+        creating = batch.state == "creating" and batch.upload_id is not None and not self._sending.seeking
+        return gone and creating and not self._held.looks[batch.id].reuploaded
 
     async def _unknown(self, batch: StoredBatch) -> None:
         """Decide what becomes of a batch that the provider does not know."""
@@ -220,7 +210,7 @@ class Driving:
         # nothing of this run is in it: others fill it, or this batch alone is too much
         self._full += 1
         if self._full % _FULL_OFTEN == 0 and batch.rows > 1:
-            await self._split(batch, "does not fit into what may wait at the provider")
+            await self.back.split(batch, "does not fit into what may wait at the provider")
         elif self._full == 1:
             vendor, said = self._service.rules.vendor, self._rules.redactor(str(error)).rstrip(".")
             self._note(f"{vendor} takes no more for now ({said}): batches are sent as there is room")
@@ -233,29 +223,3 @@ class Driving:
         )
         self._held.looks[batch.id].faults = ()
         await self._is_full(batch, AttemptError(words, code="batch_quota"))
-
-    async def _split(self, batch: StoredBatch, why: str) -> None:
-        """Give up a batch that is too much, for smaller ones."""
-        if batch.rows <= 1:
-            await self._refuse(batch, why)
-            self._trouble.refused(f"a batch of one request {why}")
-            return
-        self._submitting.most = max(1, batch.rows // 2)
-        self._note(f"batch {batch.id} of {plural(batch.rows, 'row')} {why}: smaller ones are made")
-        await self._refuse(batch, why)
-
-    async def _refuse(self, batch: StoredBatch, why: str) -> None:
-        """Give up a batch that the provider has not taken: its rows are open again, and its file is deleted there and here."""
-        if batch.upload_id is not None:
-            # an upload that stays costs nothing
-            with suppress(AttemptError, Stopped):
-                await ask(self._rules.stop, self._service.forget(batch.upload_id))
-        hour = self._submitting.hour_bounds.pop(batch.id, 0)
-        if batch.state != "written":
-            self._spending.give_back(batch, hour)
-        if batch.state in ("written", "uploaded"):
-            self._held.settled(batch.id, batch.waiting, batch.waiting)
-            await self._held.drop(batch.id)
-        else:
-            await self._held.refuse(batch.id, self._rules.redactor(why))
-        await self._folder.clear(batch.token)

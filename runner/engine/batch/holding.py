@@ -30,6 +30,8 @@ class Looks(Struct):
     others: set[str] = field(default_factory=set)
     # it goes on from an earlier step whose end is not known
     again: bool = False
+    # its file was gone at the provider, and is uploaded once more
+    reuploaded: bool = False
     # what is odd about it has been said
     told: bool = False
     # when the session asked for its cancel, seconds since the epoch
@@ -112,8 +114,11 @@ class OpenBatches:
             self._changed()
 
     async def drop(self, number: int) -> None:
-        """Delete a batch of which nothing was sent."""
+        """Delete a batch that was not made at the provider. Its rows are open again."""
+        batch = self.by_id[number]
         await self._store.drop_batch(number)
+        if batch.state not in ("writing", "written"):
+            self._return(batch.waiting)
         self._forget(number)
         self._changed()
 
@@ -123,6 +128,10 @@ class OpenBatches:
         self.by_id[number] = structs.replace(batch, waiting=max(0, batch.waiting - rows))
         self._return(returned)
         self._changed()
+
+    def settled_elsewhere(self, rows: int) -> None:
+        """Count rows that were open again, and have an outcome now."""
+        self.returned = max(0, self.returned - rows)
 
     def _return(self, rows: int) -> None:
         if rows:

@@ -109,13 +109,13 @@ class Importing:
             self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
         return self._held.returned - before
 
-    async def fail(self, batch: StoredBatch, line: int, words: str) -> bool:
-        """Have the row fail because of which a batch is refused. line: of its request, counted from 1. False: there is none."""
+    async def faulty(self, batch: StoredBatch, line: int, words: str) -> list[Outcome]:
+        """Return the failure of the row because of which a batch is refused. line: of its request, counted from 1. Saves none."""
         asked = Asked(self._folder.requests(batch.token), batch.model)
         rows = await self._store.rows_of(batch.id, list(asked.id_on([line]).values()))
         reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
-        await self._save(batch, [(row, reading.faulty(row, words)) for row in rows.values()])
-        return bool(rows)
+        read = [reading.faulty(row, words).entry for row in rows.values() if not row.released]
+        return [entry for entry in read if isinstance(entry, Outcome)]
 
     def _is_short(self, batch: StoredBatch, tally: Tally) -> bool:
         """Return True if the provider counts more results than have come, and rows wait for them."""

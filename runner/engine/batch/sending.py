@@ -101,8 +101,10 @@ class Sending:
         found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
         ours = [remote for remote in found if remote.token == batch.token]
         if ours:
-            await self.adopt(batch, ours[0])
-            await self._cancel_repeated(batch, ours[1:])
+            # the newest; one that failed before is of an earlier try, for which there was no room
+            first, *others = sorted(ours, key=_rank)
+            await self.adopt(batch, first)
+            await self._cancel_repeated(batch, [other for other in others if other.phase != "ended"])
             return "sent"
         alike = [remote for remote in found if remote.token is None and remote.id not in looks.others]
         known = await self._store.known([remote.id for remote in alike]) if alike else ()
@@ -162,6 +164,11 @@ class Sending:
             finally:
                 await self._folder.clear(batch.token, results_only=True)
         return False
+
+
+def _rank(remote: Remote) -> tuple[bool, float]:
+    """Return what orders the batches of one token: first what is not refused, then what is newer."""
+    return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
 def is_certain(error: AttemptError) -> bool:
