@@ -271,7 +271,6 @@ async def test_a_stop_leaves_what_was_sent_and_takes_back_what_was_not(dialect: 
             assert server.stats()["batches"] == 3
 
 
-
 @pytest.mark.parametrize("sent", [False, True], ids=["killed before it is sent", "killed behind it"])
 async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool, tmp_path: Path, empty: Path) -> None:
     """Anthropic's batches have no metadata: another store may have sent as many rows of the same keys, at the same time."""

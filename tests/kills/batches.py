@@ -65,6 +65,8 @@ class Form(NamedTuple):
     live: bool = False
     mode: str = "batch"
     file_rows: int = FILE_ROWS
+    # what follows a session that was killed is the next one, not the same once more
+    onwards: bool = False
 
 
 FORMS = {
@@ -82,6 +84,11 @@ FORMS = {
     "cancelled too late": Form(
         behaviour={"batch_delay_s": 0.6, "batch_cancel_done": 1.0, "batch_cancel_s": 0.1},
         sessions=("run --detach", "batches cancel b1", "run"),
+    ),
+    "cancelled after a kill": Form(
+        behaviour={"batch_delay_s": 0.6, "batch_cancel_done": 0.5, "batch_cancel_s": 0.1},
+        sessions=("run --detach", "batches cancel b1", "run"),
+        onwards=True,
     ),
     "too large": Form(behaviour={"batch_lines": 4}, file_rows=0),
     "a full queue": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
@@ -148,7 +155,8 @@ class Run:
             for number, words in enumerate(self.form.sessions):
                 if (point := kills.pop(number, None)) is not None and await self._session(words, point):
                     # once more, as its user would; with a further kill if there is one
-                    await self._session(words, kills.pop(-1, ""))
+                    if not self.form.onwards or number + 1 == len(self.form.sessions):
+                        await self._session(words, kills.pop(-1, ""))
                     if self._kills == 2:
                         await self._session(words)
                 elif point is None:
@@ -335,7 +343,9 @@ def _again(case: Case, whole: Sequence[Told], draw: random.Random) -> Case:
 
 def table(told: Sequence[Told]) -> str:
     """Return what came of all cases, by form and dialect."""
-    lines = [f"{'form':<20} {'dialect':<10} {'points':>6} {'cases':>6} {'kills':>6} {'missed':>6} {'doubles':>7} {'orphans':>7} broken"]
+    lines = [
+        f"{'form':<20} {'dialect':<10} {'points':>6} {'cases':>6} {'kills':>6} {'missed':>6} {'doubles':>7} {'orphans':>7} broken"
+    ]
     for name, dialect in dict.fromkeys((one.case.form, one.case.dialect) for one in told):
         mine = [one for one in told if one.case[:2] == (name, dialect)]
         whole = next(one for one in mine if not one.case.kills)
@@ -344,7 +354,9 @@ def table(told: Sequence[Told]) -> str:
         doubles = sum(one.doubled for one in mine) if not FORMS[name].live else 0
         kills, missed = sum(one.kills for one in cases), sum(one.kills < 1 for one in cases)
         broken, orphans = sum(bool(one.broken) for one in mine), sum(one.orphans for one in mine)
-        lines.append(f"{name:<20} {dialect:<10} {number:>6} {len(cases):>6} {kills:>6} {missed:>6} {doubles:>7} {orphans:>7} {broken:>6}")
+        lines.append(
+            f"{name:<20} {dialect:<10} {number:>6} {len(cases):>6} {kills:>6} {missed:>6} {doubles:>7} {orphans:>7} {broken:>6}"
+        )
     return "\n".join(lines)
 
 
