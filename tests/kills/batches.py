@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
@@ -59,7 +60,7 @@ class Form(NamedTuple):
     when a session is killed, so that their answers may be lost.
     """
 
-    behaviour: dict[str, Any] = {}
+    behaviour: Mapping[str, Any] = MappingProxyType({})
     options: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ("run",)
     live: bool = False
@@ -319,7 +320,10 @@ async def swept(
     seed: str = "",
     say: Callable[[Told], None] = lambda _: None,
 ) -> list[Told]:
-    """Run each form without a kill, then with a kill at each of its points. every: at each so many-th. twice: cases of two kills."""
+    """Run each form without a kill, then with a kill at each of its points. every: at each so many-th.
+
+    twice: cases of two kills.
+    """
     whole = await carried_out([Case(form, dialect) for form in forms for dialect in dialects], {}, workers, say)
     right = {(told.case.form, told.case.dialect): told.texts for told in whole}
     draw = random.Random(seed)
@@ -330,7 +334,7 @@ async def swept(
 
 
 def _cases(told: Told) -> Iterator[Case]:
-    for number in range(len(told.case and FORMS[told.case.form].sessions)):
+    for number in range(len(FORMS[told.case.form].sessions)):
         for point in told.points[number]:
             yield Case(told.case.form, told.case.dialect, ((number, point),))
 
@@ -343,9 +347,7 @@ def _again(case: Case, whole: Sequence[Told], draw: random.Random) -> Case:
 
 def table(told: Sequence[Told]) -> str:
     """Return what came of all cases, by form and dialect."""
-    lines = [
-        f"{'form':<20} {'dialect':<10} {'points':>6} {'cases':>6} {'kills':>6} {'missed':>6} {'doubles':>7} {'orphans':>7} broken"
-    ]
+    lines = [_line("form", "dialect", "points", "cases", "kills", "missed", "doubles", "orphans", "broken")]
     for name, dialect in dict.fromkeys((one.case.form, one.case.dialect) for one in told):
         mine = [one for one in told if one.case[:2] == (name, dialect)]
         whole = next(one for one in mine if not one.case.kills)
@@ -354,14 +356,16 @@ def table(told: Sequence[Told]) -> str:
         doubles = sum(one.doubled for one in mine) if not FORMS[name].live else 0
         kills, missed = sum(one.kills for one in cases), sum(one.kills < 1 for one in cases)
         broken, orphans = sum(bool(one.broken) for one in mine), sum(one.orphans for one in mine)
-        lines.append(
-            f"{name:<20} {dialect:<10} {number:>6} {len(cases):>6} {kills:>6} {missed:>6} {doubles:>7} {orphans:>7} {broken:>6}"
-        )
+        lines.append(_line(name, dialect, number, len(cases), kills, missed, doubles, orphans, broken))
     return "\n".join(lines)
 
 
+def _line(form: str, dialect: str, *numbers: object) -> str:
+    return f"{form:<22} {dialect:<10}{''.join(f'{number:>8}' for number in numbers)}"
+
+
 def main() -> int:
-    """Kill at all points, and print what came of it."""
+    """Kill at points, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vendor", choices=DIALECTS, help="one of the two")
     parser.add_argument("--form", choices=FORMS, action="append", help="one form; may be repeated")
