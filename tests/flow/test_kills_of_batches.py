@@ -7,7 +7,7 @@ import pytest
 from kills.batches import DIALECTS, swept
 
 FORMS = ("plain", "a second round", "cancelled", "lost answers")
-EVERY = 45
+EVERY = 90
 """A kill at each so many-th point: the tests of the engine kill behind every request and commit, in one process."""
 
 
