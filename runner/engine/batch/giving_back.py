@@ -1,7 +1,7 @@
 """Ends batches that the provider does not take: their rows are open again, and their files are deleted, there and here.
 
-Nothing of such a batch is billed. Before its uploaded file is deleted, it is ``uploading`` again: after a kill the next session looks
-for the file, and uploads it only if it is gone.
+Nothing of such a batch is billed. Before its uploaded file is deleted, it is ``uploading`` again: after a kill the next session
+looks for the file, and uploads it only if it is gone.
 """
 
 import re
