@@ -87,7 +87,7 @@ class Provider:
 
 def _result(request: dict[str, Any]) -> bytes:
     number = request["custom_id"].removeprefix("row-")
-    message = {"role": "assistant", "content": _ANSWER.format(number=number), "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": _ANSWER.format(number=number), "refusal": None, "annotations": []}
     body = {
         "id": f"chatcmpl-{number}",
         "object": "chat.completion",

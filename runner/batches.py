@@ -22,6 +22,8 @@ State: TypeAlias = Literal[
 """How far a batch has come; ``runner.store.batches`` draws the way from one to the next."""
 OPEN_STATES: tuple[State, ...] = ("writing", "written", "uploading", "uploaded", "creating", "submitted", "cancelling", "ended")
 """States in which rows wait for a batch: nothing else may send them."""
+SENT_STATES: tuple[State, ...] = OPEN_STATES[OPEN_STATES.index("uploading") :]
+"""States in which its requests may be at the provider: they count for what the run may have cost."""
 
 
 class BatchRules(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ ADVICE = {
     "batch_cancelled": "Nothing to do: the batch was cancelled before it came to the request, which was not billed.",
     "batch_expired": "Nothing to do: the provider had no time for the request, which was not billed; it is sent again.",
     "batch_gone": "Nothing to do: the results were not fetched while the provider kept them; the request is sent again.",
-    "batch_missing": "The provider lost the answer, and may have billed it; if it comes again, set mode to live and ask the provider.",
+    "batch_missing": "The provider lost the answer, and may have billed it; if that comes again, set mode to live.",
     "batch_not_found": "The key or project may not be the one that sent the batch; set that again, then run `runner resume`.",
     "batch_quota": "Nothing to do: the batch is sent once others at the provider have ended.",
     "batch_refused": "Correct what the provider says, or set mode to live; then run `runner resume`.",

@@ -1,4 +1,4 @@
-"""Batches: requests that wait at a provider's batch API.
+"""Batches: requests that wait at a provider's batch API; ``spend`` counts those without a result.
 
 What is stored of them is lost on the way down, so that nothing may be open then.
 """
@@ -15,9 +15,24 @@ _STATES = (
     *("writing", "written", "uploading", "uploaded", "creating", "submitted", "cancelling", "ended"),
     *("done", "refused", "gone"),
 )
+_NAMES = ("input", "output", "cached_input", "cache_write", "reasoning", "cache_write_1h")
+_TOP = {name: f"coalesce(p.most_{name}, p.{name})" for name in _NAMES}
+_READ = f"max({_TOP['input']}, {_TOP['cached_input']}, {_TOP['cache_write']})"
+_HOUR = f"min(b.left_1h, b.left_input) * max(0, {_TOP['cache_write_1h']} - {_READ})"
+_MOST = f"(b.left_input * {_READ} + {_HOUR} + b.left_output * max({_TOP['output']}, {_TOP['reasoning']}))"
+_IN_BATCHES = f"""        UNION ALL
+        SELECT b.run_id, NULL, 'batch', sum(b.waiting + b.released), 0, sum(b.waiting + b.released), NULL, NULL, NULL, NULL, NULL,
+               NULL, 0, 0.0, sum(p.input * 0) / 1e12,
+               CASE WHEN total(b.left_unlimited) = 0 THEN sum({_MOST}) / 1e12 END,
+               sum((b.waiting + b.released) * (p.input IS NULL))
+        FROM batches b LEFT JOIN prices p ON p.id = b.price_id
+        WHERE b.state IN ({", ".join(map(repr, _STATES[2:8]))}) AND b.waiting + b.released > 0
+        GROUP BY b.run_id
+    """  # noqa: S608 - constants
 
 
 def upgrade() -> None:
+    spend = _taken()
     op.create_table(
         "batches",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -100,11 +115,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_reasks"),
         sa.UniqueConstraint("run_id", "key", name="uq_reasks_run_id_key"),
     )
+    op.execute(f"{spend.rstrip()}\n{_IN_BATCHES}")
     op.execute("PRAGMA user_version = 17")
 
 
 def downgrade() -> None:
+    spend, found, _ = _taken().partition(_IN_BATCHES.rstrip())
+    if not found:
+        raise ValueError(f"the view spend is not as a migration has made it: {spend!r}")
+    op.execute(spend)
     op.drop_table("reasks")
     op.drop_table("batch_rows")
     op.drop_table("batches")
     op.execute("PRAGMA user_version = 16")
+
+
+def _taken() -> str:
+    """Drop the view ``spend``, and return the statement that makes it."""
+    query = sa.text("SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'spend'")
+    statement: str = op.get_bind().execute(query).scalar_one()
+    op.execute("DROP VIEW spend")
+    return statement

@@ -161,7 +161,7 @@ class Informed:
             self._tell(parameters.note(request.model, name, other, made_up=made_up))
 
 
-def _never_plain(body: bytes) -> None:
+def _never_plain(_body: bytes) -> None:
     return None
 
 

@@ -14,15 +14,13 @@ from runner.session.called import numbers_of
 from runner.session.naming import DEFAULT_STORE, store_option
 from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
-from runner.store.batch_reading import read_batches
 from runner.store.reader import StoreReader
-from runner.text import plural
 
 
 def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers and names.
 
-    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    Raises UsageError if one does not exist or has rows that wait at a provider, RunLockedError if one is being worked on.
     """
     numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
@@ -30,21 +28,16 @@ def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+        deletion.refuse_open_batches(Path(db).resolve(), run.id, store_option(db))
     return found
 
 
 def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
-    """Say what is lost with those that are to be deleted, one sentence each: runs that read their answers, and batches."""
+    """Say which runs read the answers of those that are to be deleted, one sentence each."""
     numbers = set(map(index, run_ids))
     with StoreReader(Path(db).resolve()) as reader:
         reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]
-        waiting = [batch for batch in read_batches(reader.fetch) if batch.run_id in numbers and batch.waiting]
-    lost = [
-        f"batch b{batch.id} of run {batch.run_id} goes on at the provider; its {plural(batch.waiting, 'answer')} will be lost: "
-        f"`runner batches cancel b{batch.id}{store_option(db)}` cancels it first"
-        for batch in waiting
-    ]
-    return lost + [
+    return [
         f"run {run_id} reads the answers of run {number}: without them it cannot be continued; its results stay"
         for run_id, number in reading
         if number in numbers

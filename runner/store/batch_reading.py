@@ -47,6 +47,12 @@ def in_batches(fetch: Fetch, run_id: int) -> dict[str, Any]:
     return {"waiting": int(waiting), "batches": number}
 
 
+def waiting_in(run_id: int) -> sa.Select[Any]:
+    """Return the statement that counts the rows of a run that wait in open batches."""
+    mine = (batches.c.run_id == run_id, batches.c.state.in_(OPEN_STATES))
+    return sa.select(sa.func.coalesce(sa.func.sum(batches.c.waiting), 0)).where(*mine)
+
+
 def has_reasks(run_id: int) -> sa.Exists:
     """Tell whether rows of a run are to be asked again with other messages."""
     return sa.exists().where(reasks.c.run_id == run_id)

@@ -31,12 +31,12 @@ from runner.store.counts import RunCounts, counted
 from runner.store.late import book_late
 from runner.store.lock import RunLock
 from runner.store.owner import owner
-from runner.store.repricing import Highest, price_again, price_open_again
+from runner.store.repricing import Highest, price_again, price_batches_again, price_open_again
 from runner.store.reserving import release_together
 from runner.store.retrying import Chosen
 from runner.store.reuse import TakenOver, take_over
 from runner.store.saving import Saving
-from runner.store.schema import attempts, items, reservations, runs
+from runner.store.schema import attempts, batches, items, reservations, runs
 from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.taking_up import TakingUp
@@ -199,7 +199,8 @@ class RunStore(Saving):
         if unknown := [row[0] for row in await self._reader.fetch(rates_of(run_id)) if row[1] is None]:
             again = await self._writer.in_one_turn(lambda driver: price_again(driver, run_id, unknown, price))
             opened = await self._writer.in_one_turn(lambda driver: price_open_again(driver, run_id, unknown, highest))
-            self._taking_up.repriced = {attempts: again, reservations: opened}
+            waiting = await self._writer.in_one_turn(lambda driver: price_batches_again(driver, run_id, unknown, price))
+            self._taking_up.repriced = {attempts: again, reservations: opened, batches: waiting}
 
     async def used(self) -> Used:
         """Add up what the run has used of a budget, or may have."""

@@ -43,9 +43,9 @@ def unknown(a: str) -> str:
 def at_an_end(a: str) -> str:
     """Return the condition that an attempt of unknown usage was open when its session ended, by a kill or a stop.
 
-    That says nothing of the row, and so nothing of others.
+    So is one whose batch was lost, or did not bring its result. That says nothing of the row, and so nothing of others.
     """
-    return f"(coalesce({a}.error_code, '') IN ('killed', 'cancelled') AND {unknown(a)})"
+    return f"(coalesce({a}.error_code, '') IN ('killed', 'cancelled', 'batch_gone', 'batch_missing') AND {unknown(a)})"
 
 
 def kinds(a: str) -> dict[str, str]:
@@ -91,6 +91,11 @@ def bounds(a: str) -> dict[str, str]:
 def held(r: str, p: str) -> str:
     """Return the most that a request can cost for which there is a reservation. r: the name of ``reservations``."""
     return _most(f"{r}.input_bound", f"{r}.output_bound", f"coalesce({r}.cache_1h_bound, 0)", p)
+
+
+def waiting(b: str, p: str) -> str:
+    """Return the most that the requests of a batch can cost that have no result yet. b: the name of ``batches``."""
+    return _most(f"{b}.left_input", f"{b}.left_output", f"{b}.left_1h", p)
 
 
 def perhaps(a: str, p: str) -> str:

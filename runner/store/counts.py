@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
+from runner.store.batch_reading import waiting_in
 from runner.store.reuse import number_taken_over
 from runner.store.schema import attempts, items
 
@@ -32,6 +33,8 @@ class RunCounts(Struct, frozen=True, kw_only=True):
     beyond: int = 0
     # failed rows by error code, broken ones too
     causes: Mapping[str, int] = {}
+    # rows that wait in open batches; some may have an outcome of before
+    waiting: int = 0
 
     @property
     def paid(self) -> int:
@@ -75,6 +78,7 @@ async def counted(fetch: Fetch, run_id: int, answers: int) -> RunCounts:
         shared=unpaid.shared,
         unwanted=unwanted - unpaid.unwanted,
         beyond=beyond,
+        waiting=(await fetch(waiting_in(run_id)))[0][0],
     )
 
 

@@ -11,7 +11,7 @@ from runner import origin
 from runner.origin import LINES, Files, Shift
 from runner.store import database
 from runner.store.changes import Changes
-from runner.store.schema import items, runs
+from runner.store.schema import batch_rows, items, runs
 
 _ASIDE = 10**7
 """A number that no file has: the rows of one file are put aside before others get its number."""
@@ -40,11 +40,16 @@ def _paths(before: Files | None, single: str | None) -> Sequence[str]:
 
 
 async def _shift(connection: AsyncConnection, run_id: int, shifts: Sequence[Shift]) -> None:
-    position = items.c.position
+    for table in (items, batch_rows):
+        await _shift_in(table, connection, run_id, shifts)
+
+
+async def _shift_in(table: sa.Table, connection: AsyncConnection, run_id: int, shifts: Sequence[Shift]) -> None:
+    position = table.c.position
     for shift in shifts:
         of_files = position.between(shift.first * LINES, (shift.last + 1) * LINES - 1)
-        moved = sa.update(items).where(items.c.run_id == run_id, of_files)
+        moved = sa.update(table).where(table.c.run_id == run_id, of_files)
         await connection.execute(moved.values(position=position + (shift.by + _ASIDE) * LINES))
     if shifts:
-        aside = sa.update(items).where(items.c.run_id == run_id, position >= (_ASIDE // 2) * LINES)
+        aside = sa.update(table).where(table.c.run_id == run_id, position >= (_ASIDE // 2) * LINES)
         await connection.execute(aside.values(position=position - _ASIDE * LINES))

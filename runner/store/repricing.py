@@ -27,6 +27,10 @@ _OPEN = """
 SELECT r.id, r.price_id, p.model, p.tier, r.started_at, r.input_bound FROM reservations r JOIN prices p ON p.id = r.price_id
 WHERE r.run_id = ? AND r.item_key = ? AND r.price_id IN ({})
 """
+_IN_BATCHES = """
+SELECT b.id, b.price_id, p.model, p.tier, b.created_at FROM batches b JOIN prices p ON p.id = b.price_id
+WHERE b.run_id = ? AND b.waiting + b.released > 0 AND b.price_id IN ({})
+"""
 Highest = Callable[[str, float, str | None, int], Rates | None]
 """Returns the highest rates that a request can reach: ``PriceBook.highest``."""
 
@@ -74,6 +78,23 @@ def price_open_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[
             price = Price(model=model, tier=STANDARD, rates=rates)
             entry = number_prices(driver, run_id, [price])[price]
             driver.execute("UPDATE reservations SET price_id = ? WHERE id = ?", (entry, number))
+            before.append((former, number))
+    return before
+
+
+def price_batches_again(
+    driver: sqlite3.Connection, run_id: int, unknown: Sequence[int], price: Callable[[Attempt], Price]
+) -> list[tuple[int, int]]:
+    """Look up the price of requests that wait in batches. unknown, price: as for ``price_again``.
+
+    Return what has a price now, as (former entry of prices, batch).
+    """
+    before = []
+    query = _IN_BATCHES.format(_placeholders(unknown))
+    for number, former, model, tier, at in driver.execute(query, (run_id, *unknown)).fetchall():
+        if (found := price(_attempt(model, tier, None, None, None, at))).rates is not None:
+            entry = number_prices(driver, run_id, [found])[found]
+            driver.execute("UPDATE batches SET price_id = ? WHERE id = ?", (entry, number))
             before.append((former, number))
     return before
 

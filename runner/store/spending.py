@@ -7,9 +7,10 @@ import msgspec
 import sqlalchemy as sa
 
 from runner.admission import TOGETHER
+from runner.batches import SENT_STATES
 from runner.money import Money, Rates, Tokens
 from runner.store.cost import at_an_end, billed, bounds, kinds, most_of
-from runner.store.schema import attempts, prices, reservations
+from runner.store.schema import attempts, batch_rows, batches, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Returns all rows of a statement."""
@@ -51,7 +52,8 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = F
     bounded: their usage is not known as a whole, and they have bounds of what they may have used. at_end: of these, those that
     were open when their session ended.
     keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
-    it becomes if its process is killed. open: 1 for such, 2 for those that were open when a session without a budget was killed.
+    it becomes if its process is killed, and so does one that waits in a batch at a provider. open: 1 for such, 2 for those that
+    were open when a session without a budget was killed.
     ended: no session goes on, so that the newest was killed if it has left a reservation. after: as for ``of_run``.
     """
     a = attempts.c
@@ -74,12 +76,12 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = F
         .where(of_run(run_id, after), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
         .group_by(a.price_id, failed, bounded, at_end)
     )
-    return sa.select(sa.union_all(made, _held(run_id, keys, ended=ended)).subquery())
+    return sa.select(sa.union_all(made, _held(run_id, keys, ended=ended), _in_batches(run_id, keys)).subquery())
 
 
 def held_of(run_id: int, *, ended: bool = False) -> sa.Select[Any]:
     """Return the statement that selects of the rows of ``tokens_of`` those of open requests, without a look at the attempts."""
-    return sa.select(_held(run_id, None, ended=ended).subquery())
+    return sa.select(sa.union_all(_held(run_id, None, ended=ended), _in_batches(run_id, None)).subquery())
 
 
 def _held(run_id: int, keys: Sequence[str] | None, *, ended: bool) -> sa.Select[Any]:
@@ -93,6 +95,28 @@ def _held(run_id: int, keys: Sequence[str] | None, *, ended: bool) -> sa.Select[
     unlimited = sa.func.coalesce(sa.func.sum(r.requests).filter(r.output_bound.is_(None)), 0).label("unlimited")
     held = sa.select(r.price_id, *is_so, kind, sa.func.sum(r.requests).label("count"), *nothing, *most, unlimited)
     return held.where(_is_left(run_id, ended=ended), _is_one_of(r.item_key, keys)).group_by(r.price_id, kind)
+
+
+def _in_batches(run_id: int, keys: Sequence[str] | None) -> sa.Select[Any]:
+    """Select what the requests in open batches may cost that have no result yet, like open requests."""
+    b, r = batches.c, batch_rows.c
+    mine = (b.run_id == run_id, b.state.in_(SENT_STATES), b.waiting + b.released > 0)
+    is_so = (sa.true().label(name) for name in ("failed", "bounded", "at_end"))
+    nothing = (sa.literal(0).label(name) for name in kinds("attempts"))
+    if keys is None:
+        count: sa.ColumnElement[Any] = sa.func.sum(b.waiting + b.released)
+        left: list[sa.ColumnElement[Any]] = [
+            sa.func.sum(b[name]) for name in ("left_input", "left_output", "left_1h", "left_unlimited")
+        ]
+        source: sa.FromClause = batches
+    else:
+        count, source = sa.func.count(), batch_rows.join(batches, b.id == r.batch_id)
+        sums = (sa.func.sum(r[name]) for name in ("input_bound", "output_bound", "cache_1h_bound"))
+        left = [*sums, sa.func.count().filter(r.output_bound.is_(None))]
+    names = ("most_in", "most_out", "most_hour", "unlimited")
+    most = (sa.func.coalesce(amount, 0).label(name) for name, amount in zip(names, left, strict=True))
+    held = sa.select(b.price_id, *is_so, sa.literal(1).label("open"), count.label("count"), *nothing, *most)
+    return held.select_from(source).where(*mine, _is_one_of(r.key, keys)).group_by(b.price_id)
 
 
 def _is_left(run_id: int, *, ended: bool) -> sa.ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """The views of a store, for people and their tools. runner itself does not read them."""
 
-from runner.store.cost import billed, cost, held, perhaps
+from runner.batches import SENT_STATES
+from runner.store.cost import billed, cost, held, perhaps, waiting
 
 _SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
 # the key of the row: behind it, that of a further answer has a mark (``several.MARK``) and its number
@@ -13,6 +14,7 @@ _ASKED = f"""
                CASE WHEN {_TEMPLATE} IS NULL
                     THEN coalesce(json_extract({_FIELDS}, '$.prompt'), json_extract({_FIELDS}, '$.messages')) END AS prompt,
                {_TEMPLATE} AS template"""
+_SENT = ", ".join(f"'{state}'" for state in SENT_STATES)
 
 VIEWS = {
     "overview": """
@@ -65,6 +67,14 @@ VIEWS = {
                sum(r.requests * (p.input IS NULL))
         FROM reservations r LEFT JOIN prices p ON p.id = r.price_id
         GROUP BY r.run_id
+        UNION ALL
+        SELECT b.run_id, NULL, 'batch', sum(b.waiting + b.released), 0, sum(b.waiting + b.released), NULL, NULL, NULL, NULL, NULL,
+               NULL, 0, 0.0, sum(p.input * 0) / 1e12,
+               CASE WHEN total(b.left_unlimited) = 0 THEN sum({waiting("b", "p")}) / 1e12 END,
+               sum((b.waiting + b.released) * (p.input IS NULL))
+        FROM batches b LEFT JOIN prices p ON p.id = b.price_id
+        WHERE b.state IN ({_SENT}) AND b.waiting + b.released > 0
+        GROUP BY b.run_id
     """,  # noqa: S608 - as above
 }
 """By name, each what is behind ``CREATE VIEW ... AS``."""

@@ -242,10 +242,13 @@ def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:
         ended = told("resume 1 --mode live", prompts)
         assert ended.code == 0, ended
         assert api.status(1, db=prompts / "runner.db")[0].done == 10
-        # a run that is deleted while rows wait says what is lost
         assert at(server, "openai", prompts, "--new", "--detach").code == WAITS
+        # a run is not deleted while rows wait that may be billed
+        refused = told("delete 1 2 --yes", prompts)
+        assert (refused.code, "`runner batches forget b2 --yes` gives them up" in refused.err) == (2, True), refused
+        assert told("batches forget b2 --yes", prompts).code == 0
     deleted = told("delete 1 2 --yes", prompts)
-    assert (deleted.code, "`runner batches cancel b2` cancels it first" in deleted.err) == (0, True), deleted
+    assert deleted.code == 0, deleted
     assert json.loads(told("batches --json", prompts).out) == []
 
 

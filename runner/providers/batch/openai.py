@@ -73,10 +73,7 @@ class OpenAIBatches:
         return self._remote(await self._transport.call("create", "POST", vendor.batches, json=body), "create")
 
     async def find(self, token: str, rows: int, since: float) -> Sequence[Remote]:  # noqa: ARG002 - the protocol's
-        """Return the batches of a token: by its metadata, or, where that is not kept, by its file of requests.
-
-        There is one, unless something on the way has repeated the request.
-        """
+        """Return the batches of a token, one but for repeated requests: by metadata, else by their file of requests."""
         ours: list[Remote] = []
         others: list[tuple[Remote, str]] = []
         async for entry in self._recent(since):

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from runner.batches import BatchRow, StoredBatch
 from runner.errors import UsageError
 from runner.inputs import scan, source
 from runner.inputs.formats import jsonl
@@ -517,6 +518,36 @@ async def test_a_file_that_changes_between_the_look_and_the_session_loses_no_row
     items = source.items(prompts, found, TEMPLATE, real, counts, source.Selection(), look)
     assert prompts_of([one async for one in items]) == ["x"]
     assert counts.settled == 99
+
+
+@pytest.mark.usefixtures("tens")
+async def test_rows_that_wait_in_a_batch_are_counted_and_yielded_to_nobody(tmp_path: Path, real: RunStore) -> None:
+    path = tmp_path / "p.jsonl"
+    prompts = written(path, A_HUNDRED)
+    todo, _ = await to_do(prompts, real)
+    await real.save([answered(one) for one in todo[10:]])
+    assert await source.all_settled(written(path, A_HUNDRED[10:]), scan.scan(written(path, A_HUNDRED[10:])), TEMPLATE, real)
+    prompts = written(path, [*A_HUNDRED[:55], {"id": "r55", "prompt": "other"}, *A_HUNDRED[56:]])
+    batch = StoredBatch(
+        id=0, run_id=1, token="t", state="writing", vendor="v", model="m", base_url="b", account="a", rows=0, waiting=0, bytes=1,
+        path="p", created_at=1.0,
+    )  # fmt: skip
+    number = await real.batches.begin_batch(batch)
+    # two that were never answered, and one that has changed since
+    waiting = [BatchRow(custom_id=key, key=key, position=1, fingerprint=1, metadata={}, number=1) for key in ("r0", "r9", "r55")]
+    await real.batches.add_rows(number, waiting)
+    look, todo, counts = await a_look(prompts, real, accept_changes=True)
+    assert prompts_of(todo) == [str(one) for one in range(1, 9)]
+    assert (look.waiting, look.settled, look.seen, look.changed) == (3, 89, 90, 0)
+    assert (counts.waiting, counts.settled, counts.seen, counts.changed, counts.complete) == (3, 89, 90, 0, True)
+    # a retry leaves them to their batch, too
+    look, todo, counts = await a_look(prompts, real, retries=True)
+    assert (todo, look.waiting, counts.waiting, counts.left) == ([], 3, 3, 8)
+    await real.save([answered(one) for one in (await to_do(prompts, real))[0]])
+    assert not await source.all_settled(prompts, scan.scan(prompts), TEMPLATE, real)
+    await real.batches.drop_batch(number)
+    _, todo, counts = await a_look(prompts, real, accept_changes=True)
+    assert (prompts_of(todo), counts.waiting) == (["0", "9", "other"], 0)
 
 
 @pytest.mark.usefixtures("tens")
