@@ -92,10 +92,10 @@ FORMS = {
         onwards=True,
     ),
     "too large": Form(behaviour={"batch_lines": 4}, file_rows=0),
-    "a full queue": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
-    "a queue that fills": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "fail"}),
+    "a full queue": Form(behaviour={"batch_delay_s": 0.3, "batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
+    "a queue that fills": Form(behaviour={"batch_delay_s": 0.3, "batch_queue_tokens": 300, "batch_queue_full": "fail"}),
     "lost answers": Form(behaviour={"batch_lost": 2, "batch_lost_uploads": 1, "batch_unlisted_s": 0.02}),
-    "a budget": Form(options=("--max-cost", "0.0026")),
+    "a budget": Form(behaviour={"batch_delay_s": 0.3}, options=("--max-cost", "0.0026")),
     "mixed": Form(behaviour={"batch_expire": 0.4}, mode="mixed", live=True),
     "mixed within": Form(
         behaviour={"batch_delay_s": 30.0, "batch_cancel_s": 0.1, "batch_cancel_done": 0.3},
