@@ -2,18 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import pytest
 from batching import DIALECTS, Calls, Killed, Session, items_of, new_store, session
 from msgspec import structs
 from simulating import quick
 
+from runner.batches import Remote
 from runner.engine.batch.outlook import Decision
 from runner.engine.batch.parts import Standing
 from runner.engine.retry import RetryPolicy
+from runner.errors import TransportError
 from runner.model import Attempt, Completion, Item, Outcome, Usage
+from runner.providers.batch.service import open_service
+from runner.providers.batch.transport import Way
+from runner.providers.dialects import openai
 from runner.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -300,3 +307,38 @@ async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool,
         # each row was asked for in each store, and nothing twice
         bill = server.invoice()
         assert (bill.requests, bill.doubled) == (2 * ROWS, 0)
+
+
+class Repeating:
+    """A service on whose way a proxy sends the creation of a batch twice, and loses its answer."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self._left = inner, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def create(self, *values: Any) -> Remote:
+        made: Remote = await self._inner.create(*values)
+        if self._left:
+            self._left -= 1
+            await self._inner.create(*values)
+            raise TransportError("the proxy has lost the answer", code="disconnected")
+        return made
+
+
+async def test_a_creation_that_was_repeated_on_the_way_is_found_and_cancelled(tmp_path: Path) -> None:
+    items = items_of(ROWS)
+    async with quick(batch_delay_s=30.0) as server, AsyncExitStack() as stack:
+        provider = openai.make(f"{server.url}/v1", "key-one", version="1", stream=False)
+        service = await stack.enter_async_context(
+            open_service("openai", f"{server.url}/v1", "key-one", provider, Way(version="1"))
+        )
+        async with session(tmp_path, server.url, "openai", items, service=Repeating(service)) as one:
+            left = await one.run(detach=True)
+            assert (left.why, left.batches, server.stats()["batches"]) == ("waiting", 1, 2)
+            assert [note for note in one.notes if "created more than once on the way" in note] != []
+            (batch,) = one.batches.open.values()
+            assert batch.remote_id is not None
+            at_work = [remote.id async for remote in service.all(0.0) if remote.phase in ("waiting", "working")]
+            assert at_work == [batch.remote_id]

@@ -66,6 +66,8 @@ class Form(NamedTuple):
     live: bool = False
     mode: str = "batch"
     file_rows: int = FILE_ROWS
+    # what follows a session that was killed is the next one, not the same once more
+    onwards: bool = False
 
 
 FORMS = {
@@ -84,11 +86,16 @@ FORMS = {
         behaviour={"batch_delay_s": 0.6, "batch_cancel_done": 1.0, "batch_cancel_s": 0.1},
         sessions=("run --detach", "batches cancel b1", "run"),
     ),
+    "cancelled after a kill": Form(
+        behaviour={"batch_delay_s": 0.6, "batch_cancel_done": 0.5, "batch_cancel_s": 0.1},
+        sessions=("run --detach", "batches cancel b1", "run"),
+        onwards=True,
+    ),
     "too large": Form(behaviour={"batch_lines": 4}, file_rows=0),
-    "a full queue": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
-    "a queue that fills": Form(behaviour={"batch_queue_tokens": 300, "batch_queue_full": "fail"}),
+    "a full queue": Form(behaviour={"batch_delay_s": 0.3, "batch_queue_tokens": 300, "batch_queue_full": "refuse"}),
+    "a queue that fills": Form(behaviour={"batch_delay_s": 0.3, "batch_queue_tokens": 300, "batch_queue_full": "fail"}),
     "lost answers": Form(behaviour={"batch_lost": 2, "batch_lost_uploads": 1, "batch_unlisted_s": 0.02}),
-    "a budget": Form(options=("--max-cost", "0.0026")),
+    "a budget": Form(behaviour={"batch_delay_s": 0.3}, options=("--max-cost", "0.0026")),
     "mixed": Form(behaviour={"batch_expire": 0.4}, mode="mixed", live=True),
     "mixed within": Form(
         behaviour={"batch_delay_s": 30.0, "batch_cancel_s": 0.1, "batch_cancel_done": 0.3},
@@ -149,7 +156,8 @@ class Run:
             for number, words in enumerate(self.form.sessions):
                 if (point := kills.pop(number, None)) is not None and await self._session(words, point):
                     # once more, as its user would; with a further kill if there is one
-                    await self._session(words, kills.pop(-1, ""))
+                    if not self.form.onwards or number + 1 == len(self.form.sessions):
+                        await self._session(words, kills.pop(-1, ""))
                     if self._kills == 2:
                         await self._session(words)
                 elif point is None:
@@ -312,7 +320,10 @@ async def swept(
     seed: str = "",
     say: Callable[[Told], None] = lambda _: None,
 ) -> list[Told]:
-    """Run each form without a kill, then with a kill at each of its points. every: at each so many-th. twice: with two."""
+    """Run each form without a kill, then with a kill at each of its points. every: at each so many-th.
+
+    twice: cases of two kills.
+    """
     whole = await carried_out([Case(form, dialect) for form in forms for dialect in dialects], {}, workers, say)
     right = {(told.case.form, told.case.dialect): told.texts for told in whole}
     draw = random.Random(seed)
@@ -323,7 +334,7 @@ async def swept(
 
 
 def _cases(told: Told) -> Iterator[Case]:
-    for number in range(len(told.case and FORMS[told.case.form].sessions)):
+    for number in range(len(FORMS[told.case.form].sessions)):
         for point in told.points[number]:
             yield Case(told.case.form, told.case.dialect, ((number, point),))
 
@@ -336,8 +347,7 @@ def _again(case: Case, whole: Sequence[Told], draw: random.Random) -> Case:
 
 def table(told: Sequence[Told]) -> str:
     """Return what came of all cases, by form and dialect."""
-    heads = ("points", "cases", "kills", "missed", "doubles", "orphans")
-    lines = [" ".join([f"{'form':<20} {'dialect':<10}", *(f"{head:>7}" for head in heads), " broken"])]
+    lines = [_line("form", "dialect", "points", "cases", "kills", "missed", "doubles", "orphans", "broken")]
     for name, dialect in dict.fromkeys((one.case.form, one.case.dialect) for one in told):
         mine = [one for one in told if one.case[:2] == (name, dialect)]
         whole = next(one for one in mine if not one.case.kills)
@@ -346,13 +356,16 @@ def table(told: Sequence[Told]) -> str:
         doubles = sum(one.doubled for one in mine) if not FORMS[name].live else 0
         kills, missed = sum(one.kills for one in cases), sum(one.kills < 1 for one in cases)
         broken, orphans = sum(bool(one.broken) for one in mine), sum(one.orphans for one in mine)
-        counts = (number, len(cases), kills, missed, doubles, orphans, broken)
-        lines.append(" ".join([f"{name:<20} {dialect:<10}", *(f"{count:>7}" for count in counts)]))
+        lines.append(_line(name, dialect, number, len(cases), kills, missed, doubles, orphans, broken))
     return "\n".join(lines)
 
 
+def _line(form: str, dialect: str, *numbers: object) -> str:
+    return f"{form:<22} {dialect:<10}{''.join(f'{number:>8}' for number in numbers)}"
+
+
 def main() -> int:
-    """Kill at all points, and print what came of it."""
+    """Kill at points, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vendor", choices=DIALECTS, help="one of the two")
     parser.add_argument("--form", choices=FORMS, action="append", help="one form; may be repeated")

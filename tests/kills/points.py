@@ -6,7 +6,7 @@ A point is an instant before, within or behind what changes something that outli
 * each transaction of the store's writer: before it, when it is about to be committed, and behind it;
 * each file in the folder of batches: before it is made, renamed or deleted.
 
-A point has a name and a number, counted among those of its name, so that it is the same in each session that goes the same way.
+A point has a name and a number, counted among those of its name, so that it is the same one in all sessions that go the same way.
 """
 
 import os
@@ -93,7 +93,7 @@ def _watch_requests(points: Points) -> None:
             yield piece[half:]
 
     build, cut = transport.Transport._request, transport._pieces
-    transport.Transport._request = built  # type: ignore[method-assign]
+    transport.Transport._request = built
     transport._pieces = pieces
 
 
@@ -131,8 +131,8 @@ def _watch_commits(points: Points) -> None:
         return turn
 
     transaction, in_one_turn = Connection.transaction, Connection.in_one_turn
-    Connection.transaction = watched(transaction)  # type: ignore[assignment,method-assign]
-    Connection.in_one_turn = watched(in_one_turn)  # type: ignore[assignment,method-assign]
+    Connection.transaction = watched(transaction)
+    Connection.in_one_turn = watched(in_one_turn)
 
 
 def _name(work: Any) -> str:
@@ -168,9 +168,9 @@ def _hurry(speed: float, rows: int) -> None:
         # a session that is to be done in seconds has margins of hours otherwise
         setattr(policy, name, getattr(policy, name) / MARGINS)
     policy.LEAST_PIECE = LEAST_PIECE
-    batch_view.View = partial(batch_view.View, step_s=STEP_S)  # type: ignore[assignment,misc]
-    batching.Clock = clock  # type: ignore[assignment,misc]
+    batch_view.View = partial(batch_view.View, step_s=STEP_S)
+    batching.Clock = clock
     download.PAUSE_S /= speed
     importing.AT_ONCE = PART
     if rows:
-        parts.Plan = partial(parts.Plan, rows=rows)  # type: ignore[assignment,misc]
+        parts.Plan = partial(parts.Plan, rows=rows)

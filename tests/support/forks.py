@@ -48,7 +48,7 @@ LIBRARIES = (
 )
 RUNNER = (sys.executable, "-m", "runner")
 BEFORE = "FORK_BEFORE"
-"""Variable of a fork's environment: a module whose ``install`` is called first, such as ``tests.kills.points``."""
+"""Variable of a fork: a module whose ``install`` is called before ``runner`` begins, such as ``tests.kills.points``."""
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 """Beginnings of the variables that a process reads when it starts, before any code of ours runs."""
 CHECKOUT = str(Path(__file__).parents[2])
