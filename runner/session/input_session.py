@@ -206,10 +206,9 @@ class InputSession(Batching):
         settled = passed.settled + stats.done + stats.failed
         # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
-        stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
         waiting = await self._open_batches()
-        if waiting and stop_reason is None:
-            stop_reason = waits(waiting)
+        stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
+        stop_reason = stop_reason or (waits(waiting) if waiting else None)
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
         # whatever a retry has kept was not changed, unless it was
