@@ -46,7 +46,7 @@ class Hands:
         # those that are to end before they begin
         self._early: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._batch = Batch(self.flush)
+        self._batch = Batch(self.flush, link)
         self._heard: list[Heard] = []
         self._pieces: list[Piece] = []
         self._said: list[Said] = []
@@ -212,7 +212,7 @@ class Hands:
         self._size += size
         if self._size > FULL_BYTES:
             self._batch.now()
-        self._batch.due()
+        self._batch.due(len(self._done))
 
     def flush(self) -> None:
         """Send what has come together."""
