@@ -4,7 +4,6 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import cast
 
@@ -85,11 +84,18 @@ class Link(asyncio.Protocol):
                 self._write_now(self._transport, head + frame)
 
     def _write_now(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write what the system takes at once. The transport writes the rest, and finds out if the stream has ended."""
+        """Write what the system takes at once; the transport writes the rest. That the other side has ended is found by reading.
+
+        A transport that finds it by writing would not read what the other side has said before.
+        """
         assert self._socket is not None
         taken = 0
-        with suppress(OSError):
+        try:
             taken = self._socket.send(data, _NO_SIGNAL)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return
         if taken < len(data):
             transport.write(data[taken:])
 
@@ -158,8 +164,8 @@ async def join(link: Link, end: socket.socket, *, at_once: bool = False) -> None
 class Batch:
     """Calls ``flush`` a moment after the first ``due``, so that what comes together goes out together.
 
-    link: where it goes; None: in several ways. If frames go out at once there, a batch is flushed as soon as it is full, and not only
-    when the event loop looks at its timers: a turn with all answers of a frame takes long, and others have nothing to do meanwhile.
+    link: where it goes; None: in several ways. If frames go out at once there, ``flush`` is called as soon as ``FULL`` requests
+    wait, and not only between two turns: a turn may have a hundred answers, and the other side would have nothing to do.
     """
 
     DELAY_S = 0.001
