@@ -173,7 +173,7 @@ class Batch:
     FULL = 16
     """Requests for which it waits longer, if they come within ``FAST_S`` at the pace of the last ones.
 
-    A frame costs two processes a turn of their event loops, and often a switch, which is worth ten requests.
+    A frame costs each side a turn of its event loop. Where fewer come, nobody waits for them: a request would be later by more.
     """
     FAST_S = 0.006
     """Seconds."""

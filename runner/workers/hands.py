@@ -26,7 +26,8 @@ from runner.workers.routes import MOST_ROUTES, filled
 READ_S = 0.2
 """Seconds in which a worker that is to end reads what has arrived."""
 STEP = 16
-"""Exchanges that begin in one turn of the event loop. The answers to a hundred at once would not stay in the cache of a core."""
+"""Exchanges that begin in one turn of the event loop, so that the answers to fewer are read in one turn, and are in the cache of
+the core until they are decoded: with 128 open requests a worker took 2 to 6 % less CPU for each than with all in one turn."""
 HEADERS_S = 0.1
 """Seconds between two answers whose headers are passed on. Those of a refusal always are."""
 
