@@ -1,6 +1,7 @@
 """Frames over a stream of bytes: a socket pair, TCP or TLS."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -11,6 +12,7 @@ _SMALL = 1 << 16
 """Bytes of a frame up to which a copy is cheaper than a second write."""
 MOST_BYTES = 64 << 20
 """Bytes of a frame, at most, unless less is said."""
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Link(asyncio.Protocol):
@@ -24,6 +26,8 @@ class Link(asyncio.Protocol):
         self.take, self.lost, self.most = take, lost, most
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
+        # set if frames go out at once
+        self._socket: socket.socket | None = None
         self._why: str | None = None
         self.ended = False
         # when something came last, also a part of a frame, by the monotonic clock; the longest silence since that was set to 0
@@ -71,11 +75,38 @@ class Link(asyncio.Protocol):
         """Send a frame. Nothing happens if the stream has ended."""
         if self._transport is not None and not self.ended:
             head = len(frame).to_bytes(_HEAD, "little")
-            if len(frame) <= _SMALL:
+            if len(frame) > _SMALL:
+                self._transport.writelines((head, frame))
+            elif self._socket is None or self._transport.get_write_buffer_size():
                 # one write, and one record of TLS
                 self._transport.write(head + frame)
             else:
-                self._transport.writelines((head, frame))
+                self._write_now(self._transport, head + frame)
+
+    def _write_now(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write what the system takes at once; the transport writes the rest. That the other side has ended is found by reading.
+
+        A transport that finds it by writing would not read what the other side has said before.
+        """
+        assert self._socket is not None
+        taken = 0
+        try:
+            taken = self._socket.send(data, _NO_SIGNAL)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return
+        if taken < len(data):
+            transport.write(data[taken:])
+
+    def at_once(self, end: socket.socket) -> None:
+        """Have frames go out at once: some event loops write at the end of a turn. end: the socket of the stream."""
+        self._socket = end
+
+    @property
+    def is_at_once(self) -> bool:
+        """True if frames go out at once."""
+        return self._socket is not None
 
     def end(self, why: str | None = None) -> None:
         """End the stream. What was sent still goes out, as far as the other side reads it."""
@@ -103,7 +134,7 @@ class Link(asyncio.Protocol):
     def renew(self) -> None:
         """Be ready for another stream, after one that has ended."""
         self._buffer.clear()
-        self._transport, self._why, self.ended = None, None, False
+        self._transport, self._socket, self._why, self.ended = None, None, None, False
 
     def abort(self) -> None:
         """End the stream at once."""
@@ -118,30 +149,52 @@ class Link(asyncio.Protocol):
         self.lost(self._why)
 
 
-async def join(link: Link, end: socket.socket) -> None:
-    """Let a link use a socket that is connected."""
+async def join(link: Link, end: socket.socket, *, at_once: bool = False) -> None:
+    """Let a link use a socket that is connected. at_once: see ``Link.at_once``."""
     loop = asyncio.get_running_loop()
     end.setblocking(False)
     if end.family == getattr(socket, "AF_UNIX", None):
         await loop.create_unix_connection(lambda: link, sock=end)
     else:
         await loop.create_connection(lambda: link, sock=end)
+    if at_once:
+        link.at_once(end)
 
 
 class Batch:
-    """Calls ``flush`` a moment after the first ``due``, so that what comes together goes out together."""
+    """Calls ``flush`` a moment after the first ``due``, so that what comes together goes out together.
+
+    link: where it goes; None: in several ways. If frames go out at once there, ``flush`` is called as soon as ``FULL`` requests
+    wait, and not only between two turns: a turn may have a hundred answers, and the other side would have nothing to do.
+    """
 
     DELAY_S = 0.001
     """Seconds."""
+    FULL = 16
+    """Requests for which it waits longer, if they come within ``FAST_S`` at the pace of the last ones.
 
-    def __init__(self, flush: Callable[[], None]) -> None:
-        self._flush = flush
+    A frame costs each side a turn of its event loop. Where fewer come, nobody waits for them: a request would be later by more.
+    """
+    FAST_S = 0.006
+    """Seconds."""
+
+    def __init__(self, flush: Callable[[], None], link: Link | None = None) -> None:
+        self._flush, self._link = flush, link
         self._handle: asyncio.TimerHandle | None = None
+        self._waiting = 0
+        # seconds in which a request came, between the last two times
+        self._each_s = math.inf
+        self._at = -math.inf
 
-    def due(self) -> None:
-        """Have it called soon."""
+    def due(self, waiting: int = 0) -> None:
+        """Have it called soon. waiting: requests that are to go out."""
+        self._waiting = waiting or self._waiting
         if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_later(self.DELAY_S, self._now)
+            fast_s = self.FULL * self._each_s
+            delay_s = fast_s if self.DELAY_S < fast_s <= self.FAST_S else self.DELAY_S
+            self._handle = asyncio.get_running_loop().call_later(delay_s, self._now)
+        elif waiting >= self.FULL and self._link is not None and self._link.is_at_once:
+            self.now()
 
     def now(self) -> None:
         """Call it now, if it is due."""
@@ -150,5 +203,7 @@ class Batch:
             self._now()
 
     def _now(self) -> None:
-        self._handle = None
+        now = monotonic()
+        self._each_s = (now - self._at) / self._waiting if self._waiting else math.inf
+        self._handle, self._waiting, self._at = None, 0, now
         self._flush()

@@ -178,7 +178,7 @@ class Crew:
         member = Member(place.number, f"worker {place.number}", self.work, self)
         self._members.append(member)
         self._processes[member] = process, place
-        await join(member.link, process.own)
+        await join(member.link, process.own, at_once=True)
         member.welcome()
 
     def next_number(self) -> int:

@@ -2,30 +2,32 @@
 
 import asyncio
 import json
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 
 import anyio
-import msgspec
 from msgspec import structs
 
 from runner.engine.outcomes import conceal, partial_of
 from runner.errors import AttemptError, ProviderError, StreamError, UsageError
 from runner.frames import Batch, Link
 from runner.interfaces import Decoder
-from runner.model import Completion, HttpCall, ServerSentEvent
+from runner.model import HttpCall, ServerSentEvent
 from runner.passing import PassingDecoder
 from runner.providers.http import HttpExchange
-from runner.text import Redactor, encodable_tree
+from runner.text import Redactor
 from runner.workers.ends import End, Ends
 from runner.workers.faults import fault_of
 from runner.workers.looking import Looking
-from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Said, Tries, Try, encode
+from runner.workers.protocol import FULL_BYTES, Back, Done, Fault, Heard, Piece, Refusal, Route, Said, Tries, Try, encoded
 from runner.workers.routes import MOST_ROUTES, filled
 
 READ_S = 0.2
 """Seconds in which a worker that is to end reads what has arrived."""
+STEP = 16
+"""Exchanges that begin in one turn of the event loop, so that the answers to fewer are read in one turn, and are in the cache of
+the core until they are decoded: with 128 open requests a worker took 2 to 6 % less CPU for each than with all in one turn."""
 HEADERS_S = 0.1
 """Seconds between two answers whose headers are passed on. Those of a refusal always are."""
 
@@ -43,10 +45,12 @@ class Hands:
         self._routes: OrderedDict[int, tuple[str, dict[str, str], str]] = OrderedDict()
         # by number; None: its task has not begun
         self._scopes: dict[int, anyio.CancelScope | None] = {}
+        # what is to begin in the next turns, each with its base URL
+        self._next: deque[tuple[Try, HttpCall, str]] = deque()
         # those that are to end before they begin
         self._early: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._batch = Batch(self.flush)
+        self._batch = Batch(self.flush, link)
         self._heard: list[Heard] = []
         self._pieces: list[Piece] = []
         self._said: list[Said] = []
@@ -65,13 +69,23 @@ class Hands:
         """Begin exchanges."""
         for route in tries.routes:
             self._learn(route)
+        beginning = bool(self._next)
         for one in tries.tries:
+            # looked up now: later, others may have taken its place
             url, headers, base_url = self._routes[one.route]
-            call = HttpCall(url=url, headers=headers, body=one.body)
+            self._next.append((one, HttpCall(url=url, headers=headers, body=one.body), base_url))
             self._scopes[one.number] = None
-            task = asyncio.get_running_loop().create_task(self._make(one, call, base_url))
+        if not beginning:
+            self._begin_some()
+
+    def _begin_some(self) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(min(STEP, len(self._next))):
+            task = loop.create_task(self._make(*self._next.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if self._next:
+            loop.call_soon(self._begin_some)
 
     def refuse(self, tries: Tries) -> None:
         """Give back requests that came too late to be begun: nothing was sent."""
@@ -82,11 +96,12 @@ class Hands:
 
     def cancel(self, numbers: Iterable[int]) -> None:
         """End exchanges. What has come of them is given back as of any other."""
+        loop = asyncio.get_running_loop()
         for number in numbers:
             scope = self._scopes.get(number)
             if scope is not None:
                 # what has arrived by now is read first, in the next turn of the loop
-                asyncio.get_running_loop().call_soon(_cancel_next, scope)
+                loop.call_soon(_cancel_next, scope)
             elif number in self._scopes:
                 self._early.add(number)
 
@@ -95,6 +110,8 @@ class Hands:
         if self._scopes:
             # what has arrived while this process stood still is read first
             await asyncio.sleep(READ_S)
+        while self._next:
+            self._begin_some()
         self.cancel(list(self._scopes))
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -129,14 +146,15 @@ class Hands:
         taking: Decoder = _Passed(decoder, number, self._piece, self._redactor) if one.watched else decoder
         if not one.watched:
             self.looking.begin(number, decoder)
-        problem: Exception | None = unreachable or StreamError("the exchange was ended", code="cancelled")
+        problem: Exception | None = unreachable
         with scope:
             try:
                 if unreachable is None:
                     await end.client.stream(call, taking, exchange, _RefusedError)
-                    problem = None
             except Exception as error:  # noqa: BLE001 - the driver judges it
                 problem = error
+        if scope.cancelled_caught:
+            problem = StreamError("the exchange was ended", code="cancelled")
         try:
             done = self._result(number, decoder, exchange, problem, watched=one.watched)
         except Exception as error:  # noqa: BLE001 - the driver waits for an end, and judges it
@@ -212,7 +230,7 @@ class Hands:
         self._size += size
         if self._size > FULL_BYTES:
             self._batch.now()
-        self._batch.due()
+        self._batch.due(len(self._done))
 
     def flush(self) -> None:
         """Send what has come together."""
@@ -220,12 +238,7 @@ class Hands:
         self._heard, self._pieces, self._said, self._done, self._size = [], [], [], [], 0
         if not (heard or pieces or said or done):
             return
-        try:
-            frame = encode(Back(heard, pieces, done, said))
-        except Exception:  # noqa: BLE001 - a batch that is lost would never end
-            # an answer of a plug-in that no frame can hold as it is
-            frame = encode(Back(heard, pieces, [_plain(one) for one in done], said))
-        self._link.send(frame)
+        self._link.send(encoded(Back(heard, pieces, done, said)))
 
 
 class _RefusedError(ProviderError):
@@ -277,15 +290,3 @@ def _without(redactor: Redactor, data: bytes) -> bytes:
     text = data.decode("utf-8", "surrogateescape")
     shown: str = redactor.answer(text)
     return data if shown is text or shown == text else shown.encode("utf-8", "surrogateescape")
-
-
-def _plain(done: Done) -> Done:
-    """Return a result that a frame can hold."""
-    if done.answer is None:
-        return done
-    try:
-        encode(done)
-    except (ValueError, TypeError, OverflowError):
-        plain = encodable_tree(json.loads(json.dumps(msgspec.to_builtins(done.answer), default=str)))
-        return structs.replace(done, answer=msgspec.convert(plain, Completion, strict=False))
-    return done

@@ -65,7 +65,7 @@ class Member:
         self._files = 0
         self._session = secrets.token_bytes(16)
         self._known: set[int] = set()
-        self._batch = Batch(self._flush)
+        self._batch = Batch(self._flush, self.link)
         self._tries: list[Trial] = []
         self._cancels: list[int] = []
 
@@ -81,7 +81,7 @@ class Member:
         trial.number = self._work.number()
         self.trials[trial.number] = trial
         self._tries.append(trial)
-        self._batch.due()
+        self._batch.due(len(self._tries))
 
     def cancel(self, trial: Trial) -> None:
         """Have it end a request. One that has not left is taken back, and counts as not sent."""

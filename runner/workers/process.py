@@ -195,7 +195,7 @@ def main(number: int) -> NoReturn:
 
 async def _serve(end: socket.socket) -> str:
     worker = Worker(dict(os.environ), None, "")
-    await join(worker.link, end)
+    await join(worker.link, end, at_once=True)
     return await worker.work()
 
 

@@ -16,13 +16,15 @@ for it. A number of a request is used once in a session, and its frame is sent o
 
 import hashlib
 import hmac
+import json
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.model import Completion
 from runner.providers.http import Timeouts
+from runner.text import encodable_tree
 
 PROTOCOL = 3
 """Grows when a message changes. A driver and a worker that differ in it do not work together."""
@@ -226,3 +228,23 @@ decode_for_driver = msgspec.msgpack.Decoder(ToDriver).decode
 def fingerprint(session: bytes, value: str) -> str:
     """Return what shows that two sides have the same key, and tells nobody the key."""
     return hmac.new(session, value.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def encoded(back: Back) -> bytes:
+    """Return the frame of a message. An answer of a plug-in that no frame can hold as it is becomes one that it can."""
+    try:
+        return encode(back)
+    except Exception:  # noqa: BLE001 - a batch that is lost would never end
+        return encode(Back(back.heard, back.pieces, [holdable(one) for one in back.done], back.said))
+
+
+def holdable(done: Done) -> Done:
+    """Return a result that a frame can hold."""
+    if done.answer is None:
+        return done
+    try:
+        encode(done)
+    except (ValueError, TypeError, OverflowError):
+        plain = encodable_tree(json.loads(json.dumps(msgspec.to_builtins(done.answer), default=str)))
+        return structs.replace(done, answer=msgspec.convert(plain, Completion, strict=False))
+    return done

@@ -22,9 +22,8 @@ from runner.providers.http import Timeouts
 from runner.version import __version__
 from runner.workers import joining, tokens
 from runner.workers.door import Challenge
-from runner.workers.hands import _plain
 from runner.workers.process import STILL_S, Worker
-from runner.workers.protocol import PROTOCOL, Done, Tries, Welcome, encode
+from runner.workers.protocol import PROTOCOL, Done, Tries, Welcome, encode, holdable
 from runner.workers.token_file import remove_stale
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -182,7 +181,7 @@ def test_an_answer_that_no_frame_can_hold_crosses_as_far_as_it_goes() -> None:
     )  # fmt: skip
     with pytest.raises((UnicodeEncodeError, OverflowError)):
         encode(done)
-    answer = _plain(done).answer
+    answer = holdable(done).answer
     assert answer is not None
     assert answer.text.startswith("half a pair ")
 
