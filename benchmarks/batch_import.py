@@ -5,6 +5,7 @@ answers each batch at once, with a file of results in another order. See ``bench
 """
 
 import argparse
+import gc
 import json
 import random
 import resource
@@ -188,6 +189,9 @@ def main() -> int:
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here is not None:
+        # as the command does before a session (runner/cli/foreground.py)
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         print(json.dumps(anyio.run(imported, given.here, given.rows)))
         return 0
     runs = []

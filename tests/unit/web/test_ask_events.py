@@ -10,8 +10,8 @@ from runner.row_events import FirstToken, RowStarted, Token
 from runner.web import ask_events
 from runner.web.ask_limits import Window
 
-NEVER = {"deadline", "killed", "no_workers", "worker_lost"}
-"""Codes that no prompt has: it has no deadline and no workers, and a killed server tells nobody."""
+NEVER = {"deadline", "killed", "no_workers", "worker_lost", *(code for code in ADVICE if code.startswith("batch_"))}
+"""Codes that no prompt has: it has no deadline, no workers and no batch, and a killed server tells nobody."""
 
 
 @pytest.mark.parametrize("code", sorted({*ADVICE, *OF_A_PROMPT, "another"} - NEVER))
