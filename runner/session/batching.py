@@ -1,7 +1,8 @@
 """The rows of a session that go through the provider's batch API: before, beside or in place of live requests."""
 
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from itertools import count
@@ -10,6 +11,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
+from runner.admission import Reservation
 from runner.batches import OPEN_STATES, Reask, StoredBatch
 from runner.config import due
 from runner.engine.attempt import Attempts
@@ -23,6 +25,7 @@ from runner.model import Entry, Item, Outcome
 from runner.pace import BatchesPace
 from runner.session import batch_fit, batch_view, budgeting, wiring
 from runner.session.foreseen import Foreseen
+from runner.session.live_speed import LiveSpeed
 from runner.session.sending_once import SendingOnce
 from runner.store.batches import NOT_MADE
 from runner.text import plural
@@ -43,8 +46,18 @@ class Batching(Foreseen):
     _began_at = 0.0
     # rows are read more than once, so that what the input holds was counted before
     _many_reads = False
+    # the live path of a mixed run
+    _live: Attempts[Any] | None = None
+    _speed: LiveSpeed
     _passed: source.Counts
     _once: SendingOnce | None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        # what a batch and the live path have to say of a row is saved one after the other
+        self._saving = anyio.Lock()
+        # rows that a batch has answered after they were sent live: the live outcome is still to come
+        self._second = set[str]()
 
     @property
     def batched(self) -> bool:
@@ -99,6 +112,7 @@ class Batching(Foreseen):
     async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
         detach, until = self._plan.options.detach, self._until if self._due is not None else None
+        self._live, self._speed = attempts, LiveSpeed()
         while not self._stop.requested:
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
@@ -111,9 +125,11 @@ class Batching(Foreseen):
             async with anyio.create_task_group() as beside:
                 # a step of it must not be cut off: nobody would know what it has done
                 beside.start_soon(engine.follow, until, over.is_set)
+                self._speed.begin()
                 try:
-                    await self._round(attempts, _first(self._items(), number))
+                    await self._round(attempts, _first(self._items(), number, self._speed.end))
                 finally:
+                    self._speed.end()
                     over.set()
             if left.why == "done" and not (engine.came_open or engine.open or self._goes_on()):
                 return
@@ -121,11 +137,20 @@ class Batching(Foreseen):
     def _until(self, standing: parts.Standing) -> outlook.Decision:
         """Decide what is to become of the batches, so that the run is done in time."""
         out = sum(batch.waiting for batch in standing.batches)
-        flying, progress = self._lanes.in_flight, self._meter.progress()
+        flying, settled = self._lanes.in_flight, self._meter.progress().settled_rows
+        speeds = self._speed.look(batch_view.answered(self._stats, time.monotonic()))
+        left = max(0, settled[2] - out - flying)
         view = batch_view.view(
-            self._plan.job, standing, self._lanes, self._stats, open_rows=progress.settled_rows[2] - out - flying, flying=flying
+            self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
-        return policy.decide(structs.replace(view, deadline=self._due, began_at=self._began_at))
+        due = self._due or math.inf
+        step_s = min(view.step_s, max(1.0, (due - self._began_at) / 30))
+        decision = policy.decide(structs.replace(view, deadline=due, began_at=self._began_at, step_s=step_s))
+        if self._live is not None and view.live.flex is not None:
+            # rows wait for it as long as there is time, unless the user says otherwise
+            most_s = self._plan.job.flex_patience if self._plan.job.said("flex_patience") else math.inf
+            self._live.go_flex(min(most_s, decision.flex_patience_s) if decision.tier is not None else None)
+        return decision
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Batches]:
@@ -158,13 +183,46 @@ class Batching(Foreseen):
         self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
     ) -> Sequence[Entry]:
         """Save what has come of rows of a batch, as ``_save`` does for live ones."""
-        priced = list(self._books.priced(entries))
-        if batch_id is None:
-            await self._store.save(priced)
-        else:
-            await self._store.batches.settle(batch_id, priced, settled, reasks)
-        await self._told_saved(priced)
+        async with self._saving:
+            if batch_id is None:
+                await self._store.save(priced := list(self._books.priced(entries)))
+            else:
+                entries, late = await self._late(batch_id, entries)
+                await self._store.batches.settle(batch_id, priced := list(self._books.priced(entries)), settled, reasks)
+                self._answered_late(late)
+            await self._told_saved(priced)
         return priced
+
+    async def _late(self, batch_id: int, entries: Sequence[Entry]) -> tuple[Sequence[Entry], set[str]]:
+        """Return entries of a batch as they count if its rows were sent live too, and the rows of those that are answers."""
+        batch = self._engine.open.get(batch_id) if self._engine is not None else None
+        if batch is None or not batch.released:
+            return entries, set()
+        answers = {one.key for one in entries if isinstance(one, Outcome)}
+        done = {key for key, found in (await self._store.settled(list(answers))).items() if found.status == "done"}
+        return [entry for one in entries if (entry := _without(one, done)) is not None], answers - done
+
+    def _answered_late(self, keys: set[str]) -> None:
+        """Take no more live answers to rows that a batch has answered although they were sent live."""
+        assert self._attempts is not None
+        self._second |= keys
+        for key in keys:
+            (self._attempts.rows.give_up if self._attempts.rows.at_work(key) else self._attempts.rows.give_up_ahead)(key)
+
+    async def _save(self, batch: list[Entry | Reservation]) -> None:
+        if not self.batched:
+            await super()._save(batch)
+            return
+        async with self._saving:
+            if self._second:
+                kept = [one if isinstance(one, Reservation) else _without(one, self._second) for one in batch]
+                self._second.difference_update(one.key for one in batch if isinstance(one, Outcome))
+                batch = [one for one in kept if one is not None]
+            await super()._save(batch)
+
+    def _send_beside(self, items: Sequence[Item]) -> None:
+        self._second.difference_update(item.key for item in items)
+        super()._send_beside(items)
 
     async def _give_up(self, stored: Sequence[StoredBatch]) -> None:
         """Give up batches of a server that was started for an earlier session: no other one can have them."""
@@ -225,13 +283,17 @@ class Batching(Foreseen):
         return structs.replace(self._selection, fresh=fresh)
 
 
-async def _first(items: Items, number: int | None) -> AsyncGenerator[Item | Outcome, None]:
-    """Yield the first items, so many at most; None: all."""
+def _without(entry: Entry, answered: set[str]) -> Entry | None:
+    """Return an entry as it counts if these rows have an answer already: of an outcome the attempt stays; None: there is none."""
+    return entry.attempt if isinstance(entry, Outcome) and entry.key in answered else entry
+
+
+async def _first(items: Items, number: int | None, end: Callable[[], None]) -> AsyncGenerator[Item | Outcome, None]:
+    """Yield the first items, so many at most; None: all. end: called when no further one comes."""
     async with aclosing(items) as candidates:
         for place in count(_FIRST):
-            if number is not None and place > number:
-                return
-            one = await anext(candidates, None)
+            one = await anext(candidates, None) if number is None or place <= number else None
             if one is None:
+                end()
                 return
             yield one

@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
 from runner.config.fleet import changing
@@ -88,10 +90,8 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
-    alike = {"alike": job.attempts} if job.said("attempts") else {}
-    return RetryPolicy(
-        attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, repairs=job.repairs, **alike
-    )
+    made = RetryPolicy(attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, repairs=job.repairs)
+    return structs.replace(made, alike=job.attempts) if job.said("attempts") else made
 
 
 def informed(

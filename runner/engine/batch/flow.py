@@ -68,7 +68,7 @@ class Batches:
         # what is read of the input, and whether all of it has been
         self._source: Items | None = None
         self._read = False
-        self._said: str | None = None
+        self._said = set[str | None]()
 
     @property
     def open(self) -> Mapping[int, StoredBatch]:
@@ -170,8 +170,8 @@ class Batches:
         if until is None:
             return None
         decision = until(self._standing())
-        if decision.told is not None and decision.told != self._said:
-            self._said = decision.told
+        if decision.told is not None and decision.about not in self._said:
+            self._said.add(decision.about)
             self._told.note(decision.told)
         for number in decision.cancel:
             if (batch := self._held.by_id.get(number)) is not None:
