@@ -10,8 +10,6 @@ from types import ModuleType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from msgspec import structs
-
 from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
 from runner.config.fleet import changing
@@ -24,7 +22,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Client, Provider
 from runner.media import MediaLimits
-from runner.money import asks_for_flex
+from runner.money import FLEX, asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -90,8 +88,14 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
-    made = RetryPolicy(attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, repairs=job.repairs)
-    return structs.replace(made, alike=job.attempts) if job.said("attempts") else made
+    return RetryPolicy(
+        attempts=job.attempts,
+        refused_s=job.patience_s,
+        flex_patience_s=job.flex_patience,
+        flex_is_asked_for=job.tier != FLEX or job.said("tier"),
+        repairs=job.repairs,
+        alike=job.attempts if job.said("attempts") else RetryPolicy().alike,
+    )
 
 
 def informed(

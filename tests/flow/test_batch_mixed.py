@@ -39,3 +39,18 @@ def test_what_is_not_back_goes_live_in_time_and_what_a_batch_answers_late_counts
         "SELECT sum(input_tokens * p.input + output_tokens * p.output) FROM attempts a JOIN prices p ON p.id = a.price_id",
     )
     assert Decimal(spent).scaleb(-12) == Decimal(bill["amount"])
+
+
+def test_rows_go_live_at_flex_where_prices_say_it_is_cheaper_then_at_the_standard_tier(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "prompts.jsonl", range(20))
+    priced = ("--prices", json.dumps({"m": {"input": 2.0, "output": 8.0, "batch": 0.5, "flex": 0.5}}))
+    full = ("--batch-delay", "0.2", "--batch-expire", "1", "--flex-full", "0.4")
+    with simulator(*QUICK, *priced, *full) as server:
+        where = ("--provider", "openai", "--model", "m", "--base-url", server.base_url("openai"), "--max-tokens", "60")
+        ended = run("run", "prompts.jsonl", *where, *priced, "--mode", "mixed", "--flex-patience", "0", cwd=tmp_path, env=KEYS)
+        bill = server.invoice(lines=True)
+    assert ended.code == 0, ended
+    run_, books = api.status(1, db=tmp_path / "runner.db")
+    assert run_.done == sum(books.tiers.values()) == len(bill["lines"]) == 20
+    # answers of the standard tier, which was asked for by its name nowhere, name none
+    assert set(books.tiers) == {"flex", ""}
