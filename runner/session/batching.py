@@ -8,10 +8,12 @@ from itertools import count
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec import structs
 
 from runner.batches import OPEN_STATES, Reask, StoredBatch
 from runner.config import due
+from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.batch import outlook, parts, policy
 from runner.engine.batch.flow import Batches
@@ -82,7 +84,7 @@ class Batching(Foreseen):
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
         detach = self._plan.options.detach
-        async with anyio.create_task_group() as beside:
+        async with _beside() as beside:
             if self._due is not None:
                 beside.start_soon(self._leave_at, self._due)
             left = await engine.run(self._items, detach=detach)
@@ -108,7 +110,7 @@ class Batching(Foreseen):
             number = left.decision.live if left.decision is not None else None
             engine.went_live(number)
             over = anyio.Event()
-            async with anyio.create_task_group() as beside:
+            async with _beside() as beside:
                 # a step of it must not be cut off: nobody would know what it has done
                 beside.start_soon(engine.follow, until, over.is_set)
                 try:
@@ -223,6 +225,16 @@ class Batching(Foreseen):
         """Return the rows to be considered when the input is read, wherever the session has got to."""
         fresh = self._fresh and not (self._stats.done or self._stats.failed)
         return structs.replace(self._selection, fresh=fresh)
+
+
+@asynccontextmanager
+async def _beside() -> AsyncIterator[TaskGroup]:
+    """Yield a task group. Its errors come as they are: a full disk is a StoreError here too."""
+    try:
+        async with anyio.create_task_group() as group:
+            yield group
+    except BaseExceptionGroup as group:
+        raise pipeline.cause_of(group) from None
 
 
 async def _first(items: Items, number: int | None) -> AsyncGenerator[Item | Outcome, None]:
