@@ -118,7 +118,7 @@ class Driving:
                 self.back.taken()
         elif not self._rules.stop.requested:
             await self._folder.clear(batch.token, results_only=True)
-            self._held.look_next(batch.id, SHORT_WAITS_S[looks.short - 1])
+            self._held.look_next(batch.id, SHORT_WAITS_S[min(looks.short, len(SHORT_WAITS_S)) - 1])
 
     def _pause(self, *, fruitless: bool) -> None:
         """Send nothing for a while if batches come back one after the other without any row that is settled."""
