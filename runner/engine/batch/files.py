@@ -121,8 +121,8 @@ class RequestFile:
             self._handle = -1
 
 
-def read(service: BatchService, path: Path) -> Iterator[BatchResult]:
-    """Read a file of results. Raises TransportError if somebody has deleted it meanwhile: then it is fetched again. StoreError."""
+def read_results(service: BatchService, path: Path) -> Iterator[BatchResult]:
+    """Read a file of results. Raises StoreError; TransportError if it was deleted meanwhile, so that it is fetched again."""
     try:
         yield from service.results(path)
     except FileNotFoundError:

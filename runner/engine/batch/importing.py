@@ -16,7 +16,7 @@ from runner.batches import BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asked import Asked
 from runner.engine.batch.asking import ask
-from runner.engine.batch.files import read
+from runner.engine.batch.files import read_results
 from runner.engine.batch.learning import Learning
 from runner.engine.batch.reading import Read, Reading
 from runner.engine.batch.shared import Shared
@@ -82,7 +82,7 @@ class Importing:
             for path in paths:
                 if not answers and not tally.others:
                     continue
-                for part in _parts(read(self._service, path), tally, _at_once(batch), answers=answers):
+                for part in _parts(read_results(self._service, path), tally, _at_once(batch), answers=answers):
                     await self._import(batch, part, reading, tally)
                     if self._rules.stop.requested:
                         return None

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
-from runner.engine.batch.files import read
+from runner.engine.batch.files import read_results
 from runner.engine.batch.holding import FIRST_LOOK_S
 from runner.engine.batch.shared import Shared
 from runner.errors import AttemptError, ProviderError
@@ -155,7 +155,7 @@ class Sending:
             await self._folder.make()
             await ask(self._stop, self._service.download(source, path))
             try:
-                results = read(self._service, path)
+                results = read_results(self._service, path)
                 while names := [one.custom_id for one in islice(results, _FEW)]:
                     # one will do: others may not have been asked for
                     if await self._store.rows_of(batch.id, [name for name in names if name is not None]):
