@@ -184,7 +184,8 @@ class BatchService(Protocol):
     """A provider's batch API. One instance for an endpoint and a key, inside ``async with``.
 
     Every method that sends raises errors as the live path does: ``ProviderError`` with code, verdict and ``retry_after_s``,
-    ``TransportError``, ``AttemptTimeoutError``. Their ``sent`` is False only if the request never reached the server.
+    ``TransportError``, ``AttemptTimeoutError``. Their ``sent`` is False only if the request never reached the server. One
+    that needs a file of requests raises FileNotFoundError if it is not there, before anything is sent.
     """
 
     rules: BatchRules

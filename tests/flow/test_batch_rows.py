@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from shutil import copy
+from shutil import copy, rmtree
 from typing import Any
 
 import pytest
@@ -307,6 +307,28 @@ async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool,
         # each row was asked for in each store, and nothing twice
         bill = server.invoice()
         assert (bill.requests, bill.doubled) == (2 * ROWS, 0)
+
+
+@BOTH
+@pytest.mark.parametrize("sent", [False, True], ids=["killed before it is sent", "killed behind it"])
+async def test_requests_that_were_deleted_between_sessions_are_written_again_if_they_were_not_sent(
+    dialect: str, sent: bool, tmp_path: Path
+) -> None:
+    items = items_of(ROWS)
+    async with quick(batch_delay_s=0.01) as server:
+        whole = Calls()
+        (tmp_path / "whole").mkdir()
+        async with session(tmp_path / "whole", server.url, dialect, items, kill=whole) as one:
+            await one.run()
+        try:
+            async with session(tmp_path, server.url, dialect, items, kill=Calls(whole.seen.index("create") + sent)) as one:
+                await one.run()
+        except* Killed:
+            pass
+        rmtree(tmp_path / "runner.db.batches")
+        async with session(tmp_path, server.url, dialect, items) as one:
+            assert ((await one.run()).why, one.stop.reason) == ("done", None)
+            assert (len(one.outcomes), server.stats()["batches"], server.stats()["batch_answers"]) == (ROWS, 2, 2 * ROWS)
 
 
 class Repeating:

@@ -52,7 +52,7 @@ class Driving:
         except AttemptError as error:
             await self.met(batch.id, error)
         except FileNotFoundError:
-            # of requests: somebody has deleted it
+            # of requests: somebody has deleted it, and nothing was sent
             await self.back.give_back(self._held.by_id[batch.id], "its file of requests is gone")
 
     async def cancel(self, batch: StoredBatch) -> None:
