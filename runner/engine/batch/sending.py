@@ -170,8 +170,10 @@ def _rank(remote: Remote) -> tuple[bool, float]:
     return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
+_REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
+"""Statuses with which nothing was done. Others may come from something on the way that has passed the request on."""
+
+
 def is_certain(error: AttemptError) -> bool:
     """Return True if an error shows that nothing was created: the request never came, or was refused as it is."""
-    if not error.sent:
-        return True
-    return isinstance(error, ProviderError) and error.status is not None and 400 <= error.status < 500 and error.status != 408
+    return not error.sent or (isinstance(error, ProviderError) and error.status in _REFUSALS)
