@@ -35,7 +35,7 @@ class Sending:
 
     def __init__(self, shared: Shared) -> None:
         self._service, self._store, self._held, self._folder = shared.service, shared.store, shared.held, shared.folder
-        rules, told = shared.rules, shared.told
+        self._spending, rules, told = shared.spending, shared.rules, shared.told
         self._clock, self._stop, self._note = rules.clock, rules.stop, told.note
         # True while a request may not have come through: what fails then tells nothing about it
         self.seeking = False
@@ -116,6 +116,7 @@ class Sending:
             return "wait"
         if batch.waiting == 0:
             # its rows are sent elsewhere by now
+            await self._spending.give_back(batch)
             await self._held.refuse(batch.id, "it was not created in time")
             return "on"
         await self._held.change(batch.id, state="uploaded", submitted_at=None)
