@@ -107,9 +107,12 @@ class Driving:
             await self._queue_again(batch)
             return
         self._held.full_until, self._full = None, 0
-        paths = await self._importing.fetch(batch)
-        self._trouble.over()
+        paths, failure = await self._importing.fetch(batch)
         rows = batch.waiting
+        if failure is not None:
+            await self._importing.whole(batch, paths, partly=True)
+            raise failure
+        self._trouble.over()
         if (returned := await self._importing.whole(batch, paths)) is not None:
             self._pause(fruitless=rows > 0 and returned == rows)
             if batch.end == "failed" and not batch.done:

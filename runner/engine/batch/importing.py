@@ -55,9 +55,12 @@ class Importing:
         self._spending, rules = shared.spending, shared.rules
         self.learning = Learning(provider, rules.policy.attempts)
 
-    async def fetch(self, batch: StoredBatch) -> list[Path]:
-        """Download all results of a batch; what has come stays for the next try. Raises AttemptError, StoreError."""
-        paths = []
+    async def fetch(self, batch: StoredBatch) -> tuple[list[Path], AttemptError | None]:
+        """Download all results of a batch; what has come stays for the next try.
+
+        Return what has come, and why the others have not. Raises StoreError.
+        """
+        paths, failure = list[Path](), None
         await self._folder.make()
         for number, source in enumerate(batch.results):
             path = self._folder.results(batch.token, number)
@@ -65,13 +68,18 @@ class Importing:
                 await ask(self._rules.stop, self._service.download(source, path))
             except OSError as error:
                 raise self._folder.full(error) from error
-            paths.append(path)
-        return paths
+            except AttemptError as error:
+                # what the others hold is paid for
+                failure = failure or error
+            else:
+                paths.append(path)
+        return paths, failure
 
-    async def whole(self, batch: StoredBatch, paths: Sequence[Path]) -> int | None:
+    async def whole(self, batch: StoredBatch, paths: Sequence[Path], *, partly: bool = False) -> int | None:
         """Import all results of a batch. Return how many of its rows are open again.
 
-        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing.
+        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing, or some are not
+        here (``partly``).
         """
         before = self._held.returned
         asked = Asked(self._folder.requests(batch.token), batch.model)
@@ -86,7 +94,7 @@ class Importing:
                     await self._import(batch, part, reading, tally)
                     if self._rules.stop.requested:
                         return None
-        if self._is_no_result(batch, tally):
+        if partly or self._is_no_result(batch, tally):
             return None
         if not self._held.looks[batch.id].short:
             self._tell(batch, tally, fresh=fresh)

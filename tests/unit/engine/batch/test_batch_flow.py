@@ -11,9 +11,9 @@ from batching import Scripted, Session, items_of, refused, said, session
 from msgspec import structs
 from small_disks import fill, small_disk
 
-from runner.batches import BatchCounts
+from runner.batches import BatchCounts, Remote
 from runner.engine.retry import RetryPolicy
-from runner.errors import StoreError
+from runner.errors import ProviderError, StoreError
 from runner.model import Attempt, Params
 from runner.providers.informed import Rules
 from runner.schema.answers import AnswerCheck
@@ -219,6 +219,26 @@ async def test_results_that_are_not_there_yet_are_waited_for_and_not_bought_agai
             f"row-{number}": ("done", 1) for number in range(4)
         }
         assert (len(provider.asked), codes(one)) == (1, {})
+
+
+async def test_answers_are_stored_though_the_errors_cannot_be_had(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    look, download = provider.look, provider.download
+
+    async def with_errors(remote_id: str) -> Remote:
+        return structs.replace(await look(remote_id), results=("errors", remote_id))
+
+    async def gone(source: str, path: Path) -> None:
+        if source == "errors":
+            raise ProviderError("No such File object: errors", code="batch_not_found", verdict="retry", status=404)
+        await download(source, path)
+
+    provider.look, provider.download = with_errors, gone  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "stopped"
+        assert set(one.outcomes) == {"row-0", "row-1", "row-2"}
+        assert "has not had all results of batch 1" in (one.stop.reason or "")
+        assert (one.batches.open[1].state, one.batches.open[1].waiting, len(provider.asked)) == ("ended", 1, 1)
 
 
 @pytest.mark.parametrize("end", ["expired", "failed"])
