@@ -58,6 +58,7 @@ class Driving:
     async def cancel(self, batch: StoredBatch) -> None:
         """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""
         if batch.state in ("writing", "written", "uploading", "uploaded"):
+            self._submitting.abandon(batch.id)
             await self.back.give_back(batch, "it was cancelled before it was sent")
         elif batch.remote_id is not None and batch.state == "submitted":
             remote = await ask(self._rules.stop, self._service.cancel(batch.remote_id))

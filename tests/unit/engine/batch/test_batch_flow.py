@@ -12,6 +12,8 @@ from msgspec import structs
 from small_disks import fill, small_disk
 
 from runner.batches import BatchCounts, Remote
+from runner.engine.batch.outlook import Decision
+from runner.engine.batch.parts import Standing
 from runner.engine.retry import RetryPolicy
 from runner.errors import ProviderError, StoreError
 from runner.model import Attempt, Params
@@ -219,6 +221,21 @@ async def test_results_that_are_not_there_yet_are_waited_for_and_not_bought_agai
             f"row-{number}": ("done", 1) for number in range(4)
         }
         assert (len(provider.asked), codes(one)) == (1, {})
+
+
+async def test_a_file_that_is_being_written_can_be_cancelled(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    items = items_of(4)
+    items[1] = structs.replace(items[1], request=structs.replace(items[1].request, model="other"))
+
+    def until(standing: Standing) -> Decision:
+        writing = tuple(batch.id for batch in standing.batches if batch.state == "writing")
+        return Decision(piece_rows=2, submit=4, cancel=writing, wake_at=standing.now + 1)
+
+    async with session(tmp_path, "http://provider", "openai", items, service=provider, again=False) as one:
+        assert (await one.run(until=until)).why == "done"
+        assert [list(rows) for rows in provider.asked] == [["row-0", "row-2"], ["row-3"]]
+        assert [item.key async for item in one.source()] == ["row-1"]
 
 
 async def test_answers_are_stored_though_the_errors_cannot_be_had(tmp_path: Path) -> None:
