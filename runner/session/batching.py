@@ -9,11 +9,12 @@ from itertools import count
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec import structs
 
-from runner.admission import Reservation
-from runner.batches import OPEN_STATES, Reask, StoredBatch
+from runner.batches import OPEN_STATES, StoredBatch
 from runner.config import due
+from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.batch import outlook, parts, policy
 from runner.engine.batch.flow import Batches
@@ -21,11 +22,11 @@ from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.inputs import source
 from runner.interfaces import Items
-from runner.model import Entry, Item, Outcome
+from runner.model import Item, Outcome
 from runner.pace import BatchesPace
 from runner.session import batch_fit, batch_view, budgeting, wiring
-from runner.session.foreseen import Foreseen
 from runner.session.live_speed import LiveSpeed
+from runner.session.saving_both import SavingBoth
 from runner.session.sending_once import SendingOnce
 from runner.store.batches import NOT_MADE
 from runner.text import plural
@@ -35,10 +36,9 @@ _LOOK_S = 0.25
 _LOST = "the server that had them has ended with that session"
 
 
-class Batching(Foreseen):
+class Batching(SavingBoth):
     """A session whose rows may go through batches. The subclass knows where they come from."""
 
-    _engine: Batches | None = None
     # the address of the server that was started for the session
     served: str | None = None
     # when the session is to be done, and when its batches began; seconds since the epoch
@@ -51,13 +51,6 @@ class Batching(Foreseen):
     _speed: LiveSpeed
     _passed: source.Counts
     _once: SendingOnce | None
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        # what a batch and the live path have to say of a row is saved one after the other
-        self._saving = anyio.Lock()
-        # rows that a batch has answered after they were sent live: the live outcome is still to come
-        self._second = set[str]()
 
     @property
     def batched(self) -> bool:
@@ -95,7 +88,7 @@ class Batching(Foreseen):
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
         detach = self._plan.options.detach
-        async with anyio.create_task_group() as beside:
+        async with _beside() as beside:
             if self._due is not None:
                 beside.start_soon(self._leave_at, self._due)
             left = await engine.run(self._items, detach=detach)
@@ -122,7 +115,7 @@ class Batching(Foreseen):
             number = left.decision.live if left.decision is not None else None
             engine.went_live(number)
             over = anyio.Event()
-            async with anyio.create_task_group() as beside:
+            async with _beside() as beside:
                 # a step of it must not be cut off: nobody would know what it has done
                 beside.start_soon(engine.follow, until, over.is_set)
                 self._speed.begin()
@@ -178,51 +171,6 @@ class Batching(Foreseen):
                 rules=parts.Rules(policy=wiring.policy(job), stop=self._stop, redactor=endpoint.redactor, clock=Clock()),
                 told=parts.Told(save=self._settle, note=self.note),
             )
-
-    async def _settle(
-        self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
-    ) -> Sequence[Entry]:
-        """Save what has come of rows of a batch, as ``_save`` does for live ones."""
-        async with self._saving:
-            if batch_id is None:
-                await self._store.save(priced := list(self._books.priced(entries)))
-            else:
-                entries, late = await self._late(batch_id, entries)
-                await self._store.batches.settle(batch_id, priced := list(self._books.priced(entries)), settled, reasks)
-                self._answered_late(late)
-            await self._told_saved(priced)
-        return priced
-
-    async def _late(self, batch_id: int, entries: Sequence[Entry]) -> tuple[Sequence[Entry], set[str]]:
-        """Return entries of a batch as they count if its rows were sent live too, and the rows of those that are answers."""
-        batch = self._engine.open.get(batch_id) if self._engine is not None else None
-        if batch is None or not batch.released:
-            return entries, set()
-        answers = {one.key for one in entries if isinstance(one, Outcome)}
-        done = {key for key, found in (await self._store.settled(list(answers))).items() if found.status == "done"}
-        return [entry for one in entries if (entry := _without(one, done)) is not None], answers - done
-
-    def _answered_late(self, keys: set[str]) -> None:
-        """Take no more live answers to rows that a batch has answered although they were sent live."""
-        assert self._attempts is not None
-        self._second |= keys
-        for key in keys:
-            (self._attempts.rows.give_up if self._attempts.rows.at_work(key) else self._attempts.rows.give_up_ahead)(key)
-
-    async def _save(self, batch: list[Entry | Reservation]) -> None:
-        if not self.batched:
-            await super()._save(batch)
-            return
-        async with self._saving:
-            if self._second:
-                kept = [one if isinstance(one, Reservation) else _without(one, self._second) for one in batch]
-                self._second.difference_update(one.key for one in batch if isinstance(one, Outcome))
-                batch = [one for one in kept if one is not None]
-            await super()._save(batch)
-
-    def _send_beside(self, items: Sequence[Item]) -> None:
-        self._second.difference_update(item.key for item in items)
-        super()._send_beside(items)
 
     async def _give_up(self, stored: Sequence[StoredBatch]) -> None:
         """Give up batches of a server that was started for an earlier session: no other one can have them."""
@@ -283,9 +231,14 @@ class Batching(Foreseen):
         return structs.replace(self._selection, fresh=fresh)
 
 
-def _without(entry: Entry, answered: set[str]) -> Entry | None:
-    """Return an entry as it counts if these rows have an answer already: of an outcome the attempt stays; None: there is none."""
-    return entry.attempt if isinstance(entry, Outcome) and entry.key in answered else entry
+@asynccontextmanager
+async def _beside() -> AsyncIterator[TaskGroup]:
+    """Yield a task group. Its errors come as they are: a full disk is a StoreError here too."""
+    try:
+        async with anyio.create_task_group() as group:
+            yield group
+    except BaseExceptionGroup as group:
+        raise pipeline.cause_of(group) from None
 
 
 async def _first(items: Items, number: int | None, end: Callable[[], None]) -> AsyncGenerator[Item | Outcome, None]:

@@ -59,8 +59,9 @@ class Batches:
             rules=rules,
             told=told,
             trouble=Trouble(provider, judge, rules),
-            spending=Spending(plan.purse),
+            spending=Spending(plan.purse, store),
         )
+        self._spending = shared.spending
         importing = Importing(shared, provider, judge)
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
@@ -90,6 +91,8 @@ class Batches:
             whole = await self._folder.size(batch.token) == batch.bytes > 0
             if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
                 # a file that was uploaded without a batch is found by nobody, and costs nothing
+                if batch.state == "uploading":
+                    await self._spending.give_back(batch)
                 await self._held.drop(batch.id)
                 await self._folder.clear(batch.token)
                 continue

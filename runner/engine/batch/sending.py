@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
+from runner.engine.batch.files import read_results
 from runner.engine.batch.holding import FIRST_LOOK_S
 from runner.engine.batch.shared import Shared
 from runner.errors import AttemptError, ProviderError
@@ -34,7 +35,7 @@ class Sending:
 
     def __init__(self, shared: Shared) -> None:
         self._service, self._store, self._held, self._folder = shared.service, shared.store, shared.held, shared.folder
-        rules, told = shared.rules, shared.told
+        self._spending, rules, told = shared.spending, shared.rules, shared.told
         self._clock, self._stop, self._note = rules.clock, rules.stop, told.note
         # True while a request may not have come through: what fails then tells nothing about it
         self.seeking = False
@@ -115,6 +116,7 @@ class Sending:
             return "wait"
         if batch.waiting == 0:
             # its rows are sent elsewhere by now
+            await self._spending.give_back(batch)
             await self._held.refuse(batch.id, "it was not created in time")
             return "on"
         await self._held.change(batch.id, state="uploaded", submitted_at=None)
@@ -154,7 +156,7 @@ class Sending:
             await self._folder.make()
             await ask(self._stop, self._service.download(source, path))
             try:
-                results = self._service.results(path)
+                results = read_results(self._service, path)
                 while names := [one.custom_id for one in islice(results, _FEW)]:
                     # one will do: others may not have been asked for
                     if await self._store.rows_of(batch.id, [name for name in names if name is not None]):
@@ -169,8 +171,10 @@ def _rank(remote: Remote) -> tuple[bool, float]:
     return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
+_REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
+"""Statuses with which nothing was done. Others may come from something on the way that has passed the request on."""
+
+
 def is_certain(error: AttemptError) -> bool:
     """Return True if an error shows that nothing was created: the request never came, or was refused as it is."""
-    if not error.sent:
-        return True
-    return isinstance(error, ProviderError) and error.status is not None and 400 <= error.status < 500 and error.status != 408
+    return not error.sent or (isinstance(error, ProviderError) and error.status in _REFUSALS)

@@ -347,8 +347,10 @@ async def test_a_store_of_files_elsewhere_never_sees_the_key(tmp_path: Path) -> 
 
 async def test_files_of_ours_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     async with RawServer(reply(LINES)) as server, opened(server.base_url) as service:
-        with pytest.raises(StoreError, match="No such file"):
+        with pytest.raises(FileNotFoundError):
             await service.upload(tmp_path / "none.jsonl", "abc")
+        with pytest.raises(StoreError, match="Is a directory"):
+            await service.upload(tmp_path, "abc")
         with pytest.raises(StoreError, match="No such file"):
             await service.download("f1", tmp_path / "none" / "results.jsonl")
 
