@@ -58,7 +58,7 @@ class Batches:
             folder=self._folder,
             rules=rules,
             told=told,
-            trouble=Trouble(provider, judge, rules),
+            trouble=Trouble(provider, judge, rules, told.note),
             spending=Spending(plan.purse, store),
         )
         self._spending = shared.spending
