@@ -16,7 +16,7 @@ from runner.engine.batch.driving import SENDING, Driving
 from runner.engine.batch.encoding import Encoding
 from runner.engine.batch.files import Folder
 from runner.engine.batch.holding import OpenBatches
-from runner.engine.batch.importing import Importing
+from runner.engine.batch.importing import SHORT_WAITS_S, Importing
 from runner.engine.batch.parts import Decision, Left, Plan, Rules, Standing, Told, Until, Why
 from runner.engine.batch.shared import Shared
 from runner.engine.batch.spending import Spending
@@ -245,7 +245,9 @@ class Batches:
         """Return True if a session that detaches has done what it can for a batch: sent it, and looked at it once."""
         if batch.state in SENDING:
             return self._held.is_full and batch.state != "creating"
-        return self._held.looks[batch.id].seen
+        looks = self._held.looks[batch.id]
+        # each session would begin anew to wait for results that are missing
+        return looks.seen and not 0 < looks.short <= len(SHORT_WAITS_S)
 
     async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
         """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""

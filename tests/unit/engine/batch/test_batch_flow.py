@@ -238,6 +238,13 @@ async def test_a_file_that_is_being_written_can_be_cancelled(tmp_path: Path) -> 
         assert [item.key async for item in one.source()] == ["row-1", "row-3"]
 
 
+async def test_a_session_that_detaches_does_not_leave_missing_results_to_the_next_for_ever(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    async with opened(tmp_path, provider, again=False) as one:
+        left = await one.run(detach=True)
+        assert (left.why, left.batches, left.returned, codes(one)) == ("done", 0, 1, {"batch_missing": 1})
+
+
 async def test_an_outage_is_waited_out_and_told_once(tmp_path: Path) -> None:
     provider = Scripted(lambda name, _: said(name, "yes"))
     look, failures = provider.look, iter(range(20))
