@@ -1,5 +1,6 @@
 """Rows through batches, with the real simulator, service and store: whatever happens, nothing is bought twice or left behind."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from simulating import quick
 from runner.batches import Remote
 from runner.engine.batch.outlook import Decision
 from runner.engine.batch.parts import Standing
+from runner.engine.clock import Clock
 from runner.engine.retry import RetryPolicy
 from runner.errors import AttemptError, ProviderError, TransportError
 from runner.model import Attempt, Completion, Item, Outcome, Usage
@@ -321,7 +323,9 @@ async def test_requests_that_were_deleted_between_sessions_are_written_again_if_
         async with session(tmp_path / "whole", server.url, dialect, items, kill=whole) as one:
             await one.run()
         try:
-            async with session(tmp_path, server.url, dialect, items, kill=Calls(whole.seen.index("create") + sent)) as one:
+            # its clock was two hours fast, and is set right between the sessions
+            clock, kill = Clock(wall=lambda: time.time() + 7200), Calls(whole.seen.index("create") + sent)
+            async with session(tmp_path, server.url, dialect, items, kill=kill, clock=clock) as one:
                 await one.run()
         except* Killed:
             pass

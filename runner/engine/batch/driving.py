@@ -51,9 +51,11 @@ class Driving:
                 await self._import(self._held.by_id[batch.id])
         except AttemptError as error:
             await self.met(batch.id, error)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if (batch := self._held.by_id[batch.id]).state not in SENDING:
+                raise self._folder.full(error) from error
             # of requests: somebody has deleted it, and nothing was sent
-            await self.back.give_back(self._held.by_id[batch.id], "its file of requests is gone")
+            await self.back.give_back(batch, "its file of requests is gone")
 
     async def cancel(self, batch: StoredBatch) -> None:
         """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""

@@ -23,6 +23,8 @@ SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 may lag behind."""
 SKEW_S = 900.0
 """Seconds by which the provider's clock may be behind ours."""
+DAY_S = 86_400.0
+"""The same where batches carry our token: older ones cost nothing but pages of a list, and clocks are set right at times."""
 _LOOK_AGAIN_S = 60.0
 _FEW = 1000
 
@@ -96,7 +98,10 @@ class Sending:
     async def _sought(self, batch: StoredBatch) -> Step:
         """Look for a batch that may have been created."""
         looks = self._held.looks[batch.id]
-        since = (batch.submitted_at or batch.created_at) - SKEW_S
+        # our clock may have been fast then, and be right now
+        since = min(batch.submitted_at or batch.created_at, self._clock.wall()) - (
+            SKEW_S if self._service.rules.marked else DAY_S
+        )
         found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
         ours = [remote for remote in found if remote.token == batch.token]
         if ours:

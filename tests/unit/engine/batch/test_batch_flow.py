@@ -238,6 +238,48 @@ async def test_a_file_that_is_being_written_can_be_cancelled(tmp_path: Path) -> 
         assert [item.key async for item in one.source()] == ["row-1", "row-3"]
 
 
+async def test_a_session_that_detaches_does_not_leave_missing_results_to_the_next_for_ever(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    async with opened(tmp_path, provider, again=False) as one:
+        left = await one.run(detach=True)
+        assert (left.why, left.batches, left.returned, codes(one)) == ("done", 0, 1, {"batch_missing": 1})
+
+
+async def test_a_fetch_waits_for_missing_results_as_long_as_a_session_does(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    look = provider.look
+
+    async def working(remote_id: str) -> Remote:
+        return Remote(id=remote_id, phase="working", token=remote_id)
+
+    provider.look = working  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run(detach=True)).why == "waiting"
+    provider.look = look  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        await one.batches.recover()
+        left = await one.batches.fetch()
+        assert (left.why, left.returned, codes(one), len(provider.asked)) == ("done", 1, {"batch_missing": 1}, 1)
+
+
+async def test_an_outage_is_waited_out_and_told_once(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    look, failures = provider.look, iter(range(20))
+
+    async def failing(remote_id: str) -> Remote:
+        if next(failures, None) is not None:
+            raise ProviderError("500: the server failed", code="server_error", verdict="retry", status=500)
+        return await look(remote_id)
+
+    provider.look = failing  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "done"
+        (note,) = one.notes
+        assert note.startswith("the batch API has failed for ")
+        assert note.endswith("(500: the server failed): it is asked again until it answers")
+        assert len(provider.asked) == 1
+
+
 async def test_answers_are_stored_though_the_errors_cannot_be_had(tmp_path: Path) -> None:
     provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
     look, download = provider.look, provider.download
