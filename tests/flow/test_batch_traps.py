@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from msgspec import structs
 from processes import rows
 from simulating import quick
 
+from runner.engine.batch.outlook import Decision
+from runner.engine.batch.parts import Standing
 from runner.engine.clock import Clock
 from runner.engine.retry import RetryPolicy
 from runner.errors import ProviderError
@@ -38,14 +40,14 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Bent:
     """A service of which some calls go otherwise: ``bent`` by name, each with the call as it is before its values."""
 
-    def __init__(self, inner: Any, bent: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, inner: Any, bent: dict[str, Any]) -> None:
         self._inner, self._bent = inner, bent
         self.calls = Counter[str]()
 
     def __getattr__(self, name: str) -> Any:
         found, bent = getattr(self._inner, name), self._bent.get(name)
         if not callable(found):
-            return found
+            return bent or found
 
         def call(*values: Any) -> Any:
             self.calls[name] += 1
@@ -63,7 +65,7 @@ async def at(
     *,
     ahead_s: float = 0.0,
     key: str = "key-one",
-    bent: dict[str, Callable[..., Any]] | None = None,
+    bent: dict[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[tuple[Session, Bent]]:
     """A session over rows, and its service. ahead_s: by which our clock is ahead of the provider's."""
@@ -113,6 +115,16 @@ async def all_done(one: Session, server: Simulator, keys: Sequence[str], *, batc
     money = await one.store.money()
     assert (money.open_requests, money.perhaps) == (0, 0)
     assert await one.store.batches.batches() == []
+
+    as_sent(one)
+
+
+def as_sent(one: Session) -> None:
+    """Outcomes are of the rows as they were sent."""
+    assert one.outcomes
+    assert {key: found.fingerprint for key, found in one.outcomes.items()} == {
+        key: 1000 + int(key.removeprefix("row-")) for key in one.outcomes
+    }
 
 
 def keys_of(items: Sequence[Any]) -> list[str]:
@@ -257,6 +269,31 @@ async def test_a_batch_that_is_completed_with_errors_alone_is_read(dialect: str,
         assert (len(one.outcomes), server.stats()["batches"], server.stats()["batch_answers"]) == (5, 1, 0)
         (batch,) = await one.store.batches.batches(all_states=True)
         assert (batch.state, batch.end, len(batch.results)) == ("done", "completed", 1)
+        as_sent(one)
+
+
+@BOTH
+async def test_an_error_that_comes_after_its_row_was_sent_elsewhere_ends_no_row(dialect: str, tmp_path: Path) -> None:
+    items = items_of(10)
+    late = {"batch_cancel_s": 0.02, "batch_cancel_done": 1.0, "batch_fail": 0.5}
+    async with (
+        quick(batch_delay_s=30.0, **late) as server,
+        at(server, dialect, tmp_path, items, again=False) as (one, _),
+    ):
+        await one.run(detach=True)
+        (number,) = one.batches.open
+
+        def until(standing: Standing) -> Decision:
+            return Decision(piece_rows=9, cancel=(number,), overtake=(number,), live=standing.returned, wake_at=standing.now + 1)
+
+        assert (await one.batches.run(one.source, until=until)).why == "live"
+        await one.batches.follow()
+        answered = server.stats()["batch_answers"]
+        assert 0 < answered < 10
+        # what it has refused is open, since it may be answered where it was sent instead
+        assert [found.status for found in one.outcomes.values()] == ["done"] * answered
+        assert {(entry.error_code, entry.status) for entry in lost(one)} == {("bad_request", 400)}
+        assert len([item async for item in one.source()]) == 10 - answered
 
 
 # -- files and queues
@@ -359,7 +396,8 @@ async def test_a_session_with_another_key_submits_nothing(dialect: str, tmp_path
             assert (one.stop.reason or "").count("batch 1 (") == 1
             assert (service.calls["upload"], service.calls["create"]) == (0, 0)
             assert [batch.waiting for batch in await one.store.batches.batches()] == [10]
-        async with at(server, dialect, tmp_path, items) as (one, _):
+        # another key of the same project finds the batch, and goes on
+        async with at(server, dialect, tmp_path, items, bent={"account": "0000ffff"}) as (one, _):
             assert (await one.run()).why == "done"
             await all_done(one, server, keys_of(items), batches=2)
 

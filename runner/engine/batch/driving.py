@@ -73,9 +73,9 @@ class Driving:
     # -- sending
 
     async def _send(self, batch: StoredBatch) -> None:
-        if batch.state != "creating" and self.polling.in_doubt():
+        if batch.state != "creating" and (doubt_s := self.polling.doubt_s()) is not None:
             # first it has to be known that this account is that of the batches that are out
-            self._held.look_next(batch.id, FIRST_LOOK_S)
+            self._held.look_next(batch.id, max(FIRST_LOOK_S, doubt_s))
             return
         if batch.state == "written" and not await self._affords(batch):
             return

@@ -100,10 +100,12 @@ class Polling:
             "belongs to another project now, go on with the old one; then run `runner resume`. Nothing of it is sent again"
         )
 
-    def in_doubt(self) -> bool:
-        """Return True as long as this session may have another account than an earlier one: nothing is to be sent with it."""
+    def doubt_s(self) -> float | None:
+        """Return after how many seconds it may be known whether this session has the account of an earlier one; None: it is."""
         sent = self._held.in_state("creating", "submitted", "cancelling", "ended")
-        return any(not self._held.looks[one.id].seen and elsewhere(self._service, one) is not None for one in sent)
+        looks = [self._held.looks[one.id] for one in sent if elsewhere(self._service, one) is not None]
+        next_at = min((one.next_at for one in looks if not one.seen), default=None)
+        return None if next_at is None else max(0.0, next_at - self._clock.monotonic())
 
     def is_gone(self, batch: StoredBatch) -> bool:
         """Return True if the provider no longer keeps the results of a batch, by any clock."""

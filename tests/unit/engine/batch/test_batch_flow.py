@@ -183,6 +183,9 @@ async def test_a_row_that_has_changed_is_not_asked_about_its_old_answer(tmp_path
         one.items = [structs.replace(one.items[0], fingerprint=1)]
         await one.run()
         assert [len(rows["row-0"]["messages"]) for rows in provider.asked] == [1, 1]
+        # it has a repair of its own
+        assert (await one.run()).returned == 0
+        assert [len(rows["row-0"]["messages"]) for rows in provider.asked] == [1, 1, 3]
 
 
 @pytest.fixture
