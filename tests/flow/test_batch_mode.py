@@ -6,6 +6,9 @@ These are the commands of docs/guides/batches.md.
 import csv
 import json
 import signal
+import sqlite3
+import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,9 @@ def test_a_session_detaches_and_the_next_one_takes_the_answers(prompts: Path) ->
         listed = json.loads(told("batches --json", prompts).out)
         jsonschema_rs.validate(json.loads(json_schemas.text("batches")), listed)
         assert [(one["id"], one["rows"], one["waiting"], one["open"]) for one in listed] == [(1, 10, 10, True)]
+        with closing(sqlite3.connect(prompts / "runner.db")) as store, store:
+            store.execute("UPDATE batches SET kept_until = ?", (time.time() + 3.01 * 86_400,))
+        assert "b1: its results are kept for 3.0 days more; `runner resume 1` takes them" in told("batches", prompts).out
         # a live session leaves what waits alone, and says so
         live = told("resume 1 --mode live", prompts)
         assert live.code in (0, WAITS), live

@@ -144,7 +144,8 @@ async def test_a_batch_that_is_refused_for_some_requests_goes_without_them(diale
     async with quick(batch_delay_s=0.01, batch_refuse=1) as server, session(tmp_path, server.url, dialect, items) as one:
         assert (await one.run()).why == "done"
         failed = [found for found in one.outcomes.values() if found.status == "failed"]
-        assert len(failed) in (1, 2)
+        # the first and the last line of a file; Anthropic names the first request
+        assert sorted(found.key for found in failed) == (["row-0", "row-29"] if dialect == "openai" else ["row-0"])
         assert {(found.error_code, found.attempts) for found in failed} == {("bad_request", 1)}
         assert [found.attempt.sent for found in failed if found.attempt is not None] == [False] * len(failed)
         assert await billed(one) == server.stats()["batch_answers"] == len(items) - len(failed)
@@ -304,7 +305,8 @@ async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool,
         async with session(folders[0], server.url, "anthropic", items) as one:
             await one.run()
             stored = await one.store.settled([item.key for item in items])
-            assert {found.status for found in stored.values()} == {"done"}
+            # not even for a while: that would be an attempt of each row
+            assert {(found.status, found.attempts) for found in stored.values()} == {("done", 1)}
         assert server.stats()["batches"] == 2
         # each row was asked for in each store, and nothing twice
         bill = server.invoice()

@@ -5,8 +5,9 @@ import re
 from runner.batches import StoredBatch
 from runner.engine.batch.asking import ask
 from runner.engine.batch.giving_back import GivingBack
+from runner.engine.batch.holding import FIRST_LOOK_S
 from runner.engine.batch.importing import SHORT_WAITS_S, Importing
-from runner.engine.batch.polling import Polling
+from runner.engine.batch.polling import Polling, elsewhere
 from runner.engine.batch.sending import Sending, is_certain
 from runner.engine.batch.shared import Shared
 from runner.engine.batch.submitting import Submitting
@@ -75,10 +76,18 @@ class Driving:
     # -- sending
 
     async def _send(self, batch: StoredBatch) -> None:
+        if batch.state != "creating" and (doubt_s := self.polling.doubt_s()) is not None:
+            # first it has to be known that this account is that of the batches that are out
+            self._held.look_next(batch.id, max(FIRST_LOOK_S, doubt_s))
+            return
         if batch.state == "written" and not await self._affords(batch):
             return
         while batch.state in SENDING:
-            if await self._sending.step(batch) == "wait":
+            step = await self._sending.step(batch)
+            if step == "lost":
+                begin = f"batch {batch.id}, in which {plural(batch.waiting, 'row')} wait and which may have been created,"
+                self._trouble.stop_for(f"{begin} {elsewhere(self._service, batch)}.", code=NOT_FOUND)
+            if step in ("wait", "lost"):
                 return
             if batch.id not in self._held.by_id:
                 return

@@ -1,6 +1,6 @@
 """Looks at batches until they have ended. The wait between two looks grows; errors of the provider do not end it."""
 
-from runner.batches import Remote, StoredBatch
+from runner.batches import BatchService, Remote, StoredBatch
 from runner.durations import format_span
 from runner.engine.batch.asking import ask
 from runner.engine.batch.holding import FIRST_LOOK_S
@@ -17,6 +17,17 @@ START_GRACE_S = 30.0
 _QUOTA_CODES = (QUOTA, "token_limit_exceeded", "batch_queue_full", "enqueued_token_limit_exceeded")
 _KEPT_MARGIN_S = 86_400.0
 _SOON_S = 5 * 86_400.0
+
+
+def elsewhere(service: BatchService, batch: StoredBatch) -> str | None:
+    """Return where a batch was sent to, if that was with another key or to another address, and what to do: words."""
+    if (service.account, service.base_url) == (batch.account, batch.base_url):
+        return None
+    theirs, ours = f"{batch.base_url} (key {batch.account})", f"{service.base_url} (key {service.account})"
+    return (
+        f"is not known at {ours}: it was sent to {theirs}. Go on with that key and address, then run `runner resume`; "
+        "nothing of it is sent again"
+    )
 
 
 class Polling:
@@ -82,12 +93,8 @@ class Polling:
             return None
         vendor, name = self._service.rules.vendor, batch.remote_id
         rows = plural(batch.waiting, "row")
-        if self._service.account != batch.account or self._service.base_url != batch.base_url:
-            theirs, ours = f"{batch.base_url} (key {batch.account})", f"{self._service.base_url} (key {self._service.account})"
-            return (
-                f"batch {batch.id} ({name}), in which {rows} wait, is not known at {ours}: it was sent to {theirs}. Go on with "
-                "that key and address, then run `runner resume`; nothing of it is sent again"
-            )
+        if (places := elsewhere(self._service, batch)) is not None:
+            return f"batch {batch.id} ({name}), in which {rows} wait, {places}"
         since = format_span(grace_s)
         if batch.state == "ended":
             return (
@@ -98,6 +105,13 @@ class Polling:
             f"{vendor} has not known batch {batch.id} ({name}), in which {rows} wait, for {since}. If the key "
             "belongs to another project now, go on with the old one; then run `runner resume`. Nothing of it is sent again"
         )
+
+    def doubt_s(self) -> float | None:
+        """Return after how many seconds it may be known whether this session has the account of an earlier one; None: it is."""
+        sent = self._held.in_state("creating", "submitted", "cancelling", "ended")
+        looks = [self._held.looks[one.id] for one in sent if elsewhere(self._service, one) is not None]
+        next_at = min((one.next_at for one in looks if not one.seen), default=None)
+        return None if next_at is None else max(0.0, next_at - self._clock.monotonic())
 
     def is_gone(self, batch: StoredBatch) -> bool:
         """Return True if the provider no longer keeps the results of a batch, by any clock."""

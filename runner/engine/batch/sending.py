@@ -15,6 +15,7 @@ from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
 from runner.engine.batch.files import read_results
 from runner.engine.batch.holding import FIRST_LOOK_S
+from runner.engine.batch.polling import elsewhere
 from runner.engine.batch.shared import Shared
 from runner.errors import AttemptError, ProviderError
 
@@ -28,8 +29,9 @@ DAY_S = 86_400.0
 _LOOK_AGAIN_S = 60.0
 _FEW = 1000
 
-Step: TypeAlias = Literal["on", "wait", "sent"]
-"""on: the next step can follow at once. wait: it is to be looked at later (``look_next``). sent: the provider has the batch."""
+Step: TypeAlias = Literal["on", "wait", "sent", "lost"]
+"""on: the next step can follow at once. wait: it is to be looked at later (``look_next``). sent: the provider has the batch.
+lost: another account may have it."""
 
 
 class Sending:
@@ -57,7 +59,8 @@ class Sending:
                     return "on"
                 return await self._upload(batch)
             case "uploaded":
-                await self._held.change(batch.id, state="creating", submitted_at=self._clock.wall())
+                mine = {"account": self._service.account, "base_url": self._service.base_url}
+                await self._held.change(batch.id, state="creating", submitted_at=self._clock.wall(), **mine)
                 looks.again, looks.sought = False, 0
                 return await self._create(batch)
             case "creating":
@@ -119,6 +122,9 @@ class Sending:
             self._held.look_next(batch.id, SEEK_WAITS_S[looks.sought])
             looks.sought += 1
             return "wait"
+        if elsewhere(self._service, batch) is not None:
+            # with the key that it was sent with it may be found
+            return "lost"
         if batch.waiting == 0:
             # its rows are sent elsewhere by now
             await self._spending.give_back(batch)

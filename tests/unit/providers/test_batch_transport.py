@@ -270,6 +270,16 @@ def rest(begin: int = 300, total: int = len(LINES)) -> Reply:
 RANGE = f"bytes 300-{len(LINES) - 1}/{len(LINES)}"
 UNTOLD = {"content_length": ""}
 PACKED = gzip.compress(LINES[:100], mtime=0) + gzip.compress(LINES[100:], mtime=0)
+REST = f"bytes 60-{len(PACKED) - 1}/{len(PACKED)}"
+CHUNKED = {"content_length": "", "transfer_encoding": "chunked"}
+
+
+def packed(begin: int, end: int | None = None) -> Reply:
+    """A packed answer, or its beginning."""
+    then = () if end is None else (RST,)
+    return reply(PACKED[begin:end], 200, *then, length=len(PACKED), content_encoding="gzip", etag='"v1"')
+
+
 CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(LINES), LINES)
 DOWNLOADS: dict[str, tuple[list[Reply], list[str | None]]] = {
     "whole": ([reply(LINES)], [None]),
@@ -279,6 +289,9 @@ DOWNLOADS: dict[str, tuple[list[Reply], list[str | None]]] = {
          rest(301)],
         [None, "bytes=300-", "bytes=301-"],
     ),
+    "breaks before the first byte": ([half(0), half(0), reply(LINES)], [None, None, None]),
+    "breaks in the first byte's place": ([half(), reply(b"", 206, RST, length=9, content_range=RANGE), rest()],
+                                         [None, "bytes=300-", "bytes=300-"]),
     "does not go on": ([half(), reply(LINES)], [None, "bytes=300-"]),
     "another version": ([half(), rest(300, len(LINES) + 1), reply(LINES)], [None, "bytes=300-", None]),
     "goes on elsewhere": ([half(), rest(290), reply(LINES)], [None, "bytes=300-", None]),
@@ -286,6 +299,14 @@ DOWNLOADS: dict[str, tuple[list[Reply], list[str | None]]] = {
     "packed": ([reply(PACKED, content_encoding="gzip")], [None]),
     "packed in secret": ([reply(PACKED)], [None]),
     "packed, not whole": ([reply(PACKED[:-9], content_encoding="gzip"), reply(PACKED, content_encoding="gzip")], [None, None]),
+    "packed, breaks": (
+        [packed(0, 60), reply(PACKED[60:], 206, content_encoding="gzip", content_range=REST, etag='"v1"')],
+        [None, "bytes=60-"],
+    ),
+    "packed, goes on unpacked": ([packed(0, 60), rest(60, len(PACKED)), reply(LINES)], [None, "bytes=60-", None]),
+    "packed in chunks, breaks": (
+        [reply(b"%x\r\n%b\r\n" % (60, PACKED[:60]), 200, RST, content_encoding="gzip", **CHUNKED), packed(0)], [None, None]
+    ),
     "no length": ([reply(LINES, 200, FIN, content_length="")], [None]),
     "no length, not whole": ([reply(LINES[:-5], 200, FIN, **UNTOLD), reply(LINES, 200, FIN, **UNTOLD)], [None, None]),
     "chunks": ([reply(CHUNKS, 200, content_length="", transfer_encoding="chunked")], [None]),

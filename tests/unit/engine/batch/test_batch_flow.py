@@ -311,6 +311,17 @@ async def test_answers_that_a_provider_counts_and_never_gives_are_booked_as_perh
         assert one.batches.came_open == (3 if end == "expired" else 4)
 
 
+async def test_an_answer_that_tells_no_usage_is_booked_at_the_most_that_it_can_be(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes", **({"usage": None} if name == "row-1" else {})))
+    async with opened(tmp_path, provider, 2, params=Params(max_tokens=50)) as one:
+        assert (await one.run()).why == "done"
+        told, untold = (one.outcomes[name].attempt for name in ("row-0", "row-1"))
+        assert told is not None
+        assert untold is not None
+        assert (told.input_bound, told.output_bound, told.tier, untold.tier) == (None, None, "batch", "batch")
+        assert (untold.usage, untold.output_bound, (untold.input_bound or 0) > 10) == (None, 50, True)
+
+
 async def test_a_row_that_has_changed_is_not_asked_about_its_old_answer(tmp_path: Path) -> None:
     provider = Scripted(lambda name, _: said(name, "no JSON"))
     check = {"rules": Rules(AnswerCheck(SCHEMA))}
@@ -319,6 +330,9 @@ async def test_a_row_that_has_changed_is_not_asked_about_its_old_answer(tmp_path
         one.items = [structs.replace(one.items[0], fingerprint=1)]
         await one.run()
         assert [len(rows["row-0"]["messages"]) for rows in provider.asked] == [1, 1]
+        # it has a repair of its own
+        assert (await one.run()).returned == 0
+        assert [len(rows["row-0"]["messages"]) for rows in provider.asked] == [1, 1, 3]
 
 
 @pytest.fixture
