@@ -43,6 +43,7 @@ def view(
         live=live,
         rows=rows,
         returned=standing.returned,
+        returned_s=standing.returned_s,
         cancels=standing.cancels_s,
         submitting=standing.submitting,
     )

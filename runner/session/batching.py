@@ -104,13 +104,13 @@ class Batching(SavingBoth):
 
     async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
-        detach, until = self._plan.options.detach, self._until if self._due is not None else None
+        detach, until = self._plan.options.detach, self._until
         self._live, self._speed = attempts, LiveSpeed()
         while not self._stop.requested:
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
                 return
-            if left.why == "done" and until is None and not (left.returned or self._goes_on()):
+            if left.why == "done" and self._due is None and not (left.returned or self._goes_on()):
                 return
             number = left.decision.live if left.decision is not None else None
             engine.went_live(number)
@@ -136,10 +136,10 @@ class Batching(SavingBoth):
         view = batch_view.view(
             self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
-        due = self._due or math.inf
-        step_s = min(view.step_s, max(1.0, (due - self._began_at) / 30))
-        decision = policy.decide(structs.replace(view, deadline=due, began_at=self._began_at, step_s=step_s))
-        if self._live is not None and view.live.flex is not None:
+        due, began = self._due, self._began_at
+        step_s = view.step_s if due is None else min(view.step_s, max(1.0, (due - began) / 30))
+        decision = policy.decide(structs.replace(view, deadline=due, began_at=began, step_s=step_s))
+        if due is not None and self._live is not None and view.live.flex is not None:
             # rows wait for it as long as there is time, unless the user says otherwise
             most_s = self._plan.job.flex_patience if self._plan.job.said("flex_patience") else math.inf
             self._live.go_flex(min(most_s, decision.flex_patience_s) if decision.tier is not None else None)

@@ -204,6 +204,7 @@ class Batches:
             cancel_asked_at=asked,
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
+            returned_s=self._rules.clock.monotonic() - held.returned_at if held.returned_at is not None else 0.0,
             submitting="full" if held.is_full else "open",
         )
 

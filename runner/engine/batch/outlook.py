@@ -95,6 +95,8 @@ class View(Struct, frozen=True, kw_only=True):
     flying: int
     live: Live
     returned: int = 0
+    # seconds since the first of these came back
+    returned_s: float = 0.0
     # of the run in all, for the size of batches; 0: not known
     rows: int = 0
     # seconds that cancels of the run took, from the request to the end of the batch

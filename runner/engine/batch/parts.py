@@ -63,6 +63,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     # rows that came back open from batches in this session, and were not sent again
     returned: int
     submitting: Submitting
+    # seconds since the first of these rows came back
+    returned_s: float = 0.0
 
 
 class Decision(Protocol):

@@ -12,7 +12,6 @@ Instants are seconds since the epoch, rates rows per second. A clock that jumps 
 """
 
 import math
-from typing import Literal
 
 from runner.batches import State
 from runner.durations import format_span
@@ -45,6 +44,9 @@ TRIALS, TRIAL_SHARE, UNKNOWN_SHARE = 32, 0.002, 0.01
 """Rows that go live at the start to tell its speed: so many at most, and this share of all rows; a larger one without limits."""
 FLEX_ANSWER_S = 900.0
 """Taken for the duration of the slowest answers of flex while none is known."""
+RETURNED_S, RETURNED_PART = 60.0, 50
+"""Without a deadline, rows that came back go live after so many seconds, or at once if they are such a part of all rows: for each
+time the input is read."""
 PIECES, MOST_PIECES = 28, 40
 """Batches that the rows are divided into: at least and at most, where the provider's limits let one choose.
 
@@ -52,6 +54,7 @@ Each is asked for once a minute, and some providers allow 50 such requests a min
 LEAST_PIECE = 25
 PIECE_S = 600.0
 """A batch should hold no more rows than the live path sends in this time, since all of them come back at once."""
+_ALL = 1 << 62
 UNSENT: tuple[State, ...] = ("writing", "written", "uploading", "uploaded")
 """States in which the provider has no batch yet: it can be dropped."""
 
@@ -73,15 +76,19 @@ def decide(view: View, careful: float = CAREFUL) -> Decision:
 
 
 def _unhurried(view: View) -> Decision:
-    """Without a deadline, batches run to their end, and what came back from one goes live."""
-    live = view.open if view.submitting == "never" else view.returned
-    tier: Literal["flex"] | None = "flex" if view.live.flex is not None else None
+    """Without a deadline, batches run to their end, and what came back goes live once all other rows are in batches."""
+    soon = view.returned_s >= RETURNED_S or view.returned * RETURNED_PART >= view.rows
+    first = view.open > view.returned
+    live = view.returned if not view.batches or (soon and not first) else 0
+    if view.submitting == "never":
+        live = view.open
     return Decision(
         live=live,
-        tier=tier,
-        flex_patience_s=LEARNING_S,
-        submit=_fits(view, view.open - live),
-        piece_rows=piece_rows(max(view.rows, view.open), view.live),
+        tier="flex" if view.live.flex is not None else None,
+        # counts are not exact where rows wait for others with the same request
+        submit=_fits(view, _ALL if first or not view.returned else 0),
+        # as large as the provider takes them: none will be cancelled
+        piece_rows=max(1, view.rows, view.open),
         wake_at=view.now + view.step_s,
     )
 
@@ -219,7 +226,8 @@ class _Plan:
 
     def _to_overtake(self) -> tuple[int, ...]:
         view = self._view
-        stuck = [batch for batch in view.batches if batch.waiting and batch.state in ("cancelling", "creating")]
+        # ended: results are missing, and looked for again
+        stuck = [batch for batch in view.batches if batch.waiting and batch.state in ("cancelling", "creating", "ended")]
         at_once = HURRIED * self._speed * max(0.0, self._end - self._now - view.step_s)
         short = view.flying + view.open + sum(batch.waiting for batch in stuck) - at_once
         # the live path has enough to do for now

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import pytest
 from batch_world import EPOCH, Trace, World, bound, twin
@@ -66,9 +67,23 @@ def test_without_rows_nothing_is_done() -> None:
 
 
 def test_without_a_deadline_batches_run_to_their_end_and_what_comes_back_goes_live() -> None:
-    decision = decide(view(90 * HOUR, batch(1), open_rows=500, returned=200, hours=None))
-    assert (decision.live, decision.submit, decision.cancel) == (200, 300, ())
-    assert decide(view(open_rows=500, hours=None, submitting="never")).live == 500
+    def at(*batches: Open, **seen: Any) -> tuple[int, bool]:
+        decision = decide(structs.replace(view(90 * HOUR, *batches, hours=None), rows=10_000, **seen))
+        assert (decision.cancel, decision.overtake, decision.late) == ((), (), False)
+        assert decision.piece_rows >= 10_000
+        return decision.live, decision.submit > 0
+
+    # all go into batches first, whatever has come back of others
+    assert at(open=10_000) == (0, True)
+    assert at(batch(1), open=500, returned=200, returned_s=90.0) == (0, True)
+    # then what has come back goes live: many at once, few after a minute, the last ones with the last batch
+    assert at(batch(1), open=200, returned=200) == (200, False)
+    assert at(batch(1), open=20, returned=20) == (0, False)
+    assert at(batch(1), open=20, returned=20, returned_s=60.0) == (20, False)
+    assert at(open=20, returned=20) == (20, False)
+    # rows that nobody counted are read all the same
+    assert at(batch(1), open=0) == (0, True)
+    assert at(open=500, submitting="never") == (500, False)
 
 
 def test_one_batch_is_cancelled_when_its_rows_could_no_longer_be_sent_and_not_before() -> None:
@@ -180,8 +195,8 @@ def test_a_clock_that_jumps_back_makes_batches_wait() -> None:
 
 
 def test_a_cancel_that_takes_too_long_is_overtaken_at_the_last_moment_only() -> None:
-    def at(left_s: float, asked: float = 6.0) -> tuple[int, ...]:
-        one = batch(1, 3000, state="cancelling", done=1500, asked=asked * HOUR)
+    def at(left_s: float, asked: float = 6.0, state: State = "cancelling") -> tuple[int, ...]:
+        one = batch(1, 3000, state=state, done=1500, **({"asked": asked * HOUR} if state == "cancelling" else {}))
         return decide(view(8 * HOUR - left_s, one, cancels=[300.0])).overtake
 
     # 3,000 rows take 400 seconds at three quarters of the speed; three minutes are for the last answer and its import
@@ -189,6 +204,9 @@ def test_a_cancel_that_takes_too_long_is_overtaken_at_the_last_moment_only() -> 
     assert at(600) == (1,)
     # one that is young may end any moment
     assert at(600, asked=7.8) == ()
+    # nor does the run wait beyond its time for results that are missing
+    assert at(1200, state="ended") == ()
+    assert at(600, state="ended") == (1,)
 
 
 def test_flex_comes_before_standard_and_rows_wait_for_it_no_longer_than_they_can() -> None:
