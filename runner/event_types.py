@@ -17,7 +17,8 @@ INPUT_CHANGED = "the prompt file changed while it was read"
 WAITING = "rows wait at the provider"
 """How the stop reason begins of a session that left rows in batches although no stop was requested."""
 LIMITED, SAMPLED, CHOSEN = "as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"
-AS_ASKED = (LIMITED, SAMPLED, CHOSEN)
+FETCHED = "as asked by `runner batches fetch`"
+AS_ASKED = (LIMITED, SAMPLED, CHOSEN, FETCHED)
 """What the store keeps as the stop reason of a session that ended where it was asked to. A summary has ``limit`` for --limit."""
 
 

@@ -112,12 +112,14 @@ def _soon(found: "Sequence[ShownBatch]") -> list[str]:
     """Warn of batches whose results are about to be deleted, and say what is wrong with some."""
     import time
 
+    from runner.providers.batch.rules import kept_days
     from runner.text import clean
 
     lines = [f"b{one.id}: {clean(one.error, 200)}" for one in found if one.error]
     for one in found:
         left_days = (one.kept_until - time.time()) / 86_400 if one.open and one.kept_until is not None else None
-        if left_days is not None and left_days < _SOON_DAYS:
+        # some keep results for a day only: then it is no news at first
+        if left_days is not None and left_days < min(_SOON_DAYS, kept_days(one.vendor) / 2):
             when = f"for {left_days:.1f} days more" if left_days > 0 else "no longer"
             lines.append(f"b{one.id}: its results are kept {when}; `runner resume {one.run}` takes them")
     return lines

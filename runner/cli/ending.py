@@ -9,6 +9,7 @@ from runner.cli.output import count, date, quantiles
 from runner.errors import RunnerError, remedy
 from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare, ways
+from runner.session.batch_list import waiting_in
 from runner.session.naming import command, store_option, store_path
 from runner.session.spelling import as_asked, how_ended, raised
 from runner.session.ways import Way
@@ -82,13 +83,27 @@ def _waiting(end: Summary, one: str, db: str) -> list[str]:
     several = len(end.batches) > 1
     more = f" and {len(end.batches) - _MOST_BATCHES:,} more" if len(end.batches) > _MOST_BATCHES else ""
     goes_on = "which go on without this session" if several else "which goes on without this session"
-    kept = f"; results are kept until {date(end.kept_until)}" if end.kept_until is not None else ""
     where = f"{'batches' if several else 'batch'} {named.replace(' ', ', ')}{more}"
+    if (unsent := _unsent(end, db)) and not several:
+        finishes = f"`{command('resume', end.run, db)}` finishes that"
+        wait = "waits" if end.waiting == 1 else "wait"
+        return [f"  {plural(end.waiting, one)} {wait} in {where}, which was still being sent: {finishes}"]
+    goes_on += f", but for {unsent}: the next session finishes sending {'them' if ',' in unsent else 'it'}" if unsent else ""
+    kept = f"; results are kept until {date(end.kept_until)}" if end.kept_until is not None else ""
     cancel = f"runner batches cancel {named}{store_option(db)}"
     return [
         f"  {plural(end.waiting, one)} wait{'s' if end.waiting == 1 else ''} at the provider in {where}, {goes_on}{kept}",
         f"  to cancel {'them' if several else 'it'}: `{cancel}`",
     ]
+
+
+def _unsent(end: Summary, db: str) -> str:
+    """Return the batches that were being sent when the session ended, in words; empty if there are none."""
+    # without it, the ending says less
+    with suppress(RunnerError):
+        open_now = waiting_in(store_path(db), end.run)
+        return ", ".join(f"b{one.id}" for one in open_now if one.remote_id is None)
+    return ""
 
 
 def _left_of_retry(end: Summary, one: str) -> list[str]:

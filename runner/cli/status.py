@@ -206,10 +206,12 @@ def _failed_attempts(books: Totals) -> str:
     """Count the attempts without an answer. A cancelled attempt is not a failed one."""
     failed = {code: count for code, count in books.failed_attempts.items() if code != "cancelled"}
     cancelled = books.failed_attempts.get("cancelled", 0)
+    unasked = min(books.unsent, sum(books.failed_attempts.get(code, 0) for code in ("batch_expired", "batch_cancelled")))
     counts = [f"{plural(sum(failed.values()), 'failed attempt')} ({_causes(failed)})"] if failed else []
     counts += [plural(cancelled, "cancelled attempt")] if cancelled else []
     kinds = (
-        (books.unsent, "never reached the server"),
+        (books.unsent - unasked, "never reached the server"),
+        (unasked, "in batches that ended before them, and not billed"),
         (books.refused, "refused"),
         (books.perhaps_billed, "perhaps billed (usage unknown)"),
     )

@@ -176,7 +176,8 @@ def forget(db: str | Path, words: Sequence[str]) -> list[str]:
     for batch, run in found(db, words):
         rows = anyio.run(_forget, Path(db).resolve(), batch)
         booked = ", booked as perhaps billed" if batch.state in BILLED else ""
-        said.append(f"batch b{batch.id} is given up: {plural(rows, 'row')} of run {run.id} open again{booked}")
+        stays = f"; its file {batch.upload_id} stays at {batch.vendor}" if batch.upload_id is not None else ""
+        said.append(f"batch b{batch.id} is given up: {plural(rows, 'row')} of run {run.id} open again{booked}{stays}")
     return said
 
 

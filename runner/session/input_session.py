@@ -8,7 +8,7 @@ from msgspec import structs
 
 from runner.config import trust
 from runner.engine.stop import Stop
-from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Summary
+from runner.event_types import CHOSEN, FETCHED, INPUT_CHANGED, LIMITED, SAMPLED, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items
 from runner.model import Outcome
@@ -136,6 +136,8 @@ class InputSession(Batching):
         """Return why rows are left to other sessions; None if none are."""
         if self._drawing is not None:
             return SAMPLED
+        if self._plan.options.fetch is not None:
+            return FETCHED
         return LIMITED if self._plan.options.limit is not None else CHOSEN if self._plan.narrowed else None
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
@@ -209,7 +211,7 @@ class InputSession(Batching):
         waiting = await self._open_batches()
         stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
         stop_reason = stop_reason or (waits(waiting) if waiting else None)
-        if passed.complete and not finished and stop_reason is None and not passed.left:
+        if passed.complete and not finished and stop_reason is None and not passed.left and plan.options.fetch is None:
             stop_reason = INPUT_CHANGED
         # whatever a retry has kept was not changed, unless it was
         changed = passed.changed + (min(stats.kept, self._look.again_changed) if plan.options.retry_failed else stats.kept)

@@ -21,7 +21,13 @@ from runner.store.totals import Totals
 from runner.text import plural, redact
 from runner.time_ledger import TimeLedger
 
-_TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
+_TONES: Mapping[str, Tone] = {
+    "running": "one",
+    "finished": "done",
+    "limited": "refused",
+    "waiting": "refused",
+    "interrupted": "refused",
+}
 _ADVICES = 2
 """Ways to mend one error code that are told."""
 

@@ -18,7 +18,7 @@ from runner.config.job import restore_job
 from runner.config.settings import SETTINGS
 from runner.durations import clock
 from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
-from runner.event_types import AS_ASKED, CHOSEN, LIMITED, Summary
+from runner.event_types import AS_ASKED, CHOSEN, LIMITED, WAITING, Summary
 from runner.inputs import spool
 from runner.model import Run
 from runner.money import Money, shown
@@ -79,6 +79,8 @@ def state(run: Run) -> str:
         return "running"
     if run.finished_at is not None:
         return "finished"
+    if run.stop_reason is not None and run.stop_reason.startswith(WAITING):
+        return "waiting"
     return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 

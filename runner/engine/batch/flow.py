@@ -66,8 +66,8 @@ class Batches:
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
         self._driving = Driving(shared, self._submitting, importing)
-        # what is read of the input, and whether all of it has been
         self._source: Items | None = None
+        # all of the input has been read
         self._read = False
         self._said = set[str | None]()
 
@@ -90,8 +90,8 @@ class Batches:
         for batch in list(self._held.by_id.values()):
             whole = await self._folder.size(batch.token) == batch.bytes > 0
             if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
-                # a file that was uploaded without a batch is found by nobody, and costs nothing
                 if batch.state == "uploading":
+                    # a file that was uploaded without a batch is found by nobody, and costs nothing
                     await self._spending.give_back(batch)
                 await self._held.drop(batch.id)
                 await self._folder.clear(batch.token)
@@ -204,17 +204,15 @@ class Batches:
             cancel_asked_at=asked,
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
-            returned_s=self._rules.clock.monotonic() - held.returned_at if held.returned_at is not None else 0.0,
+            returned_s=held.returned_s,
             submitting="full" if held.is_full else "open",
         )
 
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
         """Write one more file of requests, if rows are left and the provider takes them. Return True if one was written."""
         most = decision.submit if decision is not None else _MANY
-        if self._read or most <= 0 or self._held.is_full:
-            return False
-        if self._held.in_state("written", "uploaded"):
-            # one after the other: what is written and not sent may have to be written again
+        # one after the other: what is written and not sent may have to be written again
+        if self._read or most <= 0 or self._held.is_full or self._held.in_state("written", "uploaded"):
             return False
         if self._source is None:
             self._source, self._held.returned, self._held.returned_at = items(), 0, None
@@ -279,8 +277,8 @@ class Batches:
 
     async def _close(self) -> None:
         """Leave the input."""
-        source, self._source = self._source, None
-        if source is not None:
+        if (source := self._source) is not None:
+            self._source = None
             await source.aclose()
 
     async def _stopped(self) -> Left:

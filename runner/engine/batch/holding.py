@@ -122,6 +122,11 @@ class OpenBatches:
         self._forget(number)
         self._changed()
 
+    @property
+    def returned_s(self) -> float:
+        """Seconds since the first of the rows that are open again came back."""
+        return self._clock.monotonic() - self.returned_at if self.returned_at is not None else 0.0
+
     def settled(self, number: int, rows: int, released: int, returned: int) -> None:
         """Count rows that no longer wait in a batch, and released ones. returned: of the first, those that are open again."""
         batch = self.by_id[number]

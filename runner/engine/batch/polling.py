@@ -120,8 +120,8 @@ class Polling:
 
     def warn(self, batch: StoredBatch) -> str | None:
         """Return a sentence if the results of a batch are not kept for long any more."""
-        kept = batch.kept_until
-        if kept is None or not 0 < (left := kept - self._clock.wall()) < _SOON_S or batch.state in ("written", "uploading"):
+        kept, soon_s = batch.kept_until, min(_SOON_S, self._service.rules.kept_days * 86_400 / 2)
+        if kept is None or not 0 < (left := kept - self._clock.wall()) < soon_s or batch.state in ("written", "uploading"):
             return None
         vendor = self._service.rules.vendor
         return f"{vendor} keeps the results of batch {batch.id} for {format_span(left)} more: fetch them before"

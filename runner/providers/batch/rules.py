@@ -162,5 +162,10 @@ def kept_until(rules: BatchRules, since: float | None) -> float | None:
     return since + rules.kept_days * _DAY_S if since is not None and rules.kept_days else None
 
 
+def kept_days(vendor: str) -> float:
+    """Return for how many days a provider, by its name in ``BatchRules``, keeps results."""
+    return next((one.rules.kept_days for one in (ANTHROPIC, *VENDORS) if one.rules.vendor == vendor), _COMPATIBLE.rules.kept_days)
+
+
 def _within(host: str, name: str) -> bool:
     return host == name or host.endswith(f".{name}")

@@ -8,7 +8,7 @@ function settled({ all_done: done, all_failed: failed, left }) {
 }
 
 // the reasons with which a session ends where it was asked to
-const AS_ASKED = ["as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"];
+const AS_ASKED = /^(as asked by|after the sample) /, WAITS = /^rows wait at /;
 
 const ASKED = /-asked-in-[\w-]+\.session$/;
 
@@ -24,7 +24,8 @@ const STATES = {
 };
 
 function stateOf(run, live, lanes) {
-  if (live?.finished) return live.finished.finished ? "finished" : live.finished.stop_reason ? "interrupted" : "limited";
+  const { finished, stop_reason: why } = live?.finished ?? {};
+  if (live?.finished) return finished ? "finished" : WAITS.test(why) ? "waiting" : why ? "interrupted" : "limited";
   if (live?.gone) return "gone";
   if (live?.known) {
     if (live.stopping) return "stopping";
@@ -33,7 +34,7 @@ function stateOf(run, live, lanes) {
   }
   if (run?.active) return "running";
   if (run?.finished_at) return "finished";
-  return AS_ASKED.includes(run?.stop_reason) ? "limited" : "interrupted";
+  return WAITS.test(run?.stop_reason) ? "waiting" : AS_ASKED.test(run?.stop_reason) ? "limited" : "interrupted";
 }
 
 /** run: as `runner list --json` has it, or null. books: its totals, or null. live: its session, or undefined. */
@@ -65,7 +66,7 @@ export function facts(run, books, live) {
     reason: summary?.stop_reason ?? (isLive ? live.stopping?.reason : run?.stop_reason) ?? null,
     why: isLive ? whys(live, lanes, progress) : [],
     // prompts that were asked one by one have no input that could be read again
-    canResume: ["interrupted", "limited", "gone"].includes(state) && !ASKED.test(run?.input), canRetry: state !== "running" && !ASKED.test(run?.input),
+    canResume: (["interrupted", "limited", "gone"].includes(state) || (state === "waiting" && !isLive)) && !ASKED.test(run?.input), canRetry: state !== "running" && !ASKED.test(run?.input),
     limits: lanes, time: (isLive ? progress?.time : null) ?? summary?.time ?? null,
     workers: progress?.pace?.workers ?? null,
   };
