@@ -360,6 +360,23 @@ async def test_a_creation_that_came_through_although_it_was_refused_is_found(dia
         await all_done(one, server, keys_of(items))
 
 
+async def test_an_error_of_the_list_that_speaks_of_a_file_sends_none_again(tmp_path: Path) -> None:
+    items, asked = items_of(5), []
+
+    async def find(call: Any, *values: Any) -> Any:
+        asked.append(values)
+        if len(asked) == 1:
+            raise ProviderError("no such file", code="server_error", verdict="retry", status=404)
+        return await call(*values)
+
+    async with quick(batch_delay_s=0.01) as server:
+        await killed(server, "openai", tmp_path, items, Kill("create"))
+        async with at(server, "openai", tmp_path, items, bent={"find": find}) as (one, service):
+            assert (await one.run()).why == "done"
+            assert (service.calls["upload"], service.calls["create"]) == (0, 0)
+            await all_done(one, server, keys_of(items))
+
+
 async def test_of_two_batches_of_one_file_the_one_that_was_taken_is_gone_on_with(tmp_path: Path) -> None:
     items = items_of(20)
     async with quick(batch_delay_s=0.1, batch_queue_tokens=700) as server:
