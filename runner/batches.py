@@ -184,7 +184,8 @@ class BatchService(Protocol):
     """A provider's batch API. One instance for an endpoint and a key, inside ``async with``.
 
     Every method that sends raises errors as the live path does: ``ProviderError`` with code, verdict and ``retry_after_s``,
-    ``TransportError``, ``AttemptTimeoutError``. Their ``sent`` is False only if the request never reached the server.
+    ``TransportError``, ``AttemptTimeoutError``. Their ``sent`` is False only if the request never reached the server. One
+    that needs a file of requests raises FileNotFoundError if it is not there, before anything is sent.
     """
 
     rules: BatchRules
@@ -213,10 +214,7 @@ class BatchService(Protocol):
         ...
 
     async def find(self, token: str, rows: int, since: float) -> Sequence[Remote]:
-        """Return the batches that may be the one that was made for a token: one of that token, or all that look like it.
-
-        rows: of the batch. since: when its creation began, seconds since the epoch.
-        """
+        """Return the batches that may be that of a token, of so many rows and made since then: one of it, or all alike."""
         ...
 
     async def look(self, remote_id: str) -> Remote:
@@ -287,11 +285,12 @@ class BatchStore(Protocol):
         """Return what rows are to be asked again with; rows without are left out."""
         ...
 
-    async def release(self, batch_id: int) -> int:
-        """Let the rows of a batch wait no longer, so that they are sent elsewhere. Return their number.
+    async def left_bounds(self, batch_id: int) -> tuple[int, int, int]:
+        """Return the most tokens of rows without a result: input, output as far as it is limited, input in caches of an hour."""
+        ...
 
-        Their results are still found by ``rows_of`` and written by ``settle`` if they come: an answer where the row has none.
-        """
+    async def release(self, batch_id: int) -> int:
+        """Let rows wait no longer: they are sent elsewhere. Return how many. ``settle`` still writes results that come."""
         ...
 
     async def give_up(self, batch_id: int, error: str) -> int:

@@ -28,7 +28,7 @@ from runner.engine.limits.halt import Halt
 from runner.engine.lost import Came
 from runner.engine.open_attempts import OpenAttempts
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
-from runner.engine.patience import why_no_further
+from runner.engine.patience import fall_back, why_no_further
 from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
@@ -104,6 +104,11 @@ class Attempts(Failing, Generic[E]):
         """Send nothing while a person has paused the session."""
         self._admitting.halt = halt
 
+    def go_flex(self, patience_s: float | None) -> None:
+        """Change how many seconds rows wait for capacity of the flex tier; None: rows that begin ask for the standard tier."""
+        flex = patience_s is not None and not self._lacks_flex
+        self._policy = structs.replace(self._policy, flex_patience_s=patience_s or 0.0, flex=flex)
+
     def avoid(self, seeds: Sequence[int]) -> None:
         """Make up none of these seeds. seeds: in rising order."""
         self._sender.used_seeds = seeds
@@ -135,6 +140,8 @@ class Attempts(Failing, Generic[E]):
         standing.slow = item.request.tier == FLEX
         outcome = None
         self.rows.begin(task := Task(item, call, lane, standing, revision, self._ways[0], files=files))
+        if standing.slow and not self._policy.flex:
+            fall_back(task)
         try:
             outcome = await settled(self._work(task, emit), task, emit, self._answered_late)
         except AttemptError as error:

@@ -9,7 +9,7 @@ from runner.engine.clock import Clock
 from runner.engine.judge import UNREACHED_S
 from runner.engine.late import offer
 from runner.engine.lost import interrupts
-from runner.engine.patience import refused_wait
+from runner.engine.patience import fall_back, refused_wait
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.engine.task import Task, failure_of, repeats
@@ -28,6 +28,8 @@ class Failing:
     def __init__(self, lanes: Lanes, policy: RetryPolicy, stop: Stop, clock: Clock, redactor: Redactor) -> None:
         self._lanes, self._policy, self._stop, self._redactor = lanes, policy, stop, redactor
         self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
+        # the model has no flex tier, for which the user did not ask
+        self._lacks_flex = False
 
     def _verdict(self, task: Task, error: AttemptError) -> Verdict:
         """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
@@ -43,6 +45,11 @@ class Failing:
         That is one on a stale connection or a lost worker, or one whose request had a parameter or a seed that is left out now.
         """
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
+        if isinstance(result, AttemptError) and result.code == "unsupported_tier" and not self._policy.flex_is_asked_for:
+            # nobody insists on it, so it is asked for no more
+            self._lacks_flex, result.mended = True, True
+            self._policy = structs.replace(self._policy, flex=False)
+            fall_back(task)
         if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):
             return False
         task.fresh, task.standing.ended = stale, self._clock()

@@ -1,5 +1,6 @@
 """Waits that use up no attempt: for a rate limit, and for capacity of the flex tier; and when an item, or the run, gives up."""
 
+import math
 import random
 
 from runner.durations import format_span
@@ -19,7 +20,9 @@ def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: floa
     standing, hint_s = task.standing, error.retry_after_s if isinstance(error, ProviderError) else None
     until, waited_s = None, 0.0
     if error.code == "no_capacity" and task.item.request.tier == FLEX:
-        until = standing.flex_until = now + policy.flex_patience_s if standing.flex_until is None else standing.flex_until
+        # the patience may have become shorter since the first refusal
+        until = min(now + policy.flex_patience_s, math.inf if standing.flex_until is None else standing.flex_until)
+        standing.flex_until = until
         task.lane.expect_fallback(until)
         if until <= now:
             fall_back(task)

@@ -71,7 +71,7 @@ async def run(
                             watch.start_soon(_grow, inner, todo, workers, wanted, work, stop, last)
                     watch.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _cause(group) from None
+        raise cause_of(group) from None
 
 
 async def _feed(
@@ -196,8 +196,8 @@ async def _gather(finished: BoundedQueue[Entry | Reservation]) -> None:
             return
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error to show: one of ours if there is one."""
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of a task group to show: one of ours if there is one."""
     leaves = list(_leaves(group))
     ours = (leaf for leaf in leaves if isinstance(leaf, RunnerError))
     return next(ours, leaves[0])

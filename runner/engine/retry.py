@@ -34,6 +34,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     patience_s: float = 3600.0
     # how long an item waits for capacity of the flex tier, in seconds, before it is sent at the standard tier
     flex_patience_s: float = 600.0
+    # whether items that ask for the flex tier do so; else they go at the standard tier
+    flex: bool = True
+    # whether the user asked for the flex tier; else items of a model that has none go at the standard tier
+    flex_is_asked_for: bool = True
     # how long the server may refuse every row alike before the run stops, in seconds; 0: these refusals are the rows' own
     refused_s: float = 120.0
     # how often an item may be asked again whose answer does not fit the schema; these attempts do not count as failed ones

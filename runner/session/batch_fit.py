@@ -13,8 +13,10 @@ from runner.config.job import STORED, Job
 from runner.durations import format_span
 from runner.errors import UsageError
 from runner.interfaces import Provider
+from runner.money import FLEX, STANDARD
 from runner.providers.batch import rules, service
 from runner.providers.batch.transport import Way
+from runner.session import pricing
 from runner.session.options import SessionOptions
 from runner.version import __version__
 
@@ -70,6 +72,20 @@ def as_sent(job: Job) -> Job:
     """Return a job as its requests are in a batch: without a stream and a service tier."""
     extra = {name: value for name, value in (job.params.extra_body or {}).items() if name != "service_tier"}
     return structs.replace(job, stream=False, tier=None, params=structs.replace(job.params, extra_body=extra or None))
+
+
+def at_lowest(job: Job) -> Job:
+    """Return a job whose mixed run asks for the flex tier for rows that go live, if prices say that flex is cheaper.
+
+    A tier that the user names stays. Raises UsageError for prices that cannot be read.
+    """
+    named = job.tier is not None or "service_tier" in (job.params.extra_body or {})
+    if job.mode != "mixed" or named or job.model is None or dialect_of(job) != "openai":
+        return job
+    book, now = pricing.price_book(job), time.time()
+    flex, standard = (book.schedule(job.model, now, tier) if book is not None else None for tier in (FLEX, STANDARD))
+    cheaper = flex is not None and standard is not None and flex.base.output < standard.base.output
+    return structs.replace(job, tier=FLEX) if cheaper else job
 
 
 @asynccontextmanager

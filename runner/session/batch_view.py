@@ -1,31 +1,37 @@
 """What is seen of the batches of a session: by the policy of mixed runs, and by people."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.batches import StoredBatch
 from runner.config.job import Job
 from runner.engine.batch.outlook import Flex, Live, Open, View
 from runner.engine.batch.parts import Standing
-from runner.engine.limits import Lanes
-from runner.money import asks_for_flex
+from runner.engine.limits import Kind, Lanes
+from runner.engine.limits.estimate import amount
+from runner.money import FLEX
 from runner.pace import BatchesPace
 from runner.session.batch_words import word_of
+from runner.session.live_speed import Answered, Speeds
 from runner.session.stats import SessionStats
-from runner.session.wiring import most_at_one, per_minute
+from runner.session.wiring import most_at_one
 
 
-def view(job: Job, standing: Standing, lanes: Lanes, stats: SessionStats, *, open_rows: int, flying: int) -> View:
-    """Return what the policy is to see. Its deadline is still to be set."""
-    rpm = per_minute(job).get("rpm")
+def view(
+    job: Job, standing: Standing, lanes: Lanes, stats: SessionStats, speeds: Speeds, *, rows: int, open_rows: int, flying: int
+) -> View:
+    """Return what the policy is to see. Its deadline is still to be set. rows: of the run in all."""
+    slowest_s = stats.live.quantile(0.95)
+    flex = Flex(rows_per_s=speeds.flex, slowest_s=slowest_s) if job.tier == FLEX else None
     live = Live(
-        rows_per_s=rpm / 60 if rpm is not None else None,
+        rows_per_s=by_limits(lanes.per_minute, stats),
         slots=lanes.slots or None,
         most_slots=most_at_one(job),
         answer_s=stats.live.quantile(0.5),
-        slowest_s=stats.live.quantile(0.95),
-        flex=Flex() if asks_for_flex(job.tier, job.params.extra_body) else None,
+        slowest_s=slowest_s,
+        measured=speeds.all,
+        flex=flex,
     )
     return View(
         now=standing.now,
@@ -35,10 +41,25 @@ def view(job: Job, standing: Standing, lanes: Lanes, stats: SessionStats, *, ope
         open=max(0, open_rows),
         flying=flying,
         live=live,
+        rows=rows,
         returned=standing.returned,
         cancels=standing.cancels_s,
         submitting=standing.submitting,
     )
+
+
+def by_limits(per_minute: Mapping[Kind, float], stats: SessionStats) -> float | None:
+    """Return how many rows a second the limits per minute let through; None: none is set, or what a row takes is not known."""
+    sent = stats.sent()
+    rows, read, written = sent.rows, sent.input_tokens or 0, sent.output_tokens or 0
+    each = {kind: amount(kind, read / rows, written / rows) if rows else float(kind == "rpm") for kind in per_minute}
+    rates = [most / 60 / each[kind] for kind, most in per_minute.items() if each[kind]]
+    return min(rates, default=None)
+
+
+def answered(stats: SessionStats, at: float) -> Answered:
+    """Return how many live answers there are. at: monotonic seconds."""
+    return Answered(at, stats.live_standard, stats.live_flex)
 
 
 def pace(batches: Iterable[StoredBatch], returned: int) -> BatchesPace | None:

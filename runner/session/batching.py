@@ -1,17 +1,20 @@
 """The rows of a session that go through the provider's batch API: before, beside or in place of live requests."""
 
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec import structs
 
-from runner.batches import OPEN_STATES, Reask, StoredBatch
+from runner.batches import OPEN_STATES, StoredBatch
 from runner.config import due
+from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.batch import outlook, parts, policy
 from runner.engine.batch.flow import Batches
@@ -19,10 +22,11 @@ from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.inputs import source
 from runner.interfaces import Items
-from runner.model import Entry, Item, Outcome
+from runner.model import Item, Outcome
 from runner.pace import BatchesPace
 from runner.session import batch_fit, batch_view, budgeting, wiring
-from runner.session.foreseen import Foreseen
+from runner.session.live_speed import LiveSpeed
+from runner.session.saving_both import SavingBoth
 from runner.session.sending_once import SendingOnce
 from runner.store.batches import NOT_MADE
 from runner.text import plural
@@ -32,10 +36,9 @@ _LOOK_S = 0.25
 _LOST = "the server that had them has ended with that session"
 
 
-class Batching(Foreseen):
+class Batching(SavingBoth):
     """A session whose rows may go through batches. The subclass knows where they come from."""
 
-    _engine: Batches | None = None
     # the address of the server that was started for the session
     served: str | None = None
     # when the session is to be done, and when its batches began; seconds since the epoch
@@ -43,6 +46,9 @@ class Batching(Foreseen):
     _began_at = 0.0
     # rows are read more than once, so that what the input holds was counted before
     _many_reads = False
+    # the live path of a mixed run
+    _live: Attempts[Any] | None = None
+    _speed: LiveSpeed
     _passed: source.Counts
     _once: SendingOnce | None
 
@@ -82,7 +88,7 @@ class Batching(Foreseen):
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
         detach = self._plan.options.detach
-        async with anyio.create_task_group() as beside:
+        async with _beside() as beside:
             if self._due is not None:
                 beside.start_soon(self._leave_at, self._due)
             left = await engine.run(self._items, detach=detach)
@@ -99,6 +105,7 @@ class Batching(Foreseen):
     async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
         detach, until = self._plan.options.detach, self._until if self._due is not None else None
+        self._live, self._speed = attempts, LiveSpeed()
         while not self._stop.requested:
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
@@ -108,12 +115,14 @@ class Batching(Foreseen):
             number = left.decision.live if left.decision is not None else None
             engine.went_live(number)
             over = anyio.Event()
-            async with anyio.create_task_group() as beside:
+            async with _beside() as beside:
                 # a step of it must not be cut off: nobody would know what it has done
                 beside.start_soon(engine.follow, until, over.is_set)
+                self._speed.begin()
                 try:
-                    await self._round(attempts, _first(self._items(), number))
+                    await self._round(attempts, _first(self._items(), number, self._speed.end))
                 finally:
+                    self._speed.end()
                     over.set()
             if left.why == "done" and not (engine.came_open or engine.open or self._goes_on()):
                 return
@@ -121,11 +130,20 @@ class Batching(Foreseen):
     def _until(self, standing: parts.Standing) -> outlook.Decision:
         """Decide what is to become of the batches, so that the run is done in time."""
         out = sum(batch.waiting for batch in standing.batches)
-        flying, progress = self._lanes.in_flight, self._meter.progress()
+        flying, settled = self._lanes.in_flight, self._meter.progress().settled_rows
+        speeds = self._speed.look(batch_view.answered(self._stats, time.monotonic()))
+        left = max(0, settled[2] - out - flying)
         view = batch_view.view(
-            self._plan.job, standing, self._lanes, self._stats, open_rows=progress.settled_rows[2] - out - flying, flying=flying
+            self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
-        return policy.decide(structs.replace(view, deadline=self._due, began_at=self._began_at))
+        due = self._due or math.inf
+        step_s = min(view.step_s, max(1.0, (due - self._began_at) / 30))
+        decision = policy.decide(structs.replace(view, deadline=due, began_at=self._began_at, step_s=step_s))
+        if self._live is not None and view.live.flex is not None:
+            # rows wait for it as long as there is time, unless the user says otherwise
+            most_s = self._plan.job.flex_patience if self._plan.job.said("flex_patience") else math.inf
+            self._live.go_flex(min(most_s, decision.flex_patience_s) if decision.tier is not None else None)
+        return decision
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Batches]:
@@ -153,18 +171,6 @@ class Batching(Foreseen):
                 rules=parts.Rules(policy=wiring.policy(job), stop=self._stop, redactor=endpoint.redactor, clock=Clock()),
                 told=parts.Told(save=self._settle, note=self.note),
             )
-
-    async def _settle(
-        self, batch_id: int | None, entries: Sequence[Entry], settled: Sequence[str] = (), reasks: Sequence[Reask] = ()
-    ) -> Sequence[Entry]:
-        """Save what has come of rows of a batch, as ``_save`` does for live ones."""
-        priced = list(self._books.priced(entries))
-        if batch_id is None:
-            await self._store.save(priced)
-        else:
-            await self._store.batches.settle(batch_id, priced, settled, reasks)
-        await self._told_saved(priced)
-        return priced
 
     async def _give_up(self, stored: Sequence[StoredBatch]) -> None:
         """Give up batches of a server that was started for an earlier session: no other one can have them."""
@@ -225,13 +231,22 @@ class Batching(Foreseen):
         return structs.replace(self._selection, fresh=fresh)
 
 
-async def _first(items: Items, number: int | None) -> AsyncGenerator[Item | Outcome, None]:
-    """Yield the first items, so many at most; None: all."""
+@asynccontextmanager
+async def _beside() -> AsyncIterator[TaskGroup]:
+    """Yield a task group. Its errors come as they are: a full disk is a StoreError here too."""
+    try:
+        async with anyio.create_task_group() as group:
+            yield group
+    except BaseExceptionGroup as group:
+        raise pipeline.cause_of(group) from None
+
+
+async def _first(items: Items, number: int | None, end: Callable[[], None]) -> AsyncGenerator[Item | Outcome, None]:
+    """Yield the first items, so many at most; None: all. end: called when no further one comes."""
     async with aclosing(items) as candidates:
         for place in count(_FIRST):
-            if number is not None and place > number:
-                return
-            one = await anext(candidates, None)
+            one = await anext(candidates, None) if number is None or place <= number else None
             if one is None:
+                end()
                 return
             yield one

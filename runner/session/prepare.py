@@ -126,7 +126,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     await in_thread(lambda: database.prepare(store_path, create=True))
     run = await in_thread(lambda: continuing.open_run(job, given, options, chosen))
     return Plan(
-        job=job,
+        job=await in_thread(lambda: batch_fit.at_lowest(job)),
         options=options,
         given=given,
         prompts=to_read,

@@ -8,7 +8,7 @@ from runner.batches import BATCH_TIER
 from runner.errors import BAD_ROW
 from runner.event_types import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
-from runner.money import STANDARD, tier_of
+from runner.money import FLEX, STANDARD, tier_of
 from runner.providers.finish import doubt
 from runner.session.forecast import Sent
 from runner.store.early import CODES
@@ -67,6 +67,9 @@ class SessionStats(Struct):
     duration: Histogram = field(default_factory=Histogram)
     # of live requests alone: what waits in a batch takes as long as that does
     live: Histogram = field(default_factory=Histogram)
+    # how many of these the flex tier gave, and the others
+    live_flex: int = 0
+    live_standard: int = 0
 
     def add(self, entry: Entry) -> None:
         """Count one entry."""
@@ -86,10 +89,13 @@ class SessionStats(Struct):
         self.attempts += 1
         self.add_usage(attempt.usage)
         if attempt.error_code is None:
-            self.standard_tier += tier_of(attempt.tier or attempt.asked_tier) == STANDARD
+            tier = tier_of(attempt.tier or attempt.asked_tier)
+            self.standard_tier += tier == STANDARD
             self.duration.add(attempt.duration_s)
             if attempt.tier != BATCH_TIER:
                 self.live.add(attempt.duration_s)
+                self.live_flex += tier == FLEX
+                self.live_standard += tier != FLEX
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)
         elif attempt.error_code in CODES:

@@ -22,7 +22,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Client, Provider
 from runner.media import MediaLimits
-from runner.money import asks_for_flex
+from runner.money import FLEX, asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -88,9 +88,13 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
-    alike = {"alike": job.attempts} if job.said("attempts") else {}
     return RetryPolicy(
-        attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, repairs=job.repairs, **alike
+        attempts=job.attempts,
+        refused_s=job.patience_s,
+        flex_patience_s=job.flex_patience,
+        flex_is_asked_for=job.tier != FLEX or job.said("tier"),
+        repairs=job.repairs,
+        alike=job.attempts if job.said("attempts") else RetryPolicy().alike,
     )
 
 

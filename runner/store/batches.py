@@ -257,6 +257,11 @@ class RunBatches:
             for key, messages, repairs, failures, asked in rows
         }
 
+    async def left_bounds(self, batch_id: int) -> tuple[int, int, int]:
+        """Return the most tokens of the rows of a batch that have no result yet; ``runner.batches`` says of what."""
+        (found,) = await self._reader.rows("SELECT left_input, left_output, left_1h FROM batches WHERE id = ?", (batch_id,))
+        return found[0], found[1], found[2]
+
     def _state(self, driver: sqlite3.Connection, batch_id: int) -> State:
         found = driver.execute("SELECT state FROM batches WHERE id = ? AND run_id = ?", (batch_id, self.run_id)).fetchone()
         if found is None:

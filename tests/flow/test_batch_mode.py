@@ -20,7 +20,7 @@ from processes import QUICK, Ended, Simulated, get, rows, run, runner, simulator
 
 from runner import api
 from runner.batches import BATCH_TIER
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 
 PRICE = {"m": {"input": 2.0, "output": 8.0, "batch": 0.5}}
 PRICES = ("--prices", json.dumps(PRICE))
@@ -233,6 +233,13 @@ def test_the_simulator_of_a_session_has_batches_too(prompts: Path) -> None:
 def test_what_does_not_go_with_batches_is_one_sentence(prompts: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         api.run(prompts / "prompts.jsonl", db=prompts / "r.db", **{"mode": "batch", "model": "m", **given})
+
+
+def test_files_that_cannot_be_written_are_an_error_of_the_store(prompts: Path) -> None:
+    (prompts / "r.db.batches").write_text("in the way")
+    with pytest.raises(StoreError, match=r"the files of batches in .*r\.db\.batches cannot be written: File exists"):
+        api.run(prompts / "prompts.jsonl", db=prompts / "r.db", mode="batch", provider="simulator")
+    assert rows(prompts / "r.db", "SELECT count(*) FROM batches") == [(0,)]
 
 
 def test_a_lost_batch_is_given_up_by_hand(prompts: Path) -> None:

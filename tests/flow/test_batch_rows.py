@@ -1,10 +1,11 @@
 """Rows through batches, with the real simulator, service and store: whatever happens, nothing is bought twice or left behind."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from shutil import copy
+from shutil import copy, rmtree
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from simulating import quick
 from runner.batches import Remote
 from runner.engine.batch.outlook import Decision
 from runner.engine.batch.parts import Standing
+from runner.engine.clock import Clock
 from runner.engine.retry import RetryPolicy
-from runner.errors import TransportError
+from runner.errors import AttemptError, ProviderError, TransportError
 from runner.model import Attempt, Completion, Item, Outcome, Usage
 from runner.providers.batch.service import open_service
 from runner.providers.batch.transport import Way
@@ -311,35 +313,70 @@ async def test_a_batch_of_another_store_is_not_taken_for_the_own_one(sent: bool,
         assert (bill.requests, bill.doubled) == (2 * ROWS, 0)
 
 
-class Repeating:
-    """A service on whose way a proxy sends the creation of a batch twice, and loses its answer."""
+@BOTH
+@pytest.mark.parametrize("sent", [False, True], ids=["killed before it is sent", "killed behind it"])
+async def test_requests_that_were_deleted_between_sessions_are_written_again_if_they_were_not_sent(
+    dialect: str, sent: bool, tmp_path: Path
+) -> None:
+    items = items_of(ROWS)
+    async with quick(batch_delay_s=0.01) as server:
+        whole = Calls()
+        (tmp_path / "whole").mkdir()
+        async with session(tmp_path / "whole", server.url, dialect, items, kill=whole) as one:
+            await one.run()
+        try:
+            # its clock was two hours fast, and is set right between the sessions
+            clock, kill = Clock(wall=lambda: time.time() + 7200), Calls(whole.seen.index("create") + sent)
+            async with session(tmp_path, server.url, dialect, items, kill=kill, clock=clock) as one:
+                await one.run()
+        except* Killed:
+            pass
+        rmtree(tmp_path / "runner.db.batches")
+        async with session(tmp_path, server.url, dialect, items) as one:
+            assert ((await one.run()).why, one.stop.reason) == ("done", None)
+            assert (len(one.outcomes), server.stats()["batches"], server.stats()["batch_answers"]) == (ROWS, 2, 2 * ROWS)
 
-    def __init__(self, inner: Any) -> None:
-        self._inner, self._left = inner, 1
+
+class Losing:
+    """A service on whose way a proxy loses the answer to the creation of a batch, which it has sent so many times."""
+
+    def __init__(self, inner: Any, error: AttemptError, times: int) -> None:
+        self._inner, self._error, self._times = inner, error, times
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     async def create(self, *values: Any) -> Remote:
         made: Remote = await self._inner.create(*values)
-        if self._left:
-            self._left -= 1
+        if not self._times:
+            return made
+        for _ in range(self._times - 1):
             await self._inner.create(*values)
-            raise TransportError("the proxy has lost the answer", code="disconnected")
-        return made
+        self._times = 0
+        raise self._error
 
 
-async def test_a_creation_that_was_repeated_on_the_way_is_found_and_cancelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [
+        (TransportError("the proxy has lost the answer", code="disconnected"), 2),
+        (ProviderError("it is in progress", code="conflict", verdict="retry", status=409), 1),
+    ],
+    ids=["no answer", "409"],
+)
+async def test_a_creation_whose_answer_is_lost_is_found_and_repetitions_are_cancelled(
+    error: AttemptError, times: int, tmp_path: Path
+) -> None:
     items = items_of(ROWS)
     async with quick(batch_delay_s=30.0) as server, AsyncExitStack() as stack:
         provider = openai.make(f"{server.url}/v1", "key-one", version="1", stream=False)
         service = await stack.enter_async_context(
             open_service("openai", f"{server.url}/v1", "key-one", provider, Way(version="1"))
         )
-        async with session(tmp_path, server.url, "openai", items, service=Repeating(service)) as one:
+        async with session(tmp_path, server.url, "openai", items, service=Losing(service, error, times)) as one:
             left = await one.run(detach=True)
-            assert (left.why, left.batches, server.stats()["batches"]) == ("waiting", 1, 2)
-            assert [note for note in one.notes if "created more than once on the way" in note] != []
+            assert (left.why, left.batches, server.stats()["batches"]) == ("waiting", 1, times)
+            assert len([note for note in one.notes if "created more than once on the way" in note]) == times - 1
             (batch,) = one.batches.open.values()
             assert batch.remote_id is not None
             at_work = [remote.id async for remote in service.all(0.0) if remote.phase in ("waiting", "working")]

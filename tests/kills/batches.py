@@ -271,7 +271,7 @@ class Run:
         base = self._simulator.base_url(self.case.dialect)
         with StoreReader(self.folder / "runner.db") as reader:
             stored = read_batches(reader.fetch, all_states=True)
-        async with httpx.AsyncClient(headers=_HEADERS, trust_env=False) as client:
+        async with httpx.AsyncClient(headers=_HEADERS, trust_env=False, timeout=HANG_S) as client:
             if self.case.dialect == "openai":
                 uploads = (await client.get(f"{base}/files", params={"limit": 1000})).json()["data"]
                 left = [one["id"] for one in uploads if one["purpose"] == "batch"]

@@ -261,7 +261,8 @@ class World:
             self._flex_until = at + decision.flex_patience_s
         else:
             self._standard.queue += number
-        if decision.standard:
+        if decision.tier is None:
+            # rows that wait for flex find at their next refusal that no time is left for it
             self._to_standard()
 
     def _submit(self, decision: Decision, at: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
-from runner.batches import BATCH_TIER, BatchResult, Reask, Remote
+from runner.batches import BATCH_TIER, BatchCounts, BatchResult, Reask, Remote
 from runner.engine.batch.flow import Batches
 from runner.engine.batch.parts import Left, Plan, Rules, Told
 from runner.engine.bounds import Bounds
@@ -122,6 +122,7 @@ class Scripted:
         self.asked: list[dict[str, dict[str, Any]]] = []
         self.lines: dict[str, list[bytes]] = {}
         self.end: Any = "completed"
+        self.counts = BatchCounts()
         self.deleted: list[str] = []
         self._line = line_maker(b'"body":')
 
@@ -142,7 +143,8 @@ class Scripted:
         return Remote(id=token, phase="working", token=token)
 
     async def look(self, remote_id: str) -> Remote:
-        return Remote(id=remote_id, phase="ended", end=self.end, ended_at=time.time(), results=(remote_id,), token=remote_id)
+        fields: dict[str, Any] = {"counts": self.counts, "ended_at": time.time(), "results": (remote_id,), "token": remote_id}
+        return Remote(id=remote_id, phase="ended", end=self.end, **fields)
 
     async def download(self, source: str, path: Path) -> None:
         path.write_bytes(b"".join(self.lines[source]))  # noqa: ASYNC240 - a small file

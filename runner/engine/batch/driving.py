@@ -52,13 +52,16 @@ class Driving:
                 await self._import(self._held.by_id[batch.id])
         except AttemptError as error:
             await self.met(batch.id, error)
-        except FileNotFoundError:
-            # of requests: somebody has deleted it
-            await self.back.give_back(self._held.by_id[batch.id], "its file of requests is gone")
+        except FileNotFoundError as error:
+            if (batch := self._held.by_id[batch.id]).state not in SENDING:
+                raise self._folder.full(error) from error
+            # of requests: somebody has deleted it, and nothing was sent
+            await self.back.give_back(batch, "its file of requests is gone")
 
     async def cancel(self, batch: StoredBatch) -> None:
         """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""
         if batch.state in ("writing", "written", "uploading", "uploaded"):
+            self._submitting.abandon(batch.id)
             await self.back.give_back(batch, "it was cancelled before it was sent")
         elif batch.remote_id is not None and batch.state == "submitted":
             remote = await ask(self._rules.stop, self._service.cancel(batch.remote_id))
@@ -116,9 +119,12 @@ class Driving:
             await self._queue_again(batch)
             return
         self._held.full_until, self._full = None, 0
-        paths = await self._importing.fetch(batch)
-        self._trouble.over()
+        paths, failure = await self._importing.fetch(batch)
         rows = batch.waiting
+        if failure is not None:
+            await self._importing.whole(batch, paths, partly=True)
+            raise failure
+        self._trouble.over()
         if (returned := await self._importing.whole(batch, paths)) is not None:
             self._pause(fruitless=rows > 0 and returned == rows)
             if batch.end == "failed" and not batch.done:
@@ -127,7 +133,7 @@ class Driving:
                 self.back.taken()
         elif not self._rules.stop.requested:
             await self._folder.clear(batch.token, results_only=True)
-            self._held.look_next(batch.id, SHORT_WAITS_S[looks.short - 1])
+            self._held.look_next(batch.id, SHORT_WAITS_S[min(looks.short, len(SHORT_WAITS_S)) - 1])
 
     def _pause(self, *, fruitless: bool) -> None:
         """Send nothing for a while if batches come back one after the other without any row that is settled."""

@@ -5,13 +5,14 @@ A file of requests is whole once its batch is ``written`` and it has as many byt
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from anyio import to_thread
 
-from runner.errors import StoreError
+from runner.batches import BatchResult, BatchService
+from runner.errors import StoreError, TransportError
 
 T = TypeVar("T")
 
@@ -118,3 +119,13 @@ class RequestFile:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def read_results(service: BatchService, path: Path) -> Iterator[BatchResult]:
+    """Read a file of results. Raises StoreError; TransportError if it was deleted meanwhile, so that it is fetched again."""
+    try:
+        yield from service.results(path)
+    except FileNotFoundError:
+        raise TransportError("the results were deleted here before they were read", code="cut") from None
+    except OSError as error:
+        raise StoreError(f"the results in {path} cannot be read: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ from runner.engine.batch.driving import SENDING, Driving
 from runner.engine.batch.encoding import Encoding
 from runner.engine.batch.files import Folder
 from runner.engine.batch.holding import OpenBatches
-from runner.engine.batch.importing import Importing
+from runner.engine.batch.importing import SHORT_WAITS_S, Importing
 from runner.engine.batch.parts import Decision, Left, Plan, Rules, Standing, Told, Until, Why
 from runner.engine.batch.shared import Shared
 from runner.engine.batch.spending import Spending
@@ -58,9 +58,10 @@ class Batches:
             folder=self._folder,
             rules=rules,
             told=told,
-            trouble=Trouble(provider, judge, rules),
-            spending=Spending(plan.purse),
+            trouble=Trouble(provider, judge, rules, told.note),
+            spending=Spending(plan.purse, store),
         )
+        self._spending = shared.spending
         importing = Importing(shared, provider, judge)
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
@@ -68,7 +69,7 @@ class Batches:
         # what is read of the input, and whether all of it has been
         self._source: Items | None = None
         self._read = False
-        self._said: str | None = None
+        self._said = set[str | None]()
 
     @property
     def open(self) -> Mapping[int, StoredBatch]:
@@ -90,6 +91,8 @@ class Batches:
             whole = await self._folder.size(batch.token) == batch.bytes > 0
             if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
                 # a file that was uploaded without a batch is found by nobody, and costs nothing
+                if batch.state == "uploading":
+                    await self._spending.give_back(batch)
                 await self._held.drop(batch.id)
                 await self._folder.clear(batch.token)
                 continue
@@ -146,13 +149,22 @@ class Batches:
     async def fetch(self, batch_ids: Sequence[int] | None = None) -> Left:
         """Poll open batches once, and import what has ended. None: all. Raises StoreError."""
         for number in list(self._held.by_id) if batch_ids is None else batch_ids:
-            batch = self._held.by_id.get(number)
-            if batch is not None and batch.state not in SENDING and not self._rules.stop.requested:
-                try:
-                    await self._driving.step(batch)
-                except Stopped:
-                    break
+            if self._rules.stop.requested:
+                break
+            try:
+                await self._fetch(number)
+            except Stopped:
+                break
         return self._left("stopped" if self._rules.stop.requested else "waiting" if self._held.by_id else "done")
+
+    async def _fetch(self, number: int) -> None:
+        """Poll a batch once, and import it if it has ended; again while results are missing. Raises Stopped."""
+        while (batch := self._held.by_id.get(number)) is not None and batch.state not in SENDING:
+            await self._driving.step(batch)
+            if number not in self._held.by_id or not self._is_short(number):
+                return
+            clock = self._rules.clock
+            await ask(self._rules.stop, clock.sleep(max(0.05, self._held.looks[number].next_at - clock.monotonic())))
 
     async def cancel(self, batch_ids: Sequence[int]) -> None:
         """Ask the provider to cancel batches. What they have answered is imported when they have ended.
@@ -170,8 +182,8 @@ class Batches:
         if until is None:
             return None
         decision = until(self._standing())
-        if decision.told is not None and decision.told != self._said:
-            self._said = decision.told
+        if decision.told is not None and decision.about not in self._said:
+            self._said.add(decision.about)
             self._told.note(decision.told)
         for number in decision.cancel:
             if (batch := self._held.by_id.get(number)) is not None:
@@ -242,7 +254,12 @@ class Batches:
         """Return True if a session that detaches has done what it can for a batch: sent it, and looked at it once."""
         if batch.state in SENDING:
             return self._held.is_full and batch.state != "creating"
-        return self._held.looks[batch.id].seen
+        # each session would begin anew to wait for results that are missing
+        return self._held.looks[batch.id].seen and not self._is_short(batch.id)
+
+    def _is_short(self, number: int) -> bool:
+        """Return True while results of a batch are missing that may still come."""
+        return 0 < self._held.looks[number].short <= len(SHORT_WAITS_S)
 
     async def _wait(self, decision: Decision | None, most_s: float = _LONGEST_S) -> None:
         """Wait until the next batch is due. Raises Stopped. most_s: seconds at the most."""

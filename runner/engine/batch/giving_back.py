@@ -76,9 +76,9 @@ class GivingBack:
 
     async def give_back(self, batch: StoredBatch, why: str) -> None:
         """End a batch: its rows are open again."""
-        hour = self._submitting.hour_bounds.pop(batch.id, 0)
-        if batch.state != "written":
-            self._spending.give_back(batch, hour)
+        self._submitting.hour_bounds.pop(batch.id, None)
+        if batch.state not in ("writing", "written"):
+            await self._spending.give_back(batch)
         if batch.state in ("creating", "uploaded") and (upload_id := batch.upload_id) is not None:
             if batch.state == "creating":
                 await self._held.change(batch.id, state="uploaded")

@@ -122,10 +122,11 @@ class OpenBatches:
         self._forget(number)
         self._changed()
 
-    def settled(self, number: int, rows: int, returned: int) -> None:
-        """Count rows that no longer wait in a batch. returned: of them, those that are open again."""
+    def settled(self, number: int, rows: int, released: int, returned: int) -> None:
+        """Count rows that no longer wait in a batch, and released ones. returned: of the first, those that are open again."""
         batch = self.by_id[number]
-        self.by_id[number] = structs.replace(batch, waiting=max(0, batch.waiting - rows))
+        left, others = max(0, batch.waiting - rows), max(0, batch.released - released)
+        self.by_id[number] = structs.replace(batch, waiting=left, released=others)
         self._return(returned)
         self._changed()
 

@@ -16,6 +16,7 @@ from runner.batches import BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asked import Asked
 from runner.engine.batch.asking import ask
+from runner.engine.batch.files import read_results
 from runner.engine.batch.learning import Learning
 from runner.engine.batch.reading import Read, Reading
 from runner.engine.batch.shared import Shared
@@ -41,7 +42,8 @@ class Tally(Struct):
     nameless: int = 0
     # results that are no answers: there is something for a second pass
     others: int = 0
-    results: int = 0
+    # results that name a request, of the batch or not
+    named: int = 0
 
 
 class Importing:
@@ -53,9 +55,12 @@ class Importing:
         self._spending, rules = shared.spending, shared.rules
         self.learning = Learning(provider, rules.policy.attempts)
 
-    async def fetch(self, batch: StoredBatch) -> list[Path]:
-        """Download all results of a batch; what has come stays for the next try. Raises AttemptError, StoreError."""
-        paths = []
+    async def fetch(self, batch: StoredBatch) -> tuple[list[Path], AttemptError | None]:
+        """Download all results of a batch; what has come stays for the next try.
+
+        Return what has come, and why the others have not. Raises StoreError.
+        """
+        paths, failure = list[Path](), None
         await self._folder.make()
         for number, source in enumerate(batch.results):
             path = self._folder.results(batch.token, number)
@@ -63,13 +68,18 @@ class Importing:
                 await ask(self._rules.stop, self._service.download(source, path))
             except OSError as error:
                 raise self._folder.full(error) from error
-            paths.append(path)
-        return paths
+            except AttemptError as error:
+                # what the others hold is paid for
+                failure = failure or error
+            else:
+                paths.append(path)
+        return paths, failure
 
-    async def whole(self, batch: StoredBatch, paths: Sequence[Path]) -> int | None:
+    async def whole(self, batch: StoredBatch, paths: Sequence[Path], *, partly: bool = False) -> int | None:
         """Import all results of a batch. Return how many of its rows are open again.
 
-        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing.
+        None: it is not over, as the session stops meanwhile, or results that the provider counts are missing, or some are not
+        here (``partly``).
         """
         before = self._held.returned
         asked = Asked(self._folder.requests(batch.token), batch.model)
@@ -80,16 +90,20 @@ class Importing:
             for path in paths:
                 if not answers and not tally.others:
                     continue
-                for part in _parts(self._service.results(path), tally, _at_once(batch), answers=answers):
+                for part in _parts(read_results(self._service, path), tally, _at_once(batch), answers=answers):
                     await self._import(batch, part, reading, tally)
                     if self._rules.stop.requested:
                         return None
-        if self._is_short(batch, tally) and self.put_off(batch):
+        if partly or self._is_no_result(batch, tally):
             return None
-        came = tally.results > 0
-        await self._rest(batch, reading, asked, came=came)
-        self._tell(batch, tally, fresh=fresh)
-        await self._end(batch, taken=came or batch.end != "failed")
+        if not self._held.looks[batch.id].short:
+            self._tell(batch, tally, fresh=fresh)
+        if (short := self._is_short(batch)) and self._put_off(batch):
+            return None
+        # a batch that has failed without an answer was not begun
+        taken = tally.named > 0 or batch.done > 0 or batch.end != "failed"
+        await self._rest(batch, reading, asked, taken=taken, short=short)
+        await self._end(batch, taken=taken)
         if reading.ends is not None:
             sentence, code = reading.ends
             self._rules.stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
@@ -103,16 +117,29 @@ class Importing:
         read = [reading.faulty(row, words).entry for row in rows.values() if not row.released]
         return [entry for entry in read if isinstance(entry, Outcome)]
 
-    def _is_short(self, batch: StoredBatch, tally: Tally) -> bool:
-        """Return True if the provider counts more results than have come, and rows wait for them."""
-        waiting = self._held.by_id[batch.id].waiting
-        return waiting > 0 and tally.results < min(batch.rows, batch.done + batch.failed)
+    def _is_short(self, batch: StoredBatch) -> bool:
+        """Return True if results are missing: one of each request if it is completed, else as many as the provider counts."""
+        held = self._held.by_id[batch.id]
+        left = held.waiting + held.released
+        counted = batch.rows if batch.end == "completed" else min(batch.rows, batch.done + batch.failed)
+        return left > 0 and batch.rows - left < counted
 
-    def put_off(self, batch: StoredBatch) -> bool:
+    def _put_off(self, batch: StoredBatch) -> bool:
         """Have a batch that lacks results looked at again later. False: that was done often enough."""
         looks = self._held.looks[batch.id]
         looks.short += 1
         return looks.short <= len(SHORT_WAITS_S)
+
+    def _is_no_result(self, batch: StoredBatch, tally: Tally) -> bool:
+        """Return True if something has come in place of the results, such as a page: they are asked for until they come."""
+        looks = self._held.looks[batch.id]
+        if not tally.nameless or tally.named or not self._held.by_id[batch.id].waiting:
+            return False
+        if not looks.told:
+            looks.told = True
+            self._told.note(f"what came as the results of batch {batch.id} are no results: they are asked for again and again")
+        looks.short += 1
+        return True
 
     # -- the results
 
@@ -130,20 +157,20 @@ class Importing:
             reads.append((row, _late(read) if row.released else read))
         await self._save(batch, reads)
 
-    async def _rest(self, batch: StoredBatch, reading: Reading, asked: Asked, *, came: bool) -> None:
-        """Take the rows out of a batch for which no result has come."""
-        taken = came or batch.end != "failed"
+    async def _rest(self, batch: StoredBatch, reading: Reading, asked: Asked, *, taken: bool, short: bool) -> None:
+        """Take the rows out of a batch for which no result has come. short: some of them were answered all the same."""
         faulty = {} if taken else self._faulty(batch, asked)
         if faulty:
             rows = await self._store.rows_of(batch.id, list(faulty))
             await self._save(batch, [(row, reading.faulty(row, faulty[name])) for name, row in rows.items()])
         while taken and (left := await self._store.rows_left(batch.id, _at_once(batch))):
-            await self._save(batch, [(row, self._unanswered(batch, row, reading)) for row in left])
+            await self._save(batch, [(row, self._unanswered(batch, row, reading, short=short)) for row in left])
             await checkpoint()
 
-    def _unanswered(self, batch: StoredBatch, row: BatchRow, reading: Reading) -> Read:
+    def _unanswered(self, batch: StoredBatch, row: BatchRow, reading: Reading, *, short: bool) -> Read:
         unsent = {"expired": reading.expired, "cancelled": reading.cancelled}
-        read = unsent.get(batch.end or "", reading.missing)(row)
+        # nobody knows which of them were answered
+        read = (reading.missing if short else unsent.get(batch.end or "", reading.missing))(row)
         return _late(read) if row.released else read
 
     def _faulty(self, batch: StoredBatch, asked: Asked) -> Mapping[str, str]:
@@ -161,7 +188,7 @@ class Importing:
         saved = await self._told.save(batch.id, entries, [row.custom_id for row, _ in reads], reasks)
         self._spending.settle(batch, [row for row, _ in reads], saved)
         waited = [read for row, read in reads if not row.released]
-        self._held.settled(batch.id, len(waited), sum(read.returned for read in waited))
+        self._held.settled(batch.id, len(waited), len(reads) - len(waited), sum(read.returned for read in waited))
 
     async def _reasks(self, reads: Sequence[tuple[BatchRow, Read]]) -> list[Reask]:
         """Return what rows that are open again bring along: what is new, and what they had."""
@@ -202,6 +229,7 @@ class Importing:
         if taken:
             await self._held.change(batch.id, state="done")
         else:
+            await self._spending.give_back(batch)
             await self._held.refuse(batch.id, batch.error or "the provider has taken none of it")
         await self._folder.clear(batch.token)
 
@@ -245,7 +273,7 @@ def _parts(results: Iterator[BatchResult], tally: Tally, most: int, *, answers: 
         if (result.kind == "answered") != answers:
             tally.others += answers
             continue
-        tally.results += 1
+        tally.named += result.custom_id is not None
         part.append(result)
         size += len(result.body)
         if len(part) >= most or size >= AT_ONCE_BYTES:

@@ -115,8 +115,6 @@ class Decision(Struct, frozen=True, kw_only=True):
     live: int = 0
     tier: Literal["flex"] | None = None
     flex_patience_s: float = 0.0
-    # rows that the live path has, and that wait for capacity of flex, go to the standard tier now
-    standard: bool = False
     # open rows that may go into batches now
     submit: int = 0
     # rows of each at most; the provider's own limits hold besides
@@ -129,5 +127,6 @@ class Decision(Struct, frozen=True, kw_only=True):
     wake_at: float
     # the deadline cannot be kept, by what is known
     late: bool = False
-    # a sentence for people
+    # a sentence for people, and what it is about: its figures change, and it is told once
     told: str | None = None
+    about: Literal["speed", "deadline"] | None = None

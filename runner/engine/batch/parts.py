@@ -100,7 +100,12 @@ class Decision(Protocol):
 
     @property
     def told(self) -> str | None:
-        """A sentence for people; None: there is nothing new."""
+        """A sentence for people; None: there is nothing to say."""
+        ...
+
+    @property
+    def about(self) -> str | None:
+        """What the sentence is about: of each, one is told in a session."""
         ...
 
 

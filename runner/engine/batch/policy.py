@@ -34,7 +34,7 @@ FLEX_CAREFUL = 0.1
 FLEX_UNSEEN = 0.2
 """The speed of flex, as a share of that of the standard tier, as long as it was not seen."""
 USEFUL_S = 600.0
-"""A batch is worth making if it has at least these seconds before it would have to be cancelled."""
+"""A batch is worth making if it has at least these seconds before it would have to be cancelled, or an eighth of a short span."""
 IMPORT_S = 120.0
 """Seconds for the last poll, the download and the import."""
 ANSWER_S, SLOTS = 30.0, 8
@@ -106,7 +106,7 @@ class _Plan:
         # the first live rows may still tell how fast the live path is
         self._learning = speed is None and view.now < view.began_at + min(LEARNING_S, span_s / 10)
         self._speed = max(1e-9, SLOTS / (view.live.answer_s or ANSWER_S) if speed is None else speed)
-        self._unseen_s = min(CANCEL_S, span_s / 8)
+        self._unseen_s, self._useful_s = min(CANCEL_S, span_s / 8), min(USEFUL_S, span_s / 8)
         self._cancelling = [batch for batch in view.batches if batch.state == "cancelling"]
         self._left = view.open + view.flying + sum(batch.undone for batch in view.batches)
         # rows that are there without a further cancel
@@ -156,10 +156,10 @@ class _Plan:
         view = self._view
         late = not self._learning and self._left > self._speed * max(0.0, self._deadline - self._now)
         # rows that a batch could only hold up
-        kept = self._needed(self._cancel_s + USEFUL_S) - self._supply
+        kept = self._needed(self._cancel_s + self._useful_s) - self._supply
         due = max(self._needed(view.step_s), self._wanted_by_flex(0)) - view.flying
         live = max(0, min(view.open, max(kept, due, self._trials())))
-        if view.submitting == "never" or self._end - self._now <= self._cancel_s + USEFUL_S:
+        if view.submitting == "never" or self._end - self._now <= self._cancel_s + self._useful_s:
             live = view.open
         hurry = self._needed(view.step_s) > 0
         flex = self._flex_speed is not None and not hurry
@@ -172,7 +172,6 @@ class _Plan:
             live=live,
             tier="flex" if flex else None,
             flex_patience_s=max(0.0, last_s) if flex else 0.0,
-            standard=hurry,
             submit=_fits(view, view.open - waits),
             piece_rows=piece,
             cancel=self._to_cancel(),
@@ -180,6 +179,7 @@ class _Plan:
             wake_at=self._wake_at(),
             late=late,
             told=self._too_late() if late else None,
+            about=None if not late else "speed" if self._now < self._deadline else "deadline",
         )
 
     def _trials(self) -> int:

@@ -95,8 +95,14 @@ class Polling:
         rows = plural(batch.waiting, "row")
         if (places := elsewhere(self._service, batch)) is not None:
             return f"batch {batch.id} ({name}), in which {rows} wait, {places}"
+        since = format_span(grace_s)
+        if batch.state == "ended":
+            return (
+                f"{vendor} has not had all results of batch {batch.id} ({name}), in which {rows} wait, for {since}. If they were "
+                f"deleted there, `runner batches forget b{batch.id}` gives them up; nothing is sent again"
+            )
         return (
-            f"{vendor} has not known batch {batch.id} ({name}), in which {rows} wait, for {format_span(grace_s)}. If the key "
+            f"{vendor} has not known batch {batch.id} ({name}), in which {rows} wait, for {since}. If the key "
             "belongs to another project now, go on with the old one; then run `runner resume`. Nothing of it is sent again"
         )
 

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
+from runner.engine.batch.files import read_results
 from runner.engine.batch.holding import FIRST_LOOK_S
 from runner.engine.batch.polling import elsewhere
 from runner.engine.batch.shared import Shared
@@ -23,6 +24,8 @@ SEEK_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 may lag behind."""
 SKEW_S = 900.0
 """Seconds by which the provider's clock may be behind ours."""
+DAY_S = 86_400.0
+"""The same where batches carry our token: older ones cost nothing but pages of a list, and clocks are set right at times."""
 _LOOK_AGAIN_S = 60.0
 _FEW = 1000
 
@@ -36,7 +39,7 @@ class Sending:
 
     def __init__(self, shared: Shared) -> None:
         self._service, self._store, self._held, self._folder = shared.service, shared.store, shared.held, shared.folder
-        rules, told = shared.rules, shared.told
+        self._spending, rules, told = shared.spending, shared.rules, shared.told
         self._clock, self._stop, self._note = rules.clock, rules.stop, told.note
         # True while a request may not have come through: what fails then tells nothing about it
         self.seeking = False
@@ -98,7 +101,10 @@ class Sending:
     async def _sought(self, batch: StoredBatch) -> Step:
         """Look for a batch that may have been created."""
         looks = self._held.looks[batch.id]
-        since = (batch.submitted_at or batch.created_at) - SKEW_S
+        # our clock may have been fast then, and be right now
+        since = min(batch.submitted_at or batch.created_at, self._clock.wall()) - (
+            SKEW_S if self._service.rules.marked else DAY_S
+        )
         found = await ask(self._stop, self._service.find(batch.token, batch.rows, since))
         ours = [remote for remote in found if remote.token == batch.token]
         if ours:
@@ -121,6 +127,7 @@ class Sending:
             return "lost"
         if batch.waiting == 0:
             # its rows are sent elsewhere by now
+            await self._spending.give_back(batch)
             await self._held.refuse(batch.id, "it was not created in time")
             return "on"
         await self._held.change(batch.id, state="uploaded", submitted_at=None)
@@ -160,7 +167,7 @@ class Sending:
             await self._folder.make()
             await ask(self._stop, self._service.download(source, path))
             try:
-                results = self._service.results(path)
+                results = read_results(self._service, path)
                 while names := [one.custom_id for one in islice(results, _FEW)]:
                     # one will do: others may not have been asked for
                     if await self._store.rows_of(batch.id, [name for name in names if name is not None]):
@@ -175,8 +182,10 @@ def _rank(remote: Remote) -> tuple[bool, float]:
     return remote.end == "failed" and not remote.counts.done, -(remote.created_at or 0.0)
 
 
+_REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
+"""Statuses with which nothing was done. Others may come from something on the way that has passed the request on."""
+
+
 def is_certain(error: AttemptError) -> bool:
     """Return True if an error shows that nothing was created: the request never came, or was refused as it is."""
-    if not error.sent:
-        return True
-    return isinstance(error, ProviderError) and error.status is not None and 400 <= error.status < 500 and error.status != 408
+    return not error.sent or (isinstance(error, ProviderError) and error.status in _REFUSALS)

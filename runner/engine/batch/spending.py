@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from runner.admission import Amounts, Reservation
-from runner.batches import BATCH_TIER, BatchRow, StoredBatch
+from runner.batches import BATCH_TIER, BatchRow, BatchStore, StoredBatch
 from runner.engine.admitting import Purse
 from runner.engine.bounds import Bounds
 from runner.entries import attempts_of
@@ -14,8 +14,8 @@ from runner.money import Price
 class Spending:
     """The budget of a session, as its batches use it. purse: None: there is none, and each batch may go out."""
 
-    def __init__(self, purse: Purse | None) -> None:
-        self._purse = purse
+    def __init__(self, purse: Purse | None, store: BatchStore) -> None:
+        self._purse, self._store = purse, store
 
     def output_bound(self, model: str, bound: Bounds, at: float) -> int | None:
         """Return the most output that a request can have. Raises AttemptError if a budget needs that, and it is not known."""
@@ -38,10 +38,10 @@ class Spending:
             await self._purse.budget.wait(need)
             self._purse.budget.settle(need, Amounts())
 
-    def give_back(self, batch: StoredBatch, hour_bound: int) -> None:
-        """Count what a batch can use as unused, since it is not sent after all."""
+    async def give_back(self, batch: StoredBatch) -> None:
+        """Count what rows of a batch without a result can use as unused: it was not sent, or is not taken."""
         if self._purse is not None:
-            self._purse.budget.correct(_most(batch, batch.input_bound, batch.output_bound or 0, hour_bound), Amounts())
+            self._purse.budget.correct(_most(batch, *await self._store.left_bounds(batch.id)), Amounts())
 
     def settle(self, batch: StoredBatch, rows: Sequence[BatchRow], saved: Sequence[Entry]) -> None:
         """Count rows of a batch as what they have used. saved: their entries, with prices."""

@@ -99,6 +99,12 @@ class Submitting:
             await self._folder.clear(batch.token)
             await self._held.drop(batch.id)
 
+    def abandon(self, number: int) -> None:
+        """Write no more into the file of a batch, which is about to be deleted."""
+        for name, writing in list(self._files.items()):
+            if writing.batch.id == number:
+                self._files.pop(name).file.abandon()
+
     # -- rows
 
     async def _chunk(self, items: Items, most: int) -> list[Item]:

@@ -1,7 +1,9 @@
 """What an error of the batch API means for the session: try again, ask less at a time, or stop. In the words of live rows."""
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+from runner.durations import format_span
 from runner.engine.answers import InformedProvider, without_frames
 from runner.engine.batch.parts import Rules
 from runner.engine.failing import FATAL_GRACE_S
@@ -14,6 +16,9 @@ NOT_FOUND, TOO_LARGE, QUOTA = "batch_not_found", "batch_too_large", "batch_quota
 FIRST_S, MOST_S, GROWTH = 2.0, 60.0, 1.6
 """Seconds of the first wait after an error, of the longest, and how they grow."""
 
+TOLD_AFTER_S = 120.0
+"""Seconds of errors and nothing else after which people are told: waiting looks the same as an outage."""
+
 Means: TypeAlias = Literal["again", "full", "smaller", "unknown", "refused", "stop"]
 """again: later. full: the provider takes no more for now. smaller: fewer requests at a time. unknown: it does not know the batch.
 refused: it does not take what was sent. stop: the run is stopping."""
@@ -22,27 +27,30 @@ refused: it does not take what was sent. stop: the run is stopping."""
 class Trouble:
     """Decides what follows from errors of the batch API."""
 
-    def __init__(self, provider: InformedProvider, judge: Judge, rules: Rules) -> None:
-        self._provider, self._judge, self._rules = provider, judge, rules
+    def __init__(self, provider: InformedProvider, judge: Judge, rules: Rules, note: Callable[[str], None]) -> None:
+        self._provider, self._judge, self._rules, self._note = provider, judge, rules, note
         self._reached = False
         self._unreached_since: float | None = None
+        # since when there were only errors, and whether that was told
+        self._failing_since: float | None = None
+        self._told = False
 
     def over(self) -> None:
-        """Record that the provider has answered."""
+        """Record that the provider has done what it was asked for."""
+        self._answered()
+        self._failing_since, self._told = None, False
+
+    def _answered(self) -> None:
         self._reached, self._unreached_since = True, None
 
     def means(self, error: AttemptError, model: str) -> Means:
         """Return what follows from an error; for ``stop``, the stop has been requested."""
-        if error.code == NOT_FOUND:
+        known: dict[str, Means] = {NOT_FOUND: "unknown", QUOTA: "full", TOO_LARGE: "smaller"}
+        if (means := known.get(error.code)) is not None:
             self.over()
-            return "unknown"
-        if error.code == QUOTA:
-            self.over()
-            return "full"
-        if error.code == TOO_LARGE:
-            self.over()
-            return "smaller"
+            return means
         now = self._rules.clock.monotonic()
+        self._tell(error, now)
         if not error.sent and error.verdict == "retry":
             if self._unreached_since is None:
                 self._unreached_since = now
@@ -50,7 +58,7 @@ class Trouble:
                 return "again"
             self.stop(error, model)
             return "stop"
-        self.over()
+        self._answered()
         asked = Request(model=model, messages=())
         error = without_frames(self._provider.explained(error, asked, HttpCall(url="", headers={}, body=b"{}")))
         verdict = self._judge.verdict(error, model, now)
@@ -58,6 +66,14 @@ class Trouble:
             self.stop(error, model)
             return "stop"
         return "again" if verdict == "retry" else "refused"
+
+    def _tell(self, error: AttemptError, now: float) -> None:
+        """Say once that there are only errors."""
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if (failing_s := now - self._failing_since) >= TOLD_AFTER_S and not self._told:
+            self._told = True
+            said = self._rules.redactor(str(error)).rstrip(".")
+            self._note(f"the batch API has failed for {format_span(failing_s)} ({said}): it is asked again until it answers")
 
     def stop(self, error: AttemptError, model: str) -> None:
         """Stop the run because of an error."""

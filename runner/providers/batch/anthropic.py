@@ -89,7 +89,7 @@ class AnthropicBatches:
             for entry in entries:
                 created_at = instant(table(entry).get("created_at"))
                 # known only once a page has come
-                if created_at is not None and created_at < since + self._transport.ahead_s - SKEW_S:
+                if created_at is not None and created_at < since + min(0.0, self._transport.ahead_s) - SKEW_S:
                     return
                 if (remote := anthropic_remote(entry, self.rules)) is not None:
                     yield remote

@@ -140,7 +140,7 @@ class OpenAIBatches:
         """Yield the batches since an instant by our clock. Only the pages, not what is on one, need to be newest first."""
         async for entries in self._pages(self._vendor.batches, {}):
             # the server's clock is known once a page has come
-            earliest = since + self._transport.ahead_s - SKEW_S
+            earliest = since + min(0.0, self._transport.ahead_s) - SKEW_S
             fresh = [one for one in entries if (instant(table(one).get("created_at")) or earliest) >= earliest]
             for entry in fresh:
                 yield entry

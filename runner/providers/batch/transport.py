@@ -115,7 +115,7 @@ class Transport:
     async def upload(self, deed: Deed, path: str, file: Path, around: "Around") -> Json:
         """Send a file in constant memory, and return the JSON of the answer. Its length goes along, as providers ask for it.
 
-        Raises StoreError for a file that cannot be read.
+        Raises FileNotFoundError, before anything is sent, for a file that is not there; StoreError for one that cannot be read.
         """
         with _reading(file):
             size = _size(file, around)
@@ -238,9 +238,11 @@ async def _pieces(file: Path, around: Around, left: int) -> AsyncIterator[bytes]
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Raise StoreError for a file of ours that cannot be read."""
+    """Raise StoreError for a file of ours that cannot be read. One that is gone can be written again."""
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise StoreError(f"the requests in {file} cannot be read: {error.strerror or error}") from error
 

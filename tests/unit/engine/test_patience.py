@@ -101,6 +101,42 @@ async def test_without_patience_a_row_goes_there_at_once() -> None:
     assert (outcome.status, bench.took_s) == ("done", pytest.approx(4.0, abs=0.1))
 
 
+async def test_patience_that_becomes_shorter_holds_for_rows_that_wait_already() -> None:
+    bench = a_bench(patience_s=3600.0)
+    bench.attempts._client = bench.client = Full([])
+
+    async def shorter() -> None:
+        await anyio.sleep(100)
+        bench.attempts.go_flex(20.0)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(shorter)
+        outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert (outcome.status, tiers(bench)[-1]) == ("done", "None")
+    assert 120 < bench.took_s < 200
+    # no time is left for flex at all
+    bench.attempts.go_flex(None)
+    asked = len(tiers(bench))
+    await bench.handle(tier="flex")
+    assert tiers(bench)[asked:] == ["None"]
+    bench.attempts.go_flex(20.0)
+    await bench.handle(tier="flex")
+    assert tiers(bench)[asked + 1] == "flex"
+
+
+async def test_a_tier_that_nobody_asked_for_is_left_out_where_there_is_none() -> None:
+    refusal = ProviderError("400 no tier flex", code="unsupported_tier", verdict="stop", status=400)
+    policy = RetryPolicy(attempts=1, flex_is_asked_for=False)
+    bench = Bench(refusal, Answer(), Answer(), policy=policy, provider=Tiers())
+    outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert (outcome.status, bench.attempts._stop.requested) == ("done", False)
+    bench.attempts.go_flex(60.0)
+    await bench.handle(tier="flex")
+    assert tiers(bench) == ["flex", "None", "None"]
+
+
 async def test_a_rate_limit_of_the_standard_tier_has_its_own_patience() -> None:
     bench = a_bench(FULL, LIMITED, LIMITED, Answer(), patience_s=0.0)
     outcome = await bench.handle(tier="flex")

@@ -137,16 +137,16 @@ async def test_a_batch_whose_metadata_was_not_kept_is_found_by_its_file() -> Non
 
 
 async def test_the_clock_of_the_server_counts() -> None:
-    # it is an hour ahead of ours, by its Date
+    # it is an hour behind ours, by its Date; if it is ahead, ours may have been right when the batch was made
     batch = {
         "id": "m1",
         "processing_status": "in_progress",
-        "created_at": "2026-11-30T01:53:21Z",
+        "created_at": "2026-11-29T23:53:21Z",
         "request_counts": {"processing": 5},
     }
-    page = {"data": [batch, {**batch, "id": "m0", "created_at": "2026-11-30T01:43:20Z"}], "has_more": True, "last_id": "m0"}
+    page = {"data": [batch, {**batch, "id": "m0", "created_at": "2026-11-29T23:43:20Z"}], "has_more": True, "last_id": "m0"}
     made = anthropic.make("http://x", KEY, version="1", stream=False)
-    async with RawServer(reply(page, date="Mon, 30 Nov 2026 01:53:30 GMT")) as server:
+    async with RawServer(reply(page, date="Sun, 29 Nov 2026 23:53:30 GMT")) as server:
         way = Way(version="1")
         async with open_service("anthropic", server.base_url, KEY, made, way, clock=lambda: 1_796_000_010.0) as service:
             assert [one.id for one in await service.find("abc", 5, 1_796_000_000.0)] == ["m1"]
@@ -372,8 +372,10 @@ async def test_a_store_of_files_elsewhere_never_sees_the_key(tmp_path: Path) -> 
 
 async def test_files_of_ours_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     async with RawServer(reply(LINES)) as server, opened(server.base_url) as service:
-        with pytest.raises(StoreError, match="No such file"):
+        with pytest.raises(FileNotFoundError):
             await service.upload(tmp_path / "none.jsonl", "abc")
+        with pytest.raises(StoreError, match="Is a directory"):
+            await service.upload(tmp_path, "abc")
         with pytest.raises(StoreError, match="No such file"):
             await service.download("f1", tmp_path / "none" / "results.jsonl")
 

@@ -12,8 +12,10 @@ from msgspec import structs
 from small_disks import fill, small_disk
 
 from runner.batches import BatchCounts, Fault, Remote
+from runner.engine.batch.outlook import Decision
+from runner.engine.batch.parts import Standing
 from runner.engine.retry import RetryPolicy
-from runner.errors import StoreError
+from runner.errors import ProviderError, StoreError
 from runner.model import Attempt, Params
 from runner.providers.informed import Rules
 from runner.schema.answers import AnswerCheck
@@ -215,6 +217,139 @@ async def test_files_are_as_large_as_the_provider_takes_and_no_larger(limit: str
         assert (await one.run()).why == "done"
         assert [len(rows) for rows in provider.asked[1:]] == [3, 3, 3, 1]
         assert len(one.outcomes) == 10
+
+
+PAGE = b"<html>\n" + b"<p>sign in</p>\n" * 9
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        pytest.param(lambda lines: [PAGE], id="a page in their place"),
+        pytest.param(lambda lines: [b'{"error": {"message": "overloaded"}}\n'], id="an error in their place"),
+        pytest.param(lambda lines: [], id="none, though it has ended"),
+        pytest.param(lambda lines: [lines[0], lines[1]] * 2, id="half of them twice"),
+        pytest.param(lambda lines: [*lines[:3], lines[3][:-30]], id="cut off"),
+        pytest.param(lambda lines: [*lines[:3], lines[3].replace(b"row-3", b"row-x")], id="one of somebody else"),
+        pytest.param(None, id="deleted here before they are read"),
+    ],
+)
+async def test_results_that_are_not_there_yet_are_waited_for_and_not_bought_again(
+    spoilt: Callable[[list[bytes]], list[bytes]] | None, tmp_path: Path
+) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    provider.end = "completed"
+    async with opened(tmp_path, provider) as one:
+        whole, times = provider.download, iter(range(2))
+
+        async def download(source: str, path: Path) -> None:
+            lines = provider.lines[source]
+            if next(times, None) is not None and spoilt is not None:
+                provider.lines[source] = spoilt(lines)
+            await whole(source, path)
+            provider.lines[source] = lines
+
+        original, gone = provider.results, iter(range(2))
+
+        def results(path: Path) -> Any:
+            if spoilt is None and next(gone, None) is not None:
+                path.unlink()
+            return original(path)
+
+        provider.download, provider.results = download, results  # type: ignore[method-assign]
+        assert (await one.run()).why == "done"
+        assert {key: (found.status, found.attempts) for key, found in one.outcomes.items()} == {
+            f"row-{number}": ("done", 1) for number in range(4)
+        }
+        assert (len(provider.asked), codes(one)) == (1, {})
+
+
+async def test_a_file_that_is_being_written_can_be_cancelled(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    items = items_of(4)
+    items[1] = structs.replace(items[1], request=structs.replace(items[1].request, model="other"))
+
+    def until(standing: Standing) -> Decision:
+        writing = tuple(batch.id for batch in standing.batches if batch.state == "writing")
+        return Decision(piece_rows=2, submit=4, cancel=writing, wake_at=standing.now + 1)
+
+    async with session(tmp_path, "http://provider", "openai", items, service=provider, again=False) as one:
+        assert (await one.run(until=until)).why == "done"
+        assert [list(rows) for rows in provider.asked] == [["row-0", "row-2"]]
+        assert [item.key async for item in one.source()] == ["row-1", "row-3"]
+
+
+async def test_a_session_that_detaches_does_not_leave_missing_results_to_the_next_for_ever(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    async with opened(tmp_path, provider, again=False) as one:
+        left = await one.run(detach=True)
+        assert (left.why, left.batches, left.returned, codes(one)) == ("done", 0, 1, {"batch_missing": 1})
+
+
+async def test_a_fetch_waits_for_missing_results_as_long_as_a_session_does(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    look = provider.look
+
+    async def working(remote_id: str) -> Remote:
+        return Remote(id=remote_id, phase="working", token=remote_id)
+
+    provider.look = working  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run(detach=True)).why == "waiting"
+    provider.look = look  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        await one.batches.recover()
+        left = await one.batches.fetch()
+        assert (left.why, left.returned, codes(one), len(provider.asked)) == ("done", 1, {"batch_missing": 1}, 1)
+
+
+async def test_an_outage_is_waited_out_and_told_once(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    look, failures = provider.look, iter(range(20))
+
+    async def failing(remote_id: str) -> Remote:
+        if next(failures, None) is not None:
+            raise ProviderError("500: the server failed", code="server_error", verdict="retry", status=500)
+        return await look(remote_id)
+
+    provider.look = failing  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "done"
+        (note,) = one.notes
+        assert note.startswith("the batch API has failed for ")
+        assert note.endswith("(500: the server failed): it is asked again until it answers")
+        assert len(provider.asked) == 1
+
+
+async def test_answers_are_stored_though_the_errors_cannot_be_had(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name != "row-3" else None)
+    look, download = provider.look, provider.download
+
+    async def with_errors(remote_id: str) -> Remote:
+        return structs.replace(await look(remote_id), results=("errors", remote_id))
+
+    async def gone(source: str, path: Path) -> None:
+        if source == "errors":
+            raise ProviderError("No such File object: errors", code="batch_not_found", verdict="retry", status=404)
+        await download(source, path)
+
+    provider.look, provider.download = with_errors, gone  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "stopped"
+        assert set(one.outcomes) == {"row-0", "row-1", "row-2"}
+        assert "has not had all results of batch 1" in (one.stop.reason or "")
+        assert (one.batches.open[1].state, one.batches.open[1].waiting, len(provider.asked)) == ("ended", 1, 1)
+
+
+@pytest.mark.parametrize("end", ["expired", "failed"])
+async def test_answers_that_a_provider_counts_and_never_gives_are_booked_as_perhaps_billed(end: str, tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name == "row-0" and end == "expired" else None)
+    provider.end, provider.counts = end, BatchCounts(total=4, done=2)
+    async with opened(tmp_path, provider, again=False) as one:
+        assert (await one.run()).why == "live"
+        lost = {(entry.error_code, entry.sent, entry.input_bound is None) for entry in one.entries if isinstance(entry, Attempt)}
+        assert lost == {("batch_missing", True, False)}
+        assert one.batches.came_open == (3 if end == "expired" else 4)
 
 
 async def test_an_answer_that_tells_no_usage_is_booked_at_the_most_that_it_can_be(tmp_path: Path) -> None:

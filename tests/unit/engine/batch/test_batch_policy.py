@@ -198,7 +198,7 @@ def test_flex_comes_before_standard_and_rows_wait_for_it_no_longer_than_they_can
     assert early.live > 0
     assert 0 < early.flex_patience_s < 7 * HOUR
     late = decide(view(7.5 * HOUR, batch(1, 30_000), open_rows=10_000, live=flexible, cancels=[60.0]))
-    assert (late.tier, late.standard, late.flex_patience_s) == (None, True, 0.0)
+    assert (late.tier, late.flex_patience_s) == (None, 0.0)
     # flex that is full gets no more than what tries it; flex at the full price is none
     full = structs.replace(KNOWN, flex=Flex(rows_per_s=0.0))
     assert decide(view(HOUR, batch(1, 30_000), open_rows=10_000, live=full, cancels=[60.0])).live <= 1
