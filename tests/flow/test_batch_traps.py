@@ -320,6 +320,20 @@ async def test_an_upload_that_vanished_between_sessions_is_made_again(behind: in
             await all_done(one, server, keys_of(items))
 
 
+@BOTH
+async def test_a_file_of_requests_that_is_not_whole_is_written_anew(dialect: str, tmp_path: Path) -> None:
+    items = items_of(5)
+    async with quick(batch_delay_s=0.01) as server:
+        await killed(server, dialect, tmp_path, items, Kill("change"))
+        (path,) = (tmp_path / "runner.db.batches").glob("*.jsonl")
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:3]))
+        async with at(server, dialect, tmp_path, items) as (one, _):
+            assert [batch.state for batch in await one.store.batches.batches()] == ["written"]
+            assert (await one.run()).why == "done"
+            await all_done(one, server, keys_of(items))
+
+
 @pytest.mark.parametrize(("dialect", "full"), [("openai", "fail"), ("openai", "refuse"), ("anthropic", "refuse")])
 async def test_a_full_queue_in_the_middle_of_a_split_is_gone_on_with_by_the_next_session(
     dialect: str, full: str, tmp_path: Path
