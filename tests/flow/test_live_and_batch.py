@@ -187,6 +187,27 @@ def test_a_batch_file_made_elsewhere_runs_both_ways_and_comes_out_as_results(
     assert {(one["message"]["role"], one["finish_reason"]) for one in answered} >= {("assistant", "stop")}
 
 
+@DIALECTS
+def test_no_service_tier_goes_into_a_batch(dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, sent = Work.answer, []
+
+    def noted(self: Work, line: bytes, results: Any) -> None:
+        asked = json.loads(line)
+        sent.append(asked.get("body") or asked["params"])
+        answer(self, line, results)
+
+    monkeypatch.setattr(Work, "answer", noted)
+    lines = [{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "y", "extra_body": {"service_tier": "auto", "top_k": 4}}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    more: dict[str, Any] = {"extra_body": {"service_tier": "auto", "top_k": 3}}
+    with served(batch_delay_s=0.02) as server:
+        for mode, tier in (("batch", None), ("mixed", "flex" if dialect == "openai" else None)):
+            runner.run(path, mode=mode, new=True, reuse=False, **job(dialect, server, tmp_path / "r.db", tier=tier, **more))
+    assert [one["top_k"] for one in sent] == [3, 4] * 2
+    assert [one for one in sent if "service_tier" in one] == []
+
+
 def test_another_key_in_the_next_session_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, store = asked(tmp_path), tmp_path / "runner.db"
     monkeypatch.setattr(polling, "START_GRACE_S", 0.0)
