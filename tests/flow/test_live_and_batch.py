@@ -7,16 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pyarrow.parquet as parquet
 import pytest
 from anyio.from_thread import start_blocking_portal
 from simulating import quick
 
 import runner
+from runner.batches import BatchRow, StoredBatch
 from runner.engine.batch import polling, sending
 from runner.errors import RunStoppedError
 from runner.simulator import Simulator
 from runner.simulator.batch_work import Work
+from runner.store.checkpoint import RunStore
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 ROWS = 24
@@ -187,6 +190,27 @@ def test_a_batch_file_made_elsewhere_runs_both_ways_and_comes_out_as_results(
     assert {(one["message"]["role"], one["finish_reason"]) for one in answered} >= {("assistant", "stop")}
 
 
+@DIALECTS
+def test_no_service_tier_goes_into_a_batch(dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, sent = Work.answer, []
+
+    def noted(self: Work, line: bytes, results: Any) -> None:
+        asked = json.loads(line)
+        sent.append(asked.get("body") or asked["params"])
+        answer(self, line, results)
+
+    monkeypatch.setattr(Work, "answer", noted)
+    lines = [{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "y", "extra_body": {"service_tier": "auto", "top_k": 4}}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    more: dict[str, Any] = {"extra_body": {"service_tier": "auto", "top_k": 3}}
+    with served(batch_delay_s=0.02) as server:
+        for mode, tier in (("batch", None), ("mixed", "flex" if dialect == "openai" else None)):
+            runner.run(path, mode=mode, new=True, reuse=False, **job(dialect, server, tmp_path / "r.db", tier=tier, **more))
+    assert [one["top_k"] for one in sent] == [3, 4] * 2
+    assert [one for one in sent if "service_tier" in one] == []
+
+
 def test_another_key_in_the_next_session_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, store = asked(tmp_path), tmp_path / "runner.db"
     monkeypatch.setattr(polling, "START_GRACE_S", 0.0)
@@ -202,3 +226,30 @@ def test_another_key_in_the_next_session_is_one_sentence(tmp_path: Path, monkeyp
         assert "is not known at" in said
         assert "0000000000000002" not in said
         assert (server.stats()["batches"], server.stats()["requests"]) == (1, 0)
+
+
+async def left_at(store: Path, *keys: str) -> None:
+    """Leave rows of the first run in a batch at a server, as a killed session does."""
+    batch = StoredBatch(
+        id=0, run_id=0, token="t", state="writing", vendor="the server", model="m", base_url="http://127.0.0.1:9/v1",
+        account="f00", rows=0, waiting=0, bytes=9, path="x", created_at=1e9,
+    )  # fmt: skip
+    rows = [BatchRow(custom_id=key, key=key, position=2, fingerprint=7, metadata={}, number=1) for key in keys]
+    async with RunStore.own(store, 1) as owned:
+        number = await owned.batches.begin_batch(batch)
+        await owned.batches.add_rows(number, rows)
+        for state in ("written", "uploading", "uploaded", "creating", "submitted"):
+            await owned.batches.change(number, state=state, remote_id="batch_9")
+
+
+@pytest.mark.parametrize("mode", ["batch", "live"])
+def test_batches_of_a_server_that_has_ended_with_its_session_are_given_up(mode: str, tmp_path: Path) -> None:
+    path, store = tmp_path / "in.jsonl", tmp_path / "r.db"
+    path.write_text("".join(f"{json.dumps({'id': name, 'prompt': name})}\n" for name in "abc"))
+    given = {"provider": "simulator", "model": "m", "db": store}
+    assert runner.run(path, limit=1, **given).done == 1
+    anyio.run(left_at, store, "b", "c")
+    summary = runner.run(path, mode=mode, **given)
+    assert (summary.done, summary.failed, summary.waiting) == (3, 0, 0)
+    books = runner.status(1, db=store)[1]
+    assert (books.failed_attempts, books.perhaps_billed, books.waiting) == ({"batch_gone": 2}, 2, 0)

@@ -11,7 +11,7 @@ from msgspec import structs
 from runner.batches import BatchRow, Reask
 from runner.engine.answers import InformedProvider
 from runner.errors import AttemptError, ProviderError
-from runner.model import Item, Request
+from runner.model import Item, Params, Request
 
 _KEPT = 1_000
 """Rows that are remembered with their refusals."""
@@ -56,7 +56,7 @@ class Learning:
 
     def request_of(self, item: Item, seed: int | None) -> Request:
         """Return the request of an item as it is to be sent, by what is known of earlier refusals of it. seed: a made-up one."""
-        request = structs.replace(item.request, tier=None, made_seed=seed)
+        request = structs.replace(item.request, params=_untiered(item.request.params), tier=None, made_seed=seed)
         error = self._refusals.pop(item.key, None)
         if error is not None:
             self._learn(error, request)
@@ -71,6 +71,12 @@ class Learning:
         # its code and verdict are those that it came to have when it was read
         error.becomes(code="bad_request", verdict="fail")
         self._provider.explained(error, request, call)
+
+
+def _untiered(params: Params) -> Params:
+    """Return parameters without a service tier that a job or a row names itself: a batch is one of its own."""
+    extra = {name: value for name, value in (params.extra_body or {}).items() if name != "service_tier"}
+    return params if extra == (params.extra_body or {}) else structs.replace(params, extra_body=extra or None)
 
 
 def asked_again(item: Item, reask: Reask | None) -> Item:

@@ -45,6 +45,7 @@ def line(response: Any, error: Any = None, custom_id: Any = "a") -> dict[str, An
         (line(None, {"code": "batch_cancelled", "message": "x"}), ("a", "cancelled", None, ...)),
         # status 0, no body, nothing at all
         (line({"status_code": 0, "request_id": "", "body": ""}), ("a", "odd", None, None)),
+        (line({"status_code": 0, "body": ANSWER}), ("a", "answered", 200, ANSWER)),
         (line({"status_code": 0, "body": None}, {"code": "server_error", "message": "x"}), ("a", "refused", 500, ...)),
         (line({"status_code": 200, "body": None}), ("a", "odd", 200, None)),
         (line({"status_code": 200, "body": {}}), ("a", "odd", 200, None)),

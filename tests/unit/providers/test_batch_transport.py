@@ -292,6 +292,10 @@ DOWNLOADS: dict[str, tuple[list[Reply], list[str | None]]] = {
     "breaks before the first byte": ([half(0), half(0), reply(LINES)], [None, None, None]),
     "breaks in the first byte's place": ([half(), reply(b"", 206, RST, length=9, content_range=RANGE), rest()],
                                          [None, "bytes=300-", "bytes=300-"]),
+    "goes on in pieces": (
+        [half(), reply(LINES[300:400], 206, content_range=f"bytes 300-399/{len(LINES)}", etag='"v1"'), rest(400)],
+        [None, "bytes=300-", "bytes=400-"],
+    ),
     "does not go on": ([half(), reply(LINES)], [None, "bytes=300-"]),
     "another version": ([half(), rest(300, len(LINES) + 1), reply(LINES)], [None, "bytes=300-", None]),
     "goes on elsewhere": ([half(), rest(290), reply(LINES)], [None, "bytes=300-", None]),

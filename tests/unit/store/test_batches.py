@@ -259,6 +259,19 @@ async def test_a_second_result_of_a_row_changes_nothing_and_the_rest_of_its_line
     assert read(path, "SELECT count(*) FROM attempts") == [(2,)]
 
 
+async def test_rows_that_somebody_else_has_settled_since_they_were_found_are_not_settled(store: RunStore, path: Path) -> None:
+    number = await at_provider(store.batches, row("a"), row("b"))
+    found = await store.batches.rows_of(number, ["a", "b"])
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DELETE FROM batch_rows WHERE key = 'a'")
+    with pytest.raises(StoreError, match="settled by somebody else"):
+        await store.batches.settle(number, [done(found["a"]), done(found["b"])], ["a", "b"])
+    assert (read(path, TEXTS), read(path, "SELECT count(*) FROM attempts")) == ([], [(0,)])
+    # it is looked up anew, and the other one is written
+    await store.batches.settle(number, [done(found["a"]), done(found["b"])], ["a", "b"])
+    assert [key for key, *_ in read(path, TEXTS)] == ["b"]
+
+
 async def test_nothing_is_settled_before_a_save_of_which_nothing_is_known(store: RunStore, path: Path) -> None:
     number = await at_provider(store.batches, row("a"))
     live = [done(row("live"))]

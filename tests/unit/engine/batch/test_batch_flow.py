@@ -11,7 +11,7 @@ from batching import Scripted, Session, items_of, refused, said, session
 from msgspec import structs
 from small_disks import fill, small_disk
 
-from runner.batches import BatchCounts, Remote
+from runner.batches import BatchCounts, Fault, Remote
 from runner.engine.batch.outlook import Decision
 from runner.engine.batch.parts import Standing
 from runner.engine.retry import RetryPolicy
@@ -27,6 +27,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 def opened(folder: Path, provider: Scripted, count: int = 4, **more: Any) -> AbstractAsyncContextManager[Session]:
+    folder.mkdir(exist_ok=True)
     params = more.pop("params", None)
     return session(folder, "http://provider", "openai", items_of(count, params=params), service=provider, **more)
 
@@ -176,6 +177,46 @@ async def test_of_two_results_the_answer_counts_and_both_files_of_a_failed_batch
         lost = [(entry.key, entry.error_code, entry.sent) for entry in one.entries if isinstance(entry, Attempt)]
         assert lost == [("row-2", "batch_missing", True), ("row-3", "batch_missing", True)]
         assert provider.deleted == [f"file-{token}" for token in provider.lines]
+
+
+async def test_a_batch_that_failed_for_the_queue_is_not_sent_again_with_what_it_has_answered(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes") if name in ("row-0", "row-1") or len(provider.asked) > 1 else None)
+    look = provider.look
+
+    async def failed(remote_id: str) -> Remote:
+        remote = await look(remote_id)
+        if len(provider.asked) > 1:
+            return remote
+        full = Fault(line=None, code="batch_quota", message="Enqueued token limit reached")
+        return structs.replace(remote, end="failed", counts=BatchCounts(total=4, done=2), faults=(full,))
+
+    provider.look = failed  # type: ignore[method-assign]
+    async with opened(tmp_path, provider) as one:
+        assert (await one.run()).why == "done"
+        assert [sorted(rows) for rows in provider.asked] == [["row-0", "row-1", "row-2", "row-3"], ["row-2", "row-3"]]
+        assert {found.status for found in one.outcomes.values()} == {"done"}
+
+
+@pytest.mark.parametrize("limit", ["lines", "bytes"])
+async def test_files_are_as_large_as_the_provider_takes_and_no_larger(limit: str, tmp_path: Path) -> None:
+    provider, sizes = Scripted(lambda name, _: said(name, "yes")), []
+    create = provider.create
+
+    async def noted(path: Path, upload_id: str | None, token: str) -> Remote:
+        sizes.append(path.stat().st_size)  # noqa: ASYNC240 - a small file
+        return await create(path, upload_id, token)
+
+    provider.create = noted  # type: ignore[method-assign]
+    async with opened(tmp_path / "one", provider, 1) as one:
+        await one.run()
+    # each line is as long as the first
+    (line,) = sizes
+    most = {"lines": 3} if limit == "lines" else {"bytes": 3 * line}
+    provider.rules = structs.replace(provider.rules, **most)
+    async with opened(tmp_path / "ten", provider, 10) as one:
+        assert (await one.run()).why == "done"
+        assert [len(rows) for rows in provider.asked[1:]] == [3, 3, 3, 1]
+        assert len(one.outcomes) == 10
 
 
 PAGE = b"<html>\n" + b"<p>sign in</p>\n" * 9

@@ -11,6 +11,7 @@ from runner.batches import Fault, Remote
 from runner.engine.admitting import Quote
 from runner.engine.bounds import Bounds
 from runner.engine.limits.budget import Budget, Pot
+from runner.errors import ProviderError
 from runner.model import Attempt, Params
 from runner.money import Price
 
@@ -75,6 +76,27 @@ async def test_what_a_batch_holds_comes_back_if_it_was_not_taken(tmp_path: Path)
         purse.stop = lambda: one.stop.request("the budget is reached", grace_s=0.0)
         assert (await one.run()).why == "done"
         assert [list(rows) for rows in provider.asked] == [["row-0", "row-1", "row-2"], ["row-1", "row-2"]]
+        (pot,) = purse.budget.pots
+        assert (pot.used, pot.held, purse.reached) == (2 * 28, 0, 0)
+
+
+async def test_what_a_batch_holds_comes_back_if_its_creation_is_refused(tmp_path: Path) -> None:
+    provider = Scripted(lambda name, _: said(name, "yes"))
+    items, create = items_of(3, params=Params(max_tokens=50)), provider.create
+    refused: list[Path] = []
+
+    async def once(path: Path, upload_id: str | None, token: str) -> Remote:
+        if refused:
+            return await create(path, upload_id, token)
+        refused.append(path)
+        raise ProviderError("requests.0.params: no", code="bad_request", verdict="fail", status=400)
+
+    provider.create = once  # type: ignore[method-assign]
+    purse = Tokens(500)
+    async with session(tmp_path, "http://provider", "openai", items, service=provider, purse=purse) as one:
+        purse.stop = lambda: one.stop.request("the budget is reached", grace_s=0.0)
+        assert (await one.run()).why == "done"
+        assert [list(rows) for rows in provider.asked] == [["row-1", "row-2"]]
         (pot,) = purse.budget.pots
         assert (pot.used, pot.held, purse.reached) == (2 * 28, 0, 0)
 
