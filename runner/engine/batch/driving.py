@@ -99,10 +99,17 @@ class Driving:
         """Hold what a batch can use of the budget. False: it has to wait for other batches, or the budget is reached."""
         hour = self._submitting.hour_bounds.get(batch.id, 0)
         if self._spending.take(batch, hour):
+            self._submitting.affordable = None
             return True
         if any(other.state not in ("writing", "written") for other in self._held.by_id.values()):
             # what these do not use comes back
             self._held.look_next(batch.id, _WAIT_FOR_BUDGET_S)
+            return False
+        if batch.rows > 1:
+            # a smaller file, for as many rows as there is room for
+            self._submitting.affordable = max(1, min(self._spending.rows(batch, hour), batch.rows - 1))
+            self._submitting.again = True
+            await self.back.give_back(batch, "the budget has no room for it")
             return False
         await ask(self._rules.stop, self._spending.wait(batch, hour))
         return self._spending.take(batch, hour)

@@ -167,10 +167,7 @@ class Batches:
             await ask(self._rules.stop, clock.sleep(max(0.05, self._held.looks[number].next_at - clock.monotonic())))
 
     async def cancel(self, batch_ids: Sequence[int]) -> None:
-        """Ask the provider to cancel batches. What they have answered is imported when they have ended.
-
-        One of which nothing was sent is deleted. Raises AttemptError, StoreError.
-        """
+        """Ask the provider to cancel batches; one of which nothing was sent is deleted. Raises AttemptError, StoreError."""
         for number in batch_ids:
             if (batch := self._held.by_id.get(number)) is not None:
                 await self._driving.cancel(batch)
@@ -211,6 +208,9 @@ class Batches:
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
         """Write one more file of requests, if rows are left and the provider takes them. Return True if one was written."""
         most = decision.submit if decision is not None else _MANY
+        if self._submitting.again:
+            self._submitting.again = self._read = False
+            await self._close()
         # one after the other: what is written and not sent may have to be written again
         if self._read or most <= 0 or self._held.is_full or self._held.in_state("written", "uploaded"):
             return False
@@ -219,9 +219,9 @@ class Batches:
         if decision is not None:
             self._submitting.limit(decision.piece_rows)
         whole, taken = await self._submitting.next(self._source, most)
-        if not whole and taken < most:
+        self._read = not whole and taken < most
+        if self._read:
             await self._close()
-            self._read = True
         return whole
 
     async def _step(self) -> bool:
@@ -236,15 +236,14 @@ class Batches:
 
     def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
-        held, now = self._held, self._rules.clock.monotonic()
+        held = self._held
         if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
         if held.is_full if mixed else not self._read:
             return None
         if not held.by_id and (mixed or not held.returned or not self._plan.again):
             return "live" if held.returned else "done"
-        since = held.returned_at
-        soon = not held.by_id or held.returned >= self._submitting.most or (since is not None and now - since >= AGAIN_S)
+        soon = not held.by_id or held.returned >= self._submitting.most or held.returned_s >= AGAIN_S
         if not mixed and not detach and self._plan.again and held.returned and soon:
             self._read = False
         return None

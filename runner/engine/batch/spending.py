@@ -26,10 +26,16 @@ class Spending:
         if self._purse is None:
             return True
         need = _most(batch, batch.input_bound, batch.output_bound or 0, hour_bound)
-        if not self._purse.budget.take(need):
+        # what a whole batch needs says nothing of what a row does
+        if self._purse.budget.part(need) < 1 or not self._purse.budget.take(need):
             return False
         self._purse.budget.settle(need, need)
         return True
+
+    def rows(self, batch: StoredBatch, hour_bound: int) -> int:
+        """Return for about how many rows of a batch there is room."""
+        need = _most(batch, batch.input_bound, batch.output_bound or 0, hour_bound)
+        return batch.rows if self._purse is None else int(batch.rows * self._purse.budget.part(need))
 
     async def wait(self, batch: StoredBatch, hour_bound: int) -> None:
         """Wait for room for a batch while nothing else can use the budget. Without any, the budget is reached: the run stops."""

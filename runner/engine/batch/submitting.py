@@ -58,6 +58,10 @@ class Submitting:
         self._files: dict[str, Writing] = {}
         # how many were made whole
         self._whole = 0
+        # rows of the next file for which the budget has room; None: it was not asked, or has room for all. again: rows that were
+        # read are open again, so that the input is to be read from the beginning
+        self.affordable: int | None = None
+        self.again = False
         # of the batches of this session: tokens of their input that may be written to caches kept for an hour
         self.hour_bounds: dict[int, int] = {}
 
@@ -69,7 +73,7 @@ class Submitting:
         taken, before = 0, self._whole
         try:
             while self._whole == before:
-                chunk = await self._chunk(items, min(AT_ONCE, most - taken))
+                chunk = await self._chunk(items, min(AT_ONCE, most - taken, self.affordable or AT_ONCE))
                 if self._stop.requested:
                     await self.undo()
                     return False, taken
@@ -162,7 +166,7 @@ class Submitting:
         writing.hour_bound += bound.hour or 0
         if writing.largest is None or bound.input > writing.largest.input:
             writing.largest = bound
-        if writing.count >= self.most:
+        if writing.count >= min(self.most, self.affordable or self.most):
             await self._close(name)
         elif writing.held_bytes >= AT_ONCE_BYTES:
             await self._flush(writing)

@@ -93,6 +93,11 @@ class Budget:
         self.largest = Amounts(*map(max, self.largest, need))
         return self._fits(need) and not any(self._could_fit(waiter.need) for waiter in self._waiting)
 
+    def part(self, need: Amounts) -> float:
+        """Return what part of an amount there is room for now, from 0 to 1."""
+        left = [(pot.limit - pot.used - pot.held) / pot.of(need) for pot in self.pots if pot.of(need)]
+        return max(0.0, min([1.0, *left]))
+
     def take(self, need: Amounts) -> bool:
         """Hold an amount, if a request gets it now."""
         if not self.has_room(need):

@@ -44,20 +44,24 @@ class Tokens:
         raise AssertionError("batches are corrected as a whole")
 
 
-async def test_a_batch_waits_for_what_others_give_back_and_the_run_stops_where_nothing_does(tmp_path: Path) -> None:
+async def test_a_batch_waits_for_what_others_give_back_and_files_are_cut_by_what_is_left(tmp_path: Path) -> None:
     provider = Scripted(lambda name, _: said(name, "yes"))
-    items = items_of(6, params=Params(max_tokens=50))
-    # two rows can use some 320 tokens, and use 56: there is room for two batches of three, one after the other
-    purse = Tokens(400)
+    items = items_of(8, params=Params(max_tokens=50))
+    # two rows can use some 320 tokens, and use 56: there is room for a batch, then for some of a single row
+    purse = Tokens(325)
     async with session(tmp_path, "http://provider", "openai", items, service=provider, rows=2, purse=purse) as one:
         purse.stop = lambda: one.stop.request("the budget is reached", grace_s=0.0)
         assert (await one.run()).why == "stopped"
-        assert [list(rows) for rows in provider.asked] == [["row-0", "row-1"], ["row-2", "row-3"]]
+        asked = [list(rows) for rows in provider.asked]
+        keys = [item.key for item in items]
+        assert asked == [keys[:2], *([key] for key in keys[2 : len(asked) + 1])]
+        sent = len(asked) + 1
+        assert 4 < sent < 8
         (pot,) = purse.budget.pots
-        assert (pot.used, pot.held, purse.reached) == (4 * 28, 0, 1)
+        assert (pot.used, pot.held, purse.reached) == (sent * 28, 0, 1)
         # what does not fit was written, and is taken back
         assert await one.store.batches.batches() == []
-        assert [item.key async for item in one.source()] == ["row-4", "row-5"]
+        assert [item.key async for item in one.source()] == keys[sent:]
 
 
 async def test_what_a_batch_holds_comes_back_if_it_was_not_taken(tmp_path: Path) -> None:
