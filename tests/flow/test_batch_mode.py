@@ -96,6 +96,8 @@ def test_a_session_detaches_and_the_next_one_takes_the_answers(prompts: Path) ->
         listed = json.loads(told("batches --json", prompts).out)
         jsonschema_rs.validate(json.loads(json_schemas.text("batches")), listed)
         assert [(one["id"], one["rows"], one["waiting"], one["open"]) for one in listed] == [(1, 10, 10, True)]
+        # at the price of a batch: 60 tokens of output for $4 a million each, and some input
+        assert 10 * 60 * 4e-6 < listed[0]["cost_most"] < 10 * 60 * 6e-6
         with closing(sqlite3.connect(prompts / "runner.db")) as store, store:
             store.execute("UPDATE batches SET kept_until = ?", (time.time() + 3.01 * 86_400,))
         assert "b1: its results are kept for 3.0 days more; `runner resume 1` takes them" in told("batches", prompts).out

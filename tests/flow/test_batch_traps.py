@@ -362,6 +362,65 @@ async def test_a_full_queue_in_the_middle_of_a_split_is_gone_on_with_by_the_next
         assert (server.stats()["batch_answers"], uploads) == (30, 3)
 
 
+@BOTH
+@pytest.mark.parametrize("status", [408, 500, 502])
+async def test_a_creation_that_came_through_although_it_was_refused_is_found(dialect: str, status: int, tmp_path: Path) -> None:
+    items, refused = items_of(5), []
+
+    async def create(call: Any, *values: Any) -> Any:
+        made = await call(*values)
+        if not refused:
+            refused.append(made)
+            raise ProviderError("the gateway has lost it", code="server_error", verdict="retry", status=status)
+        return made
+
+    async with (
+        quick(batch_delay_s=0.01) as server,
+        at(server, dialect, tmp_path, items, bent={"create": create}) as (one, _),
+    ):
+        assert (await one.run()).why == "done"
+        await all_done(one, server, keys_of(items))
+
+
+async def test_an_error_of_the_list_that_speaks_of_a_file_sends_none_again(tmp_path: Path) -> None:
+    items, asked = items_of(5), []
+
+    async def find(call: Any, *values: Any) -> Any:
+        asked.append(values)
+        if len(asked) == 1:
+            raise ProviderError("no such file", code="server_error", verdict="retry", status=404)
+        return await call(*values)
+
+    async with quick(batch_delay_s=0.01) as server:
+        await killed(server, "openai", tmp_path, items, Kill("create"))
+        async with at(server, "openai", tmp_path, items, bent={"find": find}) as (one, service):
+            assert (await one.run()).why == "done"
+            assert (service.calls["upload"], service.calls["create"]) == (0, 0)
+            await all_done(one, server, keys_of(items))
+
+
+async def test_of_two_batches_of_one_file_the_one_that_was_taken_is_gone_on_with(tmp_path: Path) -> None:
+    items = items_of(20)
+    async with quick(batch_delay_s=0.1, batch_queue_tokens=700) as server:
+        # the second file was refused for the queue at first, and the kill is behind its second creation
+        await killed(server, "openai", tmp_path, items, Kill("create", nth=3), rows=10)
+        assert server.stats()["batches"] == 3
+        async with at(server, "openai", tmp_path, items) as (one, _):
+            assert (await one.run()).why == "done"
+            await all_done(one, server, keys_of(items), batches=3)
+
+
+async def test_a_batch_that_is_known_is_not_waited_for_as_if_it_were_another_one(tmp_path: Path) -> None:
+    """Anthropic's have no metadata: the first one looks like the second, whose creation a kill has prevented."""
+    items = items_of(6)
+    async with quick(batch_delay_s=100.0) as server:
+        await killed(server, "anthropic", tmp_path, items, Kill("upload", 2, nth=2), rows=3)
+        async with at(server, "anthropic", tmp_path, items, rows=3) as (one, _):
+            assert (await one.run(detach=True)).why == "waiting"
+            assert [batch.state for batch in one.batches.open.values()] == ["submitted", "submitted"]
+            assert server.stats()["batches"] == 2
+
+
 # -- accounts and clocks
 
 

@@ -259,6 +259,18 @@ async def test_a_second_result_of_a_row_changes_nothing_and_the_rest_of_its_line
     assert read(path, "SELECT count(*) FROM attempts") == [(2,)]
 
 
+async def test_what_is_settled_is_not_found_again_by_what_was_read_before(store: RunStore, path: Path) -> None:
+    number = await at_provider(store.batches, *map(row, "abc"))
+    found = await store.batches.rows_of(number, ["a"])
+    for _ in range(2):
+        await store.batches.settle(number, [done(found["a"])], ["a"])
+    # "b" was read ahead, and not asked for
+    await store.batches.settle(number, [done(row("b"))], ["a", "b"])
+    assert set(await store.batches.rows_of(number, ["a", "b", "c"])) == {"c"}
+    await store.batches.settle(number, [done(row("c"))], ["c"])
+    assert read(path, "SELECT item_key FROM attempts ORDER BY id") == [("a",), ("b",), ("c",)]
+
+
 async def test_rows_that_somebody_else_has_settled_since_they_were_found_are_not_settled(store: RunStore, path: Path) -> None:
     number = await at_provider(store.batches, row("a"), row("b"))
     found = await store.batches.rows_of(number, ["a", "b"])
