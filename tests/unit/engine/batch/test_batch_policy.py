@@ -274,7 +274,7 @@ def check(seen: View, decision: Decision) -> None:
     assert decision.live + decision.submit <= seen.open
     states = {one.id: one.state for one in seen.batches}
     assert all(states[number] in ("submitted", "written") for number in decision.cancel)
-    assert all(states[number] in ("cancelling", "creating") for number in decision.overtake)
+    assert all(states[number] in ("cancelling", "creating", "ended") for number in decision.overtake)
     assert seen.now < decision.wake_at <= seen.now + seen.step_s
 
 
