@@ -5,7 +5,7 @@ writer before the next attempt begins. A permit is released when its attempt has
 requests than there are slots.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -70,6 +70,8 @@ class Attempts(Failing, Generic[E]):
         self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
         self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
+        # returns an item as it is asked by what batches have answered, and how often that was mended; None: as it is
+        self.mended_before: Callable[[Item], Awaitable[tuple[Item, int]]] | None = None
         self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
         self._unsaved = Unsaved(self._admitting)
         self.open = OpenAttempts()
@@ -123,6 +125,7 @@ class Attempts(Failing, Generic[E]):
         revision, given = self._provider.revision, item
         if self.rows.comes_twice(item):
             return None
+        item, repairs = (item, 0) if self.mended_before is None else await self.mended_before(item)
         try:
             item, call, files = await self._sender.encoded(item)
         except AttachmentError as error:
@@ -139,7 +142,9 @@ class Attempts(Failing, Generic[E]):
         standing = lane.enter(item.attempts_before, item.key)
         standing.slow = item.request.tier == FLEX
         outcome = None
-        self.rows.begin(task := Task(item, call, lane, standing, revision, self._ways[0], files=files))
+        task = Task(item, call, lane, standing, revision, self._ways[0], files=files, repairs=repairs)
+        task.asked = given.request.messages if repairs else None
+        self.rows.begin(task)
         if standing.slow and not self._policy.flex:
             fall_back(task)
         try:

@@ -18,6 +18,7 @@ from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.batch import outlook, parts, policy
 from runner.engine.batch.flow import Batches
+from runner.engine.batch.learning import asked_again
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.inputs import source
@@ -59,6 +60,8 @@ class Batching(SavingBoth):
 
     async def _rounds(self, attempts: Attempts[Any]) -> None:
         stored = await self._store.batches.batches() if self._store.waits else []
+        if self.batched or self._store.reasked:
+            attempts.mended_before = self._mended_before
         if self._plan.job.local_server is not None:
             await self._give_up(stored)
             stored = []
@@ -84,6 +87,13 @@ class Batching(SavingBoth):
                 await self._all_in_batches(engine)
             else:
                 await self._batches_first(engine, attempts)
+
+    async def _mended_before(self, item: Item) -> tuple[Item, int]:
+        """Return an item that goes live as it is to be asked, and how often a batch was asked for a better answer to it."""
+        found = (await self._store.batches.reasks([item.key])).get(item.key) if self._store.reasked else None
+        if found is None or found.fingerprint not in (None, item.fingerprint):
+            return item, 0
+        return asked_again(item, found), found.repairs
 
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
@@ -227,7 +237,7 @@ class Batching(SavingBoth):
 
     def _later(self) -> source.Selection:
         """Return the rows to be considered when the input is read, wherever the session has got to."""
-        fresh = self._fresh and not (self._stats.done or self._stats.failed)
+        fresh = self._fresh and not (self._stats.done or self._stats.failed or self._stats.attempts)
         return structs.replace(self._selection, fresh=fresh)
 
 

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_all_exports_are_those_of_a_live_run(dialect: str, tmp_path: Path) -> No
     }  # fmt: skip
     # copies of equal rows have none; some were asked again with the reason
     assert {row["attempts"] for row in rows if row["status"] == "done"} == {0, 1, 2}
+
+
+@DIALECTS
+def test_a_better_answer_is_asked_for_no_more_often_where_a_row_goes_live_after_its_batch(dialect: str, tmp_path: Path) -> None:
+    path, store = tmp_path / "in.jsonl", tmp_path / "runner.db"
+    path.write_text("".join(f'{{"prompt": "p {number}"}}\n' for number in range(4)))
+    with served(faults={"invalid_json": 1.0}, tokens=30, batch_delay_s=0.02) as server:
+        runner.run(path, mode="mixed", **job(dialect, server, store, fields=SCHEMA, repairs=2))
+    with closing(sqlite3.connect(store)) as connection:
+        found = connection.execute("SELECT item_key, number, coalesce(tier, 'live'), error_code FROM attempts ORDER BY 1, 2")
+        sent = [(number, "batch" if tier == "batch" else "live", code) for _, number, tier, code in found]
+    # a batch asked once, and the two repairs went live
+    bad = "invalid_output"
+    assert sent == [(1, "batch", bad), (2, "live", bad), (3, "live", bad)] * 4
 
 
 def lines_of_others(folder: Path) -> Path:
