@@ -43,6 +43,8 @@ class BatchRules(Struct, frozen=True, kw_only=True):
     kept_days: int = 30
     # whether a batch can carry metadata of ours, by which it is found again
     metadata: bool = True
+    # whether a batch can be cancelled without the loss of what it has answered
+    cancels: bool = True
     # whether ids of requests carry a mark of the session that made them: nothing else tells a batch of ours from others
     marked: bool = False
     # what an id of a request may be, as a regular expression for the whole of it

@@ -159,6 +159,8 @@ async def _cancel(batch: StoredBatch, run: Run) -> str:
     made = wiring.made_at(job, endpoint, endpoint.base_url)
     provider = wiring.informed(job, endpoint, made, lambda _: None, lambda: None, answered=True)
     async with batch_fit.open_service(job, endpoint, endpoint.base_url, provider) as service:
+        if not service.rules.cancels:
+            raise UsageError(f"{batch.vendor} can cancel batch b{batch.id} only by deleting what it has answered: it goes on")
         try:
             return (await service.cancel(batch.remote_id)).word
         except AttemptError as error:

@@ -127,6 +127,9 @@ def _openai_other(line: bytes) -> BatchResult:
     response, error = table(fields.get("response")), fields.get("error")
     status = count(response.get("status_code")) or count(response.get("status")) or None
     body, name = _body(response.get("body")), word(response.get("request_id"))
+    if not body and isinstance(response.get("choices"), list):
+        # Fireworks has the answer itself there
+        body = dict(response)
     custom_id = _id(fields)
     if body and not body.get("error") and (status is None or status < _REFUSED):
         return BatchResult(custom_id=custom_id, kind="answered", status=status or 200, body=_bytes(body), request_id=name)

@@ -26,6 +26,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     rules: BatchRules
     # hosts: this one, and those under it
     hosts: tuple[str, ...] = ()
+    # whose API it has: that of OpenAI, or one of its own
+    api: Literal["openai", "fireworks"] = "openai"
     # what is asked, in each line and of the batch
     endpoint: str = "/v1/chat/completions"
     # whether each line says how and where its request goes
@@ -96,6 +98,21 @@ VENDORS: tuple[Vendor, ...] = (
         form={"file_name": "{name}"},
     ),
     Vendor(
+        # files of up to 150 MB are taken in one request
+        rules=BatchRules(
+            vendor="Fireworks",
+            dialect="openai",
+            lines=100_000,
+            bytes=140_000_000,
+            kept_days=0,
+            metadata=False,
+            custom_id=_ANY_64,
+            cancels=False,
+        ),
+        hosts=("fireworks.ai",),
+        api="fireworks",
+    ),
+    Vendor(
         rules=BatchRules(vendor="Mistral", dialect="openai", lines=100_000, bytes=512_000_000, kept_days=1, custom_id=_ANY_64),
         hosts=("mistral.ai",),
         addressed=False,
@@ -108,7 +125,6 @@ VENDORS: tuple[Vendor, ...] = (
     ),
 )
 _WITHOUT = {
-    "fireworks.ai": "the batch jobs of Fireworks are an API of their own, with datasets; runner does not speak it",
     "googleapis.com": "the batches of Gemini are an API of their own; runner does not speak it",
     "openrouter.ai": "OpenRouter has no batch API",
 }

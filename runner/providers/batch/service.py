@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from runner.batches import BatchService
 from runner.interfaces import Provider
 from runner.providers.batch.anthropic import AnthropicBatches
+from runner.providers.batch.fireworks import FireworksBatches
 from runner.providers.batch.openai import OpenAIBatches
 from runner.providers.batch.rules import vendor_of
 from runner.providers.batch.transport import Transport, Way
@@ -37,7 +38,12 @@ async def open_service(
     else:
         address = base_url.strip()
         headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
-    made = AnthropicBatches if dialect == "anthropic" else OpenAIBatches
+    made: type[AnthropicBatches | OpenAIBatches | FireworksBatches] = (
+        AnthropicBatches if dialect == "anthropic" else OpenAIBatches
+    )
+    if vendor.api == "fireworks":
+        # beside the API of live requests, which is under /inference
+        made, address = FireworksBatches, address.replace("/inference/v1", "/v1", 1)
     async with Transport(address, headers, provider, way, clock) as transport:
         yield made(transport, vendor, base_url, _account(key, way))
 

@@ -176,7 +176,6 @@ def test_the_host_says_whose_rules_hold(address: str, vendor: str) -> None:
 @pytest.mark.parametrize(
     ("dialect", "address", "word"),
     [
-        ("openai", "https://api.fireworks.ai/inference/v1", "Fireworks"),
         ("openai", "https://openrouter.ai/api/v1", "OpenRouter"),
         ("mine", "https://example.com", "mine"),
     ],
