@@ -31,11 +31,17 @@ def reply(body: object, status: int = 200) -> Reply:
 
 @dataclass
 class Fireworks:
-    """Datasets and jobs. end: how a job ends; answered: of how many rows there is an answer; failed: of how many an error."""
+    """Datasets and jobs.
+
+    end: how a job ends; answered: of how many rows there is an answer; failed: of how many an error; repeated: each POST comes
+    twice, and the status of the second is what is answered; hidden: how often the results are not to be found.
+    """
 
     end: str = "COMPLETED"
     answered: int = 1_000
     failed: int = 0
+    repeated: int | None = None
+    hidden: int = 0
     accounts: tuple[str, ...] = ("accounts/me",)
     port: int = 0
     # the file of each dataset, and the datasets of jobs
@@ -55,18 +61,21 @@ class Fireworks:
             return reply({"accounts": [{"name": name} for name in self.accounts]})
         path = path.removeprefix("accounts/me/")
         if path == "datasets":
+            self._made(request.json) if self.repeated else None
             return self._made(request.json)
         if (found := re.fullmatch(r"datasets/([^:/]+)(:\w+)?", path)) is not None:
             return self._dataset(request, found[1], found[2])
         if path == "batchInferenceJobs":
-            return self._job(parse_qs(parts.query)["batchInferenceJobId"][0], request.json)
+            name = parse_qs(parts.query)["batchInferenceJobId"][0]
+            self._job(name, request.json) if self.repeated else None
+            return self._job(name, request.json)
         job = self.jobs.get(path.removeprefix("batchInferenceJobs/"))
         return reply({"code": 5, "message": "resource not found"}, 404) if job is None else reply(self._looked(job))
 
     def _made(self, body: dict[str, Any]) -> Reply:
-        assert body["dataset"]["exampleCount"]
+        assert int(body["dataset"]["exampleCount"]) > 0
         if body["datasetId"] in self.datasets:
-            return reply({"code": 6, "message": "already exists"}, 409)
+            return reply({"code": 6, "message": "already exists"}, self.repeated or 409)
         self.datasets[body["datasetId"]] = None
         return reply({"name": f"accounts/me/datasets/{body['datasetId']}", "state": "UPLOADING"})
 
@@ -77,6 +86,9 @@ class Fireworks:
             self.datasets[name] = request.body.split(b"\r\n\r\n", 1)[1].rpartition(b"\r\n--")[0]
             return reply({"id": name})
         if verb == ":getDownloadEndpoint":
+            self.hidden -= 1
+            if self.hidden >= 0:
+                return reply({"code": 5, "message": "resource not found"}, 404)
             names = {"BIJOutputSet.jsonl": name, "error-data": f"{name}-errors"}
             return reply({"filenameToSignedUrls": {f"dataset/{name}/{file}": self._signed(of) for file, of in names.items()}})
         if request.method == "DELETE":
@@ -90,7 +102,7 @@ class Fireworks:
 
     def _job(self, name: str, body: dict[str, Any]) -> Reply:
         if name in self.jobs:
-            return reply({"code": 6, "message": "already exists"}, 409)
+            return reply({"code": 6, "message": "already exists"}, self.repeated or 409)
         rows = [json.loads(line) for line in (self.datasets[body["inputDatasetId"].rpartition("/")[2]] or b"").splitlines()]
         assert all("model" not in row["body"] for row in rows)
         self.jobs[name] = {
@@ -203,6 +215,18 @@ async def test_what_an_expired_job_has_answered_counts_and_the_rest_is_sent_agai
     assert sorted(len(job["rows"]) for job in made.jobs.values()) == [2, 6]
     assert {found.status for found in one.outcomes.values()} == {"done"}
     assert Counter(entry.error_code for entry in one.entries if isinstance(entry, Attempt)) == {"batch_expired": 2}
+
+
+@pytest.mark.parametrize(
+    "made", [Fireworks(repeated=409), Fireworks(repeated=400), Fireworks(hidden=8)], ids=["409", "400", "hidden"]
+)
+async def test_a_job_that_is_there_already_and_results_that_are_not_there_yet_buy_nothing_twice(
+    made: Fireworks, tmp_path: Path
+) -> None:
+    async with serving(made) as url:
+        one = await played(tmp_path, url)
+    assert [len(job["rows"]) for job in made.jobs.values()] == [6]
+    assert [found.attempts for found in one.outcomes.values()] == [1] * 6, one.notes
 
 
 async def test_errors_of_rows_are_read(tmp_path: Path) -> None:

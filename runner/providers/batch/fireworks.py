@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec import Raw, Struct
 
 from runner.batches import BatchCounts, BatchResult, Fault, Remote
 from runner.errors import ProviderError, StoreError
@@ -28,7 +29,9 @@ from runner.text import Redactor
 
 _PREFIX = "runner-"
 _GONE = (404, 410)
-_THERE = 409
+_REFUSED = (400, 409, 412, 422)
+"""What may mean that something of this name is there. How it is said is not documented: so what is there is looked for."""
+_ANSWERS, _ERRORS = "BIJOutputSet.jsonl", "error-data"
 _READY_S, _LOOK_S = 60.0, 1.0
 _PAGE, _MOST_PAGES = 200, 1000
 _STATES: dict[str, tuple[Phase, End | None]] = {
@@ -59,19 +62,20 @@ class FireworksBatches:
 
     async def upload(self, path: Path, token: str) -> str | None:
         """Make a dataset of a file of requests, and wait until it can be used."""
-        name = f"{_PREFIX}{token}"
-        body: dict[str, Json] = {"datasetId": name, "dataset": {"userUploaded": {}, "exampleCount": "1"}}
-        sent = path.with_suffix(".sent")
+        name, sent = f"{_PREFIX}{token}", path.with_suffix(".sent")
+        datasets = f"/{await self._account()}/datasets"
         try:
-            await anyio.to_thread.run_sync(_without_model, path, sent)
+            lines = await anyio.to_thread.run_sync(_without_model, path, sent)
+            body: dict[str, Json] = {"datasetId": name, "dataset": {"userUploaded": {}, "exampleCount": str(lines)}}
             try:
-                await self._transport.call("upload", "POST", f"/{await self._account()}/datasets", json=body)
+                await self._transport.call("upload", "POST", datasets, json=body)
             except ProviderError as error:
-                if error.status != _THERE:
+                if error.status not in _REFUSED or await self._there(f"{datasets}/{name}") is None:
                     raise
-            await self._transport.upload_form(f"/{await self._account()}/datasets/{name}:upload", sent, f"{name}.jsonl", {})
+            await self._transport.upload_form(f"{datasets}/{name}:upload", sent, f"{name}.jsonl", {})
         finally:
-            await anyio.to_thread.run_sync(lambda: sent.unlink(missing_ok=True))
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: sent.unlink(missing_ok=True))
         with anyio.move_on_after(_READY_S):
             # else the job says what it has against it
             while True:
@@ -87,16 +91,20 @@ class FireworksBatches:
         return name if found is not None and word(found.get("state")) == "READY" else None
 
     async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
-        """Make the job of a dataset."""
+        """Make the job of a dataset. One that is there already is that job: something on the way has sent the request again."""
         account, name = await self._account(), f"{_PREFIX}{token}"
         body: dict[str, Json] = {
             "model": await anyio.to_thread.run_sync(_model_in, path),
             "inputDatasetId": f"{account}/datasets/{upload_id}",
             "outputDatasetId": f"{account}/datasets/{name}-out",
         }
-        made = await self._transport.call(
-            "create", "POST", f"/{account}/batchInferenceJobs", json=body, query={"batchInferenceJobId": name}
-        )
+        jobs = f"/{account}/batchInferenceJobs"
+        try:
+            made = await self._transport.call("create", "POST", jobs, json=body, query={"batchInferenceJobId": name})
+        except ProviderError as error:
+            made = await self._there(f"{jobs}/{name}") if error.status in _REFUSED else None
+            if made is None:
+                raise
         return await self._remote(table(made))
 
     async def find(self, token: str, rows: int, since: float) -> Sequence[Remote]:  # noqa: ARG002 - the protocol's
@@ -183,10 +191,15 @@ class FireworksBatches:
         phase, end = _STATES.get(own, ("waiting", None))
         done = table(job.get("jobProgress"))
         counts = {key: count(done.get(key)) or 0 for key in ("totalInputRequests", "totalProcessedRequests", "failedRequests")}
+        finished = count(done.get("successfullyProcessedRequests")) or 0
         results: tuple[str, ...] = ()
         if phase == "ended":
             dataset = (word(job.get("outputDatasetId")) or f"{name}-out").rpartition("/")[2]
-            results = tuple(f"{dataset}/{file}" for file in await self._files(dataset))
+            files = list(await self._files(dataset))
+            if all(file == _ERRORS for file in files) and (finished or (end == "completed" and not files)):
+                # there are answers, which are not to be seen: to ask for them says so, and nothing is sent again
+                files.append(_ANSWERS)
+            results = tuple(f"{dataset}/{file}" for file in files)
         status = table(job.get("status"))
         said = quote(json_text(status.get("message")), Redactor(())) if end == "failed" and status.get("message") else ""
         return Remote(
@@ -194,9 +207,9 @@ class FireworksBatches:
             phase=phase,
             end=end,
             counts=BatchCounts(
-                # the first one is what the dataset was said to hold
+                # the first one is what the dataset was said to hold, which nobody checks
                 total=max(counts["totalInputRequests"], counts["totalProcessedRequests"]),
-                done=count(done.get("successfullyProcessedRequests")) or 0,
+                done=finished,
                 failed=counts["failedRequests"],
             ),
             created_at=instant(job.get("createTime")),
@@ -210,18 +223,25 @@ class FireworksBatches:
         )
 
 
-def _without_model(path: Path, sent: Path) -> None:
-    """Write the requests of a file to another one, without their models."""
+class _Line(Struct):
+    custom_id: str
+    body: dict[str, Raw]
+
+
+def _without_model(path: Path, sent: Path) -> int:
+    """Write the requests of a file to another one, without their models and else as they are. Return how many there are."""
+    decode, encode, lines = msgspec.json.Decoder(_Line).decode, msgspec.json.encode, 0
     try:
         with path.open("rb") as file, sent.open("wb") as out:
-            for line in file:
-                fields: dict[str, Any] = msgspec.json.decode(line)
-                fields["body"].pop("model", None)
-                out.write(msgspec.json.encode(fields) + b"\n")
+            for lines, text in enumerate(file, 1):  # noqa: B007 - the last one counts
+                line = decode(text)
+                line.body.pop("model", None)
+                out.write(encode(line) + b"\n")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"the requests cannot be written to {sent}: {error.strerror or error}") from error
+    return lines
 
 
 def _model_in(path: Path) -> Json:
