@@ -96,7 +96,8 @@ class Failing:
             # another endpoint takes it, and this one was down: no attempt is used up
             return 0.0
         hung_up = isinstance(error, AttemptTimeoutError)
-        return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
+        counted = max(1, counted + task.failed_before)
+        return self._policy.delay(counted, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: nothing more is to be sent."""

@@ -61,7 +61,7 @@ class Batching(SavingBoth):
     async def _rounds(self, attempts: Attempts[Any]) -> None:
         stored = await self._store.batches.batches() if self._store.waits else []
         if self.batched or self._store.reasked:
-            attempts.mended_before = self._mended_before
+            attempts.asked_before = self._asked_before
         if self._plan.job.local_server is not None:
             await self._give_up(stored)
             stored = []
@@ -88,12 +88,12 @@ class Batching(SavingBoth):
             else:
                 await self._batches_first(engine, attempts)
 
-    async def _mended_before(self, item: Item) -> tuple[Item, int]:
-        """Return an item that goes live as it is to be asked, and how often a batch was asked for a better answer to it."""
+    async def _asked_before(self, item: Item) -> tuple[Item, int, int]:
+        """Return an item that goes live as batches leave it: how often they were asked for a better answer, and failed."""
         found = (await self._store.batches.reasks([item.key])).get(item.key) if self._store.reasked else None
         if found is None or found.fingerprint not in (None, item.fingerprint):
-            return item, 0
-        return asked_again(item, found), found.repairs
+            return item, 0, 0
+        return asked_again(item, found), found.repairs, found.failures
 
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
@@ -173,7 +173,7 @@ class Batching(SavingBoth):
                 plan=parts.Plan(
                     run_id=self._store.run_id,
                     folder=self._store.path.with_name(f"{self._store.path.name}.batches"),
-                    again=plan.job.mode != "mixed",
+                    again=plan.job.mode == "batch",
                     purse=self._purse,
                     price=partial(budgeting.batch_price, book),
                     used_seeds=self._used_seeds,

@@ -149,6 +149,25 @@ def test_a_better_answer_is_asked_for_no_more_often_where_a_row_goes_live_after_
     assert sent == [(1, "batch", bad), (2, "live", bad), (3, "live", bad)] * 4
 
 
+@DIALECTS
+def test_attempts_are_those_of_both_ways(dialect: str, tmp_path: Path) -> None:
+    path, store = tmp_path / "in.jsonl", tmp_path / "runner.db"
+    path.write_text("".join(f'{{"prompt": "p {number}"}}\n' for number in range(12)))
+    with served(faults={"500": 0.6}, tokens=30, batch_delay_s=0.02) as server:
+        runner.run(path, mode="mixed", limit=10, **job(dialect, server, store, attempts=2))
+    with closing(sqlite3.connect(store)) as connection:
+        found = connection.execute("SELECT item_key, coalesce(tier, 'live'), error_code FROM attempts ORDER BY item_key, number")
+        sent: dict[str, list[tuple[bool, str | None]]] = {}
+        for key, tier, code in found:
+            sent.setdefault(key, []).append((tier == "batch", code))
+    # first the batch, then one live request
+    bad = "server_error"
+    assert len(sent) == 10
+    assert {tuple(one) for one in sent.values()} == {
+        ((True, None),), ((True, bad), (False, None)), ((True, bad), (False, bad)),
+    }  # fmt: skip
+
+
 def lines_of_others(folder: Path) -> Path:
     """The input of a batch as another tool writes it: with names of settings of its own, and a picture."""
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/p.png", "detail": "low"}}

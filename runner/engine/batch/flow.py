@@ -60,6 +60,7 @@ class Batches:
             told=told,
             trouble=Trouble(provider, judge, rules, told.note),
             spending=Spending(plan.purse, store),
+            further=plan.again,
         )
         self._spending = shared.spending
         importing = Importing(shared, provider, judge)
