@@ -147,7 +147,7 @@ class Batching(SavingBoth):
             self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
         due, began = self._due, self._began_at
-        step_s = view.step_s if due is None else min(view.step_s, max(1.0, (due - began) / 30))
+        step_s = view.step_s if due is None else min(view.step_s, max(0.2, (due - began) / 30))
         decision = policy.decide(structs.replace(view, deadline=due, began_at=began, step_s=step_s))
         if due is not None and self._live is not None and view.live.flex is not None:
             # rows wait for it as long as there is time, unless the user says otherwise

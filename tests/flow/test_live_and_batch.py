@@ -3,16 +3,15 @@
 import csv
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pyarrow.parquet as parquet
 import pytest
-from anyio.from_thread import start_blocking_portal
-from simulating import quick
+from simulating import served
 
 import runner
 from runner.batches import BatchRow, StoredBatch
@@ -39,13 +38,6 @@ DIFFERS = (
 )
 """Columns of times, tier and cost, and ids that a provider gives to each answer."""
 ODD = {"batch_delay_s": 0.02, "batch_shuffle": True, "batch_twice": 0.2, "batch_unasked": 0.2}
-
-
-@contextmanager
-def served(**behaviour: Any) -> Iterator[Simulator]:
-    """A simulator in another thread: each one draws the same answers again."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(quick(**behaviour)) as server:
-        yield server
 
 
 def asked(folder: Path) -> Path:

@@ -58,11 +58,11 @@ class Batches:
             folder=self._folder,
             rules=rules,
             told=told,
-            trouble=Trouble(provider, judge, rules, told.note),
+            trouble=Trouble(provider, judge, rules, told.note, live=not plan.again),
             spending=Spending(plan.purse, store),
             further=plan.again,
         )
-        self._spending = shared.spending
+        self._spending, self._trouble = shared.spending, shared.trouble
         importing = Importing(shared, provider, judge)
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
@@ -118,7 +118,7 @@ class Batches:
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
                 read = self._read
-                if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
+                if not moved and (why := self._is_over(decision, detach=detach)) is not None:
                     return self._left(why)
                 if not moved and read == self._read:
                     # else a new pass over the input begins at once
@@ -203,7 +203,7 @@ class Batches:
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
             returned_s=held.returned_s,
-            submitting="full" if held.is_full else "open",
+            submitting="never" if self._trouble.takes_none else "full" if held.is_full else "open",
         )
 
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
@@ -235,12 +235,12 @@ class Batches:
                 await self._driving.step(batch)
         return bool(due)
 
-    def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
+    def _is_over(self, decision: Decision | None, *, detach: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
-        held = self._held
+        held, mixed = self._held, decision is not None
         if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
-        if held.is_full if mixed else not self._read:
+        if (held.is_full and decision.open > 0) if decision is not None else not self._read:
             return None
         if not held.by_id and (mixed or not held.returned or not self._plan.again):
             return "live" if held.returned else "done"
