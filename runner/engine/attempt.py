@@ -109,7 +109,7 @@ class Attempts(Failing, Generic[E]):
 
     def go_flex(self, patience_s: float | None) -> None:
         """Change how many seconds rows wait for capacity of the flex tier; None: rows that begin ask for the standard tier."""
-        flex = patience_s is not None and not self._lacks_flex
+        flex = patience_s is not None and not self.lacks_flex
         self._policy = structs.replace(self._policy, flex_patience_s=patience_s or 0.0, flex=flex)
 
     def avoid(self, seeds: Sequence[int]) -> None:

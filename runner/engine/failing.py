@@ -29,7 +29,7 @@ class Failing:
         self._lanes, self._policy, self._stop, self._redactor = lanes, policy, stop, redactor
         self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
         # the model has no flex tier, for which the user did not ask
-        self._lacks_flex = False
+        self.lacks_flex = False
 
     def _verdict(self, task: Task, error: AttemptError) -> Verdict:
         """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
@@ -47,7 +47,7 @@ class Failing:
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
         if isinstance(result, AttemptError) and result.code == "unsupported_tier" and not self._policy.flex_is_asked_for:
             # nobody insists on it, so it is asked for no more
-            self._lacks_flex, result.mended = True, True
+            self.lacks_flex, result.mended = True, True
             self._policy = structs.replace(self._policy, flex=False)
             fall_back(task)
         if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):

@@ -146,6 +146,9 @@ class Batching(SavingBoth):
         view = batch_view.view(
             self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
+        if self._live is not None and self._live.lacks_flex:
+            view = structs.replace(view, live=structs.replace(view.live, flex=None))
+        view = batch_view.priced(view, self._prices[0] if self._prices is not None else None, self._plan.job.model)
         due, began = self._due, self._began_at
         step_s = view.step_s if due is None else min(view.step_s, max(0.2, (due - began) / 30))
         decision = policy.decide(structs.replace(view, deadline=due, began_at=began, step_s=step_s))
