@@ -13,8 +13,11 @@ import pytest
 from simulating import served
 
 import runner
-from runner.engine.batch import driving, polling, sending
+from runner.engine.batch import driving, policy, polling, sending
+from runner.engine.batch.outlook import Decision, View
+from runner.errors import RunStoppedError
 from runner.event_types import Noted, Progress
+from runner.session.estimating import Bounds
 from runner.simulator.batch_anthropic import AnthropicBatches
 from runner.simulator.batch_openai import OpenAIBatches
 from runner.simulator.dialect import Refusal
@@ -24,17 +27,29 @@ DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 PRICE = {"input": 2.0, "output": 8.0, "batch": 0.5}
 NEVER = 600.0
 ROWS = 60
+MOST = Decimal("0.000335")
+"""What a row can cost at the most in a batch, and some."""
+RPM = 60_000
 TRIAL = 1
 """Rows that go live at the start, to tell the speed of the live path."""
 
 
 class Done(NamedTuple):
-    """What a run came to: rows done, attempts that were billed by tier (live: ""), what was told, lines of the bill."""
+    """What a run came to. Books and bill have been compared."""
 
     done: int
+    # attempts that were billed, by tier; live: ""
     tiers: Counter[str]
     told: list[str]
+    # lines of the bill, and its amount in dollars
     billed: int
+    amount: Decimal
+    # the code with which it stopped
+    stopped: str | None
+    # by the estimate before it
+    expected: Bounds | None
+    # what the limits let through, as the policy saw them last
+    rows_per_s: float | None
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +69,18 @@ def ran(dialect: str, folder: Path, behaviour: dict[str, Any], *, flex: float = 
     path.write_text("".join(f"{json.dumps({'prompt': f'p {number}'})}\n" for number in range(ROWS)))
     prices = {"m": {**PRICE, "flex": flex}}
     price = Price(**{name: Decimal(str(value)) for name, value in prices["m"].items()})
-    with served(prices={"m": price}, **behaviour) as server:
+    views, decide = list[View](), policy.decide
+
+    def seen(view: View) -> Decision:
+        views.append(view)
+        return decide(view)
+
+    with served(prices={"m": price}, rpm=RPM, **behaviour) as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(policy, "decide", seen)
         base = f"{server.url}/v1" if dialect == "openai" else server.url
-        given = {"provider": dialect, "model": "m", "base_url": base, "db": store, "max_tokens": 60, "prices": prices, **more}
+        at: dict[str, Any] = {"provider": dialect, "model": "m", "base_url": base, "db": store}
+        given = {**at, "max_tokens": 60, "prices": prices, "mode": "mixed", **more}
+        expected = runner.estimate(path, **{name: value for name, value in given.items() if name != "within"}).cost
 
         def observe(event: object) -> None:
             if isinstance(event, Noted):
@@ -64,7 +88,11 @@ def ran(dialect: str, folder: Path, behaviour: dict[str, Any], *, flex: float = 
             # a row counts once, also if a batch and the live path have answered it
             assert not isinstance(event, Progress) or event.done <= ROWS
 
-        summary = runner.run(path, mode="mixed", observe=observe, **given)
+        stopped = None
+        try:
+            runner.run(path, observe=observe, **given)
+        except RunStoppedError as error:
+            stopped = error.code
         bill = server.invoice(lines=True)
     with closing(sqlite3.connect(store)) as connection:
         paid = connection.execute(
@@ -74,7 +102,9 @@ def ran(dialect: str, folder: Path, behaviour: dict[str, Any], *, flex: float = 
     tiers = Counter("" if tier in ("default", "standard") else tier for tier, _ in paid)
     # each answer is on the books once, at the price of its way
     assert (tiers.total(), sum(cost for _, cost in paid)) == (bill.requests, int(Decimal(bill.amount) * 10**12)), tiers
-    return Done(summary.done, tiers, told, bill.requests)
+    run_, _ = runner.status(1, db=store)
+    rows_per_s = views[-1].live.rows_per_s if views else None
+    return Done(run_.done, tiers, told, bill.requests, Decimal(bill.amount), stopped, expected, rows_per_s)
 
 
 def live(done: Done) -> int:
@@ -106,20 +136,48 @@ SCENARIOS: dict[str, tuple[dict[str, Any], str | None, Callable[[Done], bool]]] 
 def test_a_mixed_run_is_done_at_what_it_must_cost(name: str, dialect: str, tmp_path: Path) -> None:
     behaviour, within, holds = SCENARIOS[name]
     done = ran(dialect, tmp_path, behaviour, concurrency=8, **({"within": within} if within is not None else {}))
-    assert done.done == ROWS
+    assert (done.done, done.stopped) == (ROWS, None)
     assert holds(done), done
+    # the estimate holds, but for what is paid for twice
+    assert done.expected is not None
+    assert done.expected.high is not None
+    assert done.expected.low < done.amount < done.expected.high or done.billed > ROWS
+    # answers report the limit, which nobody has set
+    assert done.rows_per_s == RPM / 60
 
 
 @pytest.mark.parametrize("within", ["60s", None])
-def test_rows_go_live_at_flex_where_that_is_cheaper_then_at_the_standard_tier(
-    within: str | None, tmp_path: Path
-) -> None:
+def test_rows_go_live_at_flex_where_that_is_cheaper_then_at_the_standard_tier(within: str | None, tmp_path: Path) -> None:
     behaviour = {"batch_delay_s": 0.1, "batch_expire": 1.0, "flex_full": 0.4}
     more = {"flex_patience": 0, "flex": 0.5, **({"within": within} if within is not None else {})}
     done = ran("openai", tmp_path, behaviour, **more)
     assert (done.done, done.billed) == (ROWS, ROWS)
     # answers of the standard tier, which was asked for by its name nowhere, name none
     assert set(done.tiers) == {"flex", ""}
+
+
+@DIALECTS
+def test_live_rows_wait_for_what_batches_hold_of_a_budget(dialect: str, tmp_path: Path) -> None:
+    slow = {"batch_delay_s": NEVER, "batch_cancel_s": 1.5, "batch_cancel_done": 0.2}
+    # there is room for all rows in batches, and for no live one beside them
+    done = ran(dialect, tmp_path, slow, within="2s", max_cost=float(ROWS * MOST))
+    assert (done.done, done.stopped) == (ROWS, None)
+    assert done.amount <= ROWS * MOST
+
+
+@DIALECTS
+@pytest.mark.parametrize("mode", ["batch", "mixed"])
+def test_a_budget_below_the_first_file_is_used_to_its_end_and_no_further(
+    mode: str, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "_WAIT_FOR_BUDGET_S", 0.02)
+    limit = Decimal("0.0015")
+    behaviour = {"batch_delay_s": 0.05, "batch_expire": 0.2 if mode == "mixed" else 0.0}
+    done = ran(dialect, tmp_path, behaviour, mode=mode, max_cost=float(limit))
+    # a live row costs more than twice as much as one in a batch, as its tier is not known before
+    left = MOST * (Decimal("2.25") if mode == "mixed" else 1)
+    assert (done.stopped, done.done == done.billed) == ("budget", True)
+    assert limit - left < done.amount <= limit, done
 
 
 @DIALECTS

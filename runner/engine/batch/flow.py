@@ -9,7 +9,7 @@ One task does everything, a step of one batch after the other: what is stored be
 
 from collections.abc import Callable, Mapping, Sequence
 
-from runner.batches import BatchService, BatchStore, StoredBatch
+from runner.batches import SENT_STATES, BatchService, BatchStore, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asking import Stopped, ask
 from runner.engine.batch.driving import SENDING, Driving
@@ -62,14 +62,13 @@ class Batches:
             spending=Spending(plan.purse, store),
             further=plan.again,
         )
-        self._spending, self._trouble = shared.spending, shared.trouble
+        self._spending, self._trouble, self._held.over = shared.spending, shared.trouble, shared.spending.over
         importing = Importing(shared, provider, judge)
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
         self._driving = Driving(shared, self._submitting, importing)
         self._source: Items | None = None
-        # all of the input has been read
-        self._read = False
+        self._read = False  # all of the input has been read
         self._said = set[str | None]()
 
     @property
@@ -88,12 +87,13 @@ class Batches:
         To be called first, also before rows go live. Sends nothing. Raises StoreError.
         """
         await self._held.load()
+        await self._spending.take_up(self._held.in_state(*SENT_STATES))
         for batch in list(self._held.by_id.values()):
             whole = await self._folder.size(batch.token) == batch.bytes > 0
             if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
                 if batch.state == "uploading":
                     # a file that was uploaded without a batch is found by nobody, and costs nothing
-                    await self._spending.give_back(batch)
+                    self._spending.give_back(batch)
                 await self._held.drop(batch.id)
                 await self._folder.clear(batch.token)
                 continue
@@ -156,6 +156,7 @@ class Batches:
                 await self._fetch(number)
             except Stopped:
                 break
+        self._spending.let_go()
         return self._left("stopped" if self._rules.stop.requested else "waiting" if self._held.by_id else "done")
 
     async def _fetch(self, number: int) -> None:

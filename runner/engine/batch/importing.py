@@ -232,7 +232,7 @@ class Importing:
         if taken:
             await self._held.change(batch.id, state="done")
         else:
-            await self._spending.give_back(batch)
+            self._spending.give_back(batch)
             await self._held.refuse(batch.id, batch.error or "the provider has taken none of it")
         await self._folder.clear(batch.token)
 
