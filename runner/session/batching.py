@@ -25,7 +25,7 @@ from runner.inputs import source
 from runner.interfaces import Items
 from runner.model import Item, Outcome
 from runner.pace import BatchesPace
-from runner.session import batch_fit, batch_view, budgeting, wiring
+from runner.session import batch_fit, batch_view, batch_words, budgeting, wiring
 from runner.session.live_speed import LiveSpeed
 from runner.session.saving_both import SavingBoth
 from runner.session.sending_once import SendingOnce
@@ -47,6 +47,8 @@ class Batching(SavingBoth):
     _began_at = 0.0
     # rows are read more than once, so that what the input holds was counted before
     _many_reads = False
+    # what was told of decisions about batches
+    _decided: set[str]
     # the live path of a mixed run
     _live: Attempts[Any] | None = None
     _speed: LiveSpeed
@@ -115,7 +117,7 @@ class Batching(SavingBoth):
     async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
         detach, until = self._plan.options.detach, self._until
-        self._live, self._speed = attempts, LiveSpeed()
+        self._live, self._speed, self._decided = attempts, LiveSpeed(), set()
         while not self._stop.requested:
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
@@ -152,6 +154,10 @@ class Batching(SavingBoth):
         due, began = self._due, self._began_at
         step_s = view.step_s if due is None else min(view.step_s, max(0.2, (due - began) / 30))
         decision = policy.decide(structs.replace(view, deadline=due, began_at=began, step_s=step_s))
+        for sentence in batch_words.decided(decision):
+            if sentence not in self._decided:
+                self._decided.add(sentence)
+                self.note(sentence)
         if due is not None and self._live is not None and view.live.flex is not None:
             # rows wait for it as long as there is time, unless the user says otherwise
             most_s = self._plan.job.flex_patience if self._plan.job.said("flex_patience") else math.inf
