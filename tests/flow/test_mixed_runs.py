@@ -80,7 +80,9 @@ def ran(dialect: str, folder: Path, behaviour: dict[str, Any], *, flex: float = 
         base = f"{server.url}/v1" if dialect == "openai" else server.url
         at: dict[str, Any] = {"provider": dialect, "model": "m", "base_url": base, "db": store}
         given = {**at, "max_tokens": 60, "prices": prices, "mode": "mixed", **more}
-        expected = runner.estimate(path, **{name: value for name, value in given.items() if name != "within"}).cost
+        expected = runner.estimate(
+            path, **{name: value for name, value in given.items() if name not in ("within", "detach", "limit")}
+        ).cost
 
         def observe(event: object) -> None:
             if isinstance(event, Noted):
@@ -185,6 +187,16 @@ def test_a_budget_below_the_first_file_is_used_to_its_end_and_no_further(
     left = MOST * (Decimal("2.25") if mode == "mixed" else 1)
     assert (done.stopped, done.done == done.billed) == ("budget", True)
     assert limit - left < done.amount <= limit, done
+
+
+@DIALECTS
+def test_a_live_session_counts_what_waits_in_batches_of_earlier_ones(dialect: str, tmp_path: Path) -> None:
+    limit = 7 * MOST
+    left = ran(dialect, tmp_path, {"batch_delay_s": NEVER}, mode="batch", limit=6, detach=True, max_cost=float(limit))
+    assert (left.done, left.stopped) == (0, None)
+    # there is room for no live row as long as these may be billed, and nobody waits for them
+    done = ran(dialect, tmp_path, {}, mode="live", max_cost=float(limit))
+    assert (done.done, done.stopped) == (0, "budget")
 
 
 @DIALECTS
