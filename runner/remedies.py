@@ -8,7 +8,7 @@ ADVICE = {
     "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
     "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
     "batch_cancelled": "Nothing to do: the batch was cancelled before it came to the request, which was not billed.",
-    "batch_expired": "Nothing to do: the provider had no time for the request, which was not billed; it is sent again.",
+    "batch_expired": "The provider had no time for the request, which was not billed; `runner retry --mode live` asks it live.",
     "batch_missing": "The provider lost the answer, and may have billed it; if that comes again, set mode to live.",
     "batch_not_found": "The key or project may not be the one that sent the batch; set that again, then run `runner resume`.",
     "batch_quota": "Nothing to do: the batch is sent once others at the provider have ended.",

@@ -70,8 +70,9 @@ class Attempts(Failing, Generic[E]):
         self._repaired = partial(repaired, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda task: task.way.provider.decoder()
         self.begun: Callable[[Item], None] = lambda _: None  # called when the answer to an item begins
-        # returns an item as it is asked by what batches have answered, and how often that was mended; None: as it is
-        self.mended_before: Callable[[Item], Awaitable[tuple[Item, int]]] | None = None
+        # returns an item as it is asked by what batches have answered, how often that was mended, and how often it has failed
+        # there; None: as it is
+        self.asked_before: Callable[[Item], Awaitable[tuple[Item, int, int]]] | None = None
         self._admitting = Admitting(self._sender, self._ways, stop, clock, getattr(client, "senders", None))
         self._unsaved = Unsaved(self._admitting)
         self.open = OpenAttempts()
@@ -108,7 +109,7 @@ class Attempts(Failing, Generic[E]):
 
     def go_flex(self, patience_s: float | None) -> None:
         """Change how many seconds rows wait for capacity of the flex tier; None: rows that begin ask for the standard tier."""
-        flex = patience_s is not None and not self._lacks_flex
+        flex = patience_s is not None and not self.lacks_flex
         self._policy = structs.replace(self._policy, flex_patience_s=patience_s or 0.0, flex=flex)
 
     def avoid(self, seeds: Sequence[int]) -> None:
@@ -125,7 +126,7 @@ class Attempts(Failing, Generic[E]):
         revision, given = self._provider.revision, item
         if self.rows.comes_twice(item):
             return None
-        item, repairs = (item, 0) if self.mended_before is None else await self.mended_before(item)
+        item, repairs, failures = (item, 0, 0) if self.asked_before is None else await self.asked_before(item)
         try:
             item, call, files = await self._sender.encoded(item)
         except AttachmentError as error:
@@ -142,7 +143,7 @@ class Attempts(Failing, Generic[E]):
         standing = lane.enter(item.attempts_before, item.key)
         standing.slow = item.request.tier == FLEX
         outcome = None
-        task = Task(item, call, lane, standing, revision, self._ways[0], files=files, repairs=repairs)
+        task = Task(item, call, lane, standing, revision, self._ways[0], files=files, repairs=repairs, failed_before=failures)
         task.asked = given.request.messages if repairs else None
         self.rows.begin(task)
         if standing.slow and not self._policy.flex:

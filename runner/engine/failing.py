@@ -29,7 +29,7 @@ class Failing:
         self._lanes, self._policy, self._stop, self._redactor = lanes, policy, stop, redactor
         self._clock, self._wall, self._draw = clock.monotonic, clock.wall, clock.random
         # the model has no flex tier, for which the user did not ask
-        self._lacks_flex = False
+        self.lacks_flex = False
 
     def _verdict(self, task: Task, error: AttemptError) -> Verdict:
         """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
@@ -47,7 +47,7 @@ class Failing:
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
         if isinstance(result, AttemptError) and result.code == "unsupported_tier" and not self._policy.flex_is_asked_for:
             # nobody insists on it, so it is asked for no more
-            self._lacks_flex, result.mended = True, True
+            self.lacks_flex, result.mended = True, True
             self._policy = structs.replace(self._policy, flex=False)
             fall_back(task)
         if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):
@@ -96,7 +96,8 @@ class Failing:
             # another endpoint takes it, and this one was down: no attempt is used up
             return 0.0
         hung_up = isinstance(error, AttemptTimeoutError)
-        return self._policy.delay(max(1, counted), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
+        counted = max(1, counted + task.failed_before)
+        return self._policy.delay(counted, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up)
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: nothing more is to be sent."""

@@ -75,6 +75,8 @@ class Task(Struct):
     repairs: int = 0
     asked: tuple[Message, ...] | None = None
     asked_whole: tuple[Message, ...] | None = None
+    # failures in batches that count against it
+    failed_before: int = 0
     # what the current attempt holds of the budget; None without one
     reserved: Reservation | None = None
     # without a budget, its part of what the session holds for all requests

@@ -4,14 +4,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runner.batches import StoredBatch
+from msgspec import structs
+
+from runner.batches import BATCH_TIER, StoredBatch
 from runner.config.job import Job
 from runner.engine.batch.outlook import Flex, Live, Open, View
 from runner.engine.batch.parts import Standing
 from runner.engine.limits import Kind, Lanes
 from runner.engine.limits.estimate import amount
+from runner.engine.limits.shared_lane import KINDS
 from runner.money import FLEX
 from runner.pace import BatchesPace
+from runner.prices.book import PriceBook
 from runner.session.batch_words import word_of
 from runner.session.live_speed import Answered, Speeds
 from runner.session.stats import SessionStats
@@ -25,7 +29,7 @@ def view(
     slowest_s = stats.live.quantile(0.95)
     flex = Flex(rows_per_s=speeds.flex, slowest_s=slowest_s) if job.tier == FLEX else None
     live = Live(
-        rows_per_s=by_limits(lanes.per_minute, stats),
+        rows_per_s=by_limits({**lanes.per_minute, **_in_force(lanes, job.model)}, stats),
         slots=lanes.slots or None,
         most_slots=most_at_one(job),
         answer_s=stats.live.quantile(0.5),
@@ -47,6 +51,24 @@ def view(
         cancels=standing.cancels_s,
         submitting=standing.submitting,
     )
+
+
+def _in_force(lanes: Lanes, model: str | None) -> Mapping[Kind, float]:
+    """Return the limits of a model that hold by now: answers report some that nobody has set."""
+    limits = next((state.limits for state in lanes.states() if state.model == model), {})
+    return {kind: limits[kind] for kind in KINDS if kind in limits}
+
+
+def priced(view: View, book: PriceBook | None, model: str | None) -> View:
+    """Return a view with what batches and flex cost, as shares of the standard price; as it is where that is not known."""
+    if book is None or model is None or (standard := book.schedule(model, view.now)) is None or not standard.base.output:
+        return view
+    tiers = {tier: book.schedule(model, view.now, tier) for tier in (BATCH_TIER, FLEX)}
+    shares = {tier: found.base.output / standard.base.output for tier, found in tiers.items() if found is not None}
+    flex = view.live.flex
+    if flex is not None and FLEX in shares:
+        view = structs.replace(view, live=structs.replace(view.live, flex=structs.replace(flex, price=shares[FLEX])))
+    return structs.replace(view, price=shares.get(BATCH_TIER, view.price))
 
 
 def by_limits(per_minute: Mapping[Kind, float], stats: SessionStats) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.batches import State, StoredBatch
+from runner.engine.batch.outlook import Decision
 from runner.event_types import WAITING
 from runner.text import plural
 
@@ -34,6 +35,16 @@ def waits(batches: Sequence[StoredBatch]) -> str:
     """Return the stop reason of a session that leaves rows which wait in batches."""
     rows = sum(one.waiting for one in batches)
     return f"{WAITING}: {plural(rows, 'row')} in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
+
+
+def decided(decision: Decision) -> list[str]:
+    """Return what a decision about the batches of a mixed run means, each kind in a sentence that is the same each time."""
+    words = []
+    if decision.cancel:
+        words.append("batches are cancelled from now on, so that the run is done in time: what they have not answered goes live")
+    if decision.overtake:
+        words.append("batches do not end in time: their rows go live, and what these batches still answer is paid for twice")
+    return words
 
 
 def summed(batches: Sequence[StoredBatch]) -> dict[str, Any]:

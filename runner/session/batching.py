@@ -25,7 +25,7 @@ from runner.inputs import source
 from runner.interfaces import Items
 from runner.model import Item, Outcome
 from runner.pace import BatchesPace
-from runner.session import batch_fit, batch_view, budgeting, wiring
+from runner.session import batch_fit, batch_view, batch_words, budgeting, wiring
 from runner.session.live_speed import LiveSpeed
 from runner.session.saving_both import SavingBoth
 from runner.session.sending_once import SendingOnce
@@ -47,6 +47,8 @@ class Batching(SavingBoth):
     _began_at = 0.0
     # rows are read more than once, so that what the input holds was counted before
     _many_reads = False
+    # what was told of decisions about batches
+    _decided: set[str]
     # the live path of a mixed run
     _live: Attempts[Any] | None = None
     _speed: LiveSpeed
@@ -61,7 +63,7 @@ class Batching(SavingBoth):
     async def _rounds(self, attempts: Attempts[Any]) -> None:
         stored = await self._store.batches.batches() if self._store.waits else []
         if self.batched or self._store.reasked:
-            attempts.mended_before = self._mended_before
+            attempts.asked_before = self._asked_before
         if self._plan.job.local_server is not None:
             await self._give_up(stored)
             stored = []
@@ -88,12 +90,12 @@ class Batching(SavingBoth):
             else:
                 await self._batches_first(engine, attempts)
 
-    async def _mended_before(self, item: Item) -> tuple[Item, int]:
-        """Return an item that goes live as it is to be asked, and how often a batch was asked for a better answer to it."""
+    async def _asked_before(self, item: Item) -> tuple[Item, int, int]:
+        """Return an item that goes live as batches leave it: how often they were asked for a better answer, and failed."""
         found = (await self._store.batches.reasks([item.key])).get(item.key) if self._store.reasked else None
         if found is None or found.fingerprint not in (None, item.fingerprint):
-            return item, 0
-        return asked_again(item, found), found.repairs
+            return item, 0, 0
+        return asked_again(item, found), found.repairs, found.failures
 
     async def _all_in_batches(self, engine: Batches) -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
@@ -115,7 +117,7 @@ class Batching(SavingBoth):
     async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
         detach, until = self._plan.options.detach, self._until
-        self._live, self._speed = attempts, LiveSpeed()
+        self._live, self._speed, self._decided = attempts, LiveSpeed(), set()
         while not self._stop.requested:
             left = await engine.run(self._items, detach=detach, until=until)
             if left.why in ("waiting", "stopped"):
@@ -146,9 +148,16 @@ class Batching(SavingBoth):
         view = batch_view.view(
             self._plan.job, standing, self._lanes, self._stats, speeds, rows=sum(settled), open_rows=left, flying=flying
         )
+        if self._live is not None and self._live.lacks_flex:
+            view = structs.replace(view, live=structs.replace(view.live, flex=None))
+        view = batch_view.priced(view, self._prices[0] if self._prices is not None else None, self._plan.job.model)
         due, began = self._due, self._began_at
-        step_s = view.step_s if due is None else min(view.step_s, max(1.0, (due - began) / 30))
+        step_s = view.step_s if due is None else min(view.step_s, max(0.2, (due - began) / 30))
         decision = policy.decide(structs.replace(view, deadline=due, began_at=began, step_s=step_s))
+        for sentence in batch_words.decided(decision):
+            if sentence not in self._decided:
+                self._decided.add(sentence)
+                self.note(sentence)
         if due is not None and self._live is not None and view.live.flex is not None:
             # rows wait for it as long as there is time, unless the user says otherwise
             most_s = self._plan.job.flex_patience if self._plan.job.said("flex_patience") else math.inf
@@ -173,7 +182,7 @@ class Batching(SavingBoth):
                 plan=parts.Plan(
                     run_id=self._store.run_id,
                     folder=self._store.path.with_name(f"{self._store.path.name}.batches"),
-                    again=plan.job.mode != "mixed",
+                    again=plan.job.mode == "batch",
                     purse=self._purse,
                     price=partial(budgeting.batch_price, book),
                     used_seeds=self._used_seeds,

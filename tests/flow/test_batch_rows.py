@@ -139,6 +139,30 @@ async def test_what_expires_or_fails_is_sent_again_and_what_is_refused_fails(dia
 
 
 @BOTH
+async def test_a_row_that_expires_in_every_batch_fails_after_as_many_as_it_has_attempts(dialect: str, tmp_path: Path) -> None:
+    items = items_of(4)
+    policy = RetryPolicy(attempts=3)
+    async with quick(batch_delay_s=0.01, batch_expire=1.0) as server:
+        async with session(tmp_path, server.url, dialect, items, policy=policy) as one:
+
+            def stop_at_second() -> None:
+                if server.stats()["batches"] == 2:
+                    one.stop.request("Ctrl-C", grace_s=30.0)
+
+            one.changed = stop_at_second
+            assert (await one.run()).why == "stopped"
+        # failures count over sessions
+        async with session(tmp_path, server.url, dialect, items, policy=policy) as one:
+            assert (await one.run()).why == "done"
+            money = await one.store.money()
+        assert {(found.status, found.error_code, found.attempts) for found in one.outcomes.values()} == {
+            ("failed", "batch_expired", 3)
+        }
+        assert (len(one.outcomes), server.stats()["batches"], server.stats()["batch_answers"]) == (4, 3, 0)
+        assert (money.priced, money.unpriced, money.perhaps, money.open_requests) == (0, 0, 0, 0)
+
+
+@BOTH
 async def test_a_batch_that_is_refused_for_some_requests_goes_without_them(dialect: str, tmp_path: Path) -> None:
     items = items_of(30)
     async with quick(batch_delay_s=0.01, batch_refuse=1) as server, session(tmp_path, server.url, dialect, items) as one:

@@ -399,6 +399,25 @@ async def test_an_error_of_the_list_that_speaks_of_a_file_sends_none_again(tmp_p
             await all_done(one, server, keys_of(items))
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["batch", "mixed"])
+@pytest.mark.parametrize("code", ["bad_request", "batch_unsupported"])
+async def test_a_list_that_is_refused_opens_no_row_that_may_be_at_the_provider(code: str, again: bool, tmp_path: Path) -> None:
+    items = items_of(5)
+
+    async def find(_: Any, *values: Any) -> Any:
+        verdict = "fail" if code == "bad_request" else "stop"
+        raise ProviderError("lists are not for this key", code=code, verdict=verdict, status=400)  # type: ignore[arg-type]
+
+    async with quick(batch_delay_s=0.01) as server:
+        await killed(server, "openai", tmp_path, items, Kill("create"))
+        async with at(server, "openai", tmp_path, items, bent={"find": find}, again=again) as (one, _):
+            assert (await one.run()).why == "stopped"
+            assert [item async for item in one.source()] == []
+        async with at(server, "openai", tmp_path, items) as (one, _):
+            assert (await one.run()).why == "done"
+            await all_done(one, server, keys_of(items))
+
+
 async def test_of_two_batches_of_one_file_the_one_that_was_taken_is_gone_on_with(tmp_path: Path) -> None:
     items = items_of(20)
     async with quick(batch_delay_s=0.1, batch_queue_tokens=700) as server:

@@ -3,16 +3,15 @@
 import csv
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pyarrow.parquet as parquet
 import pytest
-from anyio.from_thread import start_blocking_portal
-from simulating import quick
+from simulating import served
 
 import runner
 from runner.batches import BatchRow, StoredBatch
@@ -39,13 +38,6 @@ DIFFERS = (
 )
 """Columns of times, tier and cost, and ids that a provider gives to each answer."""
 ODD = {"batch_delay_s": 0.02, "batch_shuffle": True, "batch_twice": 0.2, "batch_unasked": 0.2}
-
-
-@contextmanager
-def served(**behaviour: Any) -> Iterator[Simulator]:
-    """A simulator in another thread: each one draws the same answers again."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(quick(**behaviour)) as server:
-        yield server
 
 
 def asked(folder: Path) -> Path:
@@ -147,6 +139,25 @@ def test_a_better_answer_is_asked_for_no_more_often_where_a_row_goes_live_after_
     # a batch asked once, and the two repairs went live
     bad = "invalid_output"
     assert sent == [(1, "batch", bad), (2, "live", bad), (3, "live", bad)] * 4
+
+
+@DIALECTS
+def test_attempts_are_those_of_both_ways(dialect: str, tmp_path: Path) -> None:
+    path, store = tmp_path / "in.jsonl", tmp_path / "runner.db"
+    path.write_text("".join(f'{{"prompt": "p {number}"}}\n' for number in range(12)))
+    with served(faults={"500": 0.6}, tokens=30, batch_delay_s=0.02) as server:
+        runner.run(path, mode="mixed", limit=10, **job(dialect, server, store, attempts=2))
+    with closing(sqlite3.connect(store)) as connection:
+        found = connection.execute("SELECT item_key, coalesce(tier, 'live'), error_code FROM attempts ORDER BY item_key, number")
+        sent: dict[str, list[tuple[bool, str | None]]] = {}
+        for key, tier, code in found:
+            sent.setdefault(key, []).append((tier == "batch", code))
+    # first the batch, then one live request
+    bad = "server_error"
+    assert len(sent) == 10
+    assert {tuple(one) for one in sent.values()} == {
+        ((True, None),), ((True, bad), (False, None)), ((True, bad), (False, bad)),
+    }  # fmt: skip
 
 
 def lines_of_others(folder: Path) -> Path:

@@ -3,11 +3,13 @@
 import asyncio
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from runner.simulator import Behaviour, Simulator
 
@@ -23,6 +25,13 @@ def http_session() -> aiohttp.ClientSession:
 
 def quick(**settings: Any) -> Simulator:
     return Simulator(Behaviour(**{"first_token_s": 0.0, "chunk_s": 0.0, "tokens": 6, **settings}))
+
+
+@contextmanager
+def served(**behaviour: Any) -> Iterator[Simulator]:
+    """A simulator in another thread: each one draws the same answers again."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(quick(**behaviour)) as server:
+        yield server
 
 
 def body(prompt: str = "hello", **fields: object) -> bytes:

@@ -11,7 +11,7 @@ from runner.engine.batch.polling import Polling, elsewhere
 from runner.engine.batch.sending import Sending, is_certain
 from runner.engine.batch.shared import Shared
 from runner.engine.batch.submitting import Submitting
-from runner.engine.batch.trouble import NOT_FOUND, Means
+from runner.engine.batch.trouble import NOT_FOUND, UNSUPPORTED, Means
 from runner.errors import AttemptError, ProviderError
 from runner.text import plural
 
@@ -32,7 +32,7 @@ class Driving:
         self._service, self._held, self._folder = shared.service, shared.held, shared.folder
         self._submitting, self._importing = submitting, importing
         self._trouble, self._spending = shared.trouble, shared.spending
-        self._rules, self._note = shared.rules, shared.told.note
+        self._rules, self._note, self._further = shared.rules, shared.told.note, shared.further
         self._sending = Sending(shared)
         self.polling = Polling(shared)
         self.back = GivingBack(shared, submitting, importing)
@@ -57,6 +57,9 @@ class Driving:
                 raise self._folder.full(error) from error
             # of requests: somebody has deleted it, and nothing was sent
             await self.back.give_back(batch, "its file of requests is gone")
+        if self._trouble.takes_none:
+            # what was begun is not sent
+            await self._submitting.undo()
 
     async def cancel(self, batch: StoredBatch) -> None:
         """Ask the provider to cancel a batch; one that was not made there is deleted. Raises AttemptError, StoreError."""
@@ -65,7 +68,9 @@ class Driving:
             await self.back.give_back(batch, "it was cancelled before it was sent")
         elif batch.remote_id is not None and batch.state == "submitted":
             remote = await ask(self._rules.stop, self._service.cancel(batch.remote_id))
-            self._held.looks[batch.id].cancel_asked_at = self._rules.clock.wall()
+            looks = self._held.looks[batch.id]
+            # what has begun to end is looked at soon
+            looks.cancel_asked_at, looks.last_s = self._rules.clock.wall(), 0.0
             await self.polling.seen(batch, remote)
 
     def due_at(self, batch: StoredBatch) -> float:
@@ -133,7 +138,8 @@ class Driving:
             raise failure
         self._trouble.over()
         if (returned := await self._importing.whole(batch, paths)) is not None:
-            self._pause(fruitless=rows > 0 and returned == rows)
+            if self._further:
+                self._pause(fruitless=rows > 0 and returned == rows)
             if batch.end == "failed" and not batch.done:
                 self.back.failed(batch, named=any(fault.line is not None for fault in looks.faults))
             else:
@@ -154,6 +160,9 @@ class Driving:
     async def met(self, number: int, error: AttemptError) -> None:
         """Decide what follows from an error at a batch."""
         batch, looks = self._held.by_id[number], self._held.looks[number]
+        if error.code == UNSUPPORTED and self._is_not_made(batch, error) and self._trouble.goes_live(str(error)):
+            await self.back.give_back(batch, str(error))
+            return
         means: Means = "again" if self._lacks_its_file(batch, error) else self._trouble.means(error, batch.model)
         if self._lacks_its_file(batch, error):
             await self._held.change(number, state="uploaded", submitted_at=None)
@@ -174,10 +183,17 @@ class Driving:
                 await self.back.split(batch, "is too large for the provider")
             case "unknown" if batch.remote_id is not None:
                 await self._unknown(batch)
-            case "refused" if batch.state in SENDING:
+            case "refused" if self._is_not_made(batch, error):
                 await self.back.refused(batch, str(error))
+            case "refused" if batch.state == "creating" and self._sending.seeking:
+                # its rows must not be sent elsewhere
+                self._trouble.stop(error, batch.model)
             case _:
                 self._held.look_next(number, wait_s)
+
+    def _is_not_made(self, batch: StoredBatch, error: AttemptError) -> bool:
+        """Return True if a batch cannot be at the provider after an error."""
+        return batch.state in SENDING and (batch.state != "creating" or (is_certain(error) and not self._sending.seeking))
 
     def _lacks_its_file(self, batch: StoredBatch, error: AttemptError) -> bool:
         """Return True if a batch is not created since its uploaded file is gone: deleted before a kill, or too old."""

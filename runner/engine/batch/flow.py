@@ -9,7 +9,7 @@ One task does everything, a step of one batch after the other: what is stored be
 
 from collections.abc import Callable, Mapping, Sequence
 
-from runner.batches import BatchService, BatchStore, StoredBatch
+from runner.batches import SENT_STATES, BatchService, BatchStore, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asking import Stopped, ask
 from runner.engine.batch.driving import SENDING, Driving
@@ -58,17 +58,17 @@ class Batches:
             folder=self._folder,
             rules=rules,
             told=told,
-            trouble=Trouble(provider, judge, rules, told.note),
+            trouble=Trouble(provider, judge, rules, told.note, live=not plan.again),
             spending=Spending(plan.purse, store),
+            further=plan.again,
         )
-        self._spending = shared.spending
+        self._spending, self._trouble, self._held.over = shared.spending, shared.trouble, shared.spending.over
         importing = Importing(shared, provider, judge)
         encoding = Encoding(service, provider, plan, rules, importing.learning, shared.spending)
         self._submitting = Submitting(shared, encoding, plan)
         self._driving = Driving(shared, self._submitting, importing)
         self._source: Items | None = None
-        # all of the input has been read
-        self._read = False
+        self._read = False  # all of the input has been read
         self._said = set[str | None]()
 
     @property
@@ -87,12 +87,13 @@ class Batches:
         To be called first, also before rows go live. Sends nothing. Raises StoreError.
         """
         await self._held.load()
+        await self._spending.take_up(self._held.in_state(*SENT_STATES))
         for batch in list(self._held.by_id.values()):
             whole = await self._folder.size(batch.token) == batch.bytes > 0
             if batch.state == "writing" or (batch.state in ("written", "uploading") and not whole):
                 if batch.state == "uploading":
                     # a file that was uploaded without a batch is found by nobody, and costs nothing
-                    await self._spending.give_back(batch)
+                    self._spending.give_back(batch)
                 await self._held.drop(batch.id)
                 await self._folder.clear(batch.token)
                 continue
@@ -117,7 +118,7 @@ class Batches:
                 moved = await self._submit(items, decision)
                 moved = await self._step() or moved
                 read = self._read
-                if not moved and (why := self._is_over(detach=detach, mixed=until is not None)) is not None:
+                if not moved and (why := self._is_over(decision, detach=detach)) is not None:
                     return self._left(why)
                 if not moved and read == self._read:
                     # else a new pass over the input begins at once
@@ -155,6 +156,7 @@ class Batches:
                 await self._fetch(number)
             except Stopped:
                 break
+        self._spending.let_go()
         return self._left("stopped" if self._rules.stop.requested else "waiting" if self._held.by_id else "done")
 
     async def _fetch(self, number: int) -> None:
@@ -202,7 +204,7 @@ class Batches:
             cancels_s=tuple(held.cancels_s),
             returned=held.returned,
             returned_s=held.returned_s,
-            submitting="full" if held.is_full else "open",
+            submitting="never" if self._trouble.takes_none else "full" if held.is_full else "open",
         )
 
     async def _submit(self, items: Callable[[], Items], decision: Decision | None) -> bool:
@@ -234,12 +236,12 @@ class Batches:
                 await self._driving.step(batch)
         return bool(due)
 
-    def _is_over(self, *, detach: bool, mixed: bool) -> Why | None:
+    def _is_over(self, decision: Decision | None, *, detach: bool) -> Why | None:
         """Return why the engine has nothing more to do; None: it goes on. A new pass over the input is begun if rows are open."""
-        held = self._held
+        held, mixed = self._held, decision is not None
         if detach and (self._read or held.is_full) and all(self._is_left(batch) for batch in held.by_id.values()):
             return "waiting" if held.by_id else "done"
-        if held.is_full if mixed else not self._read:
+        if (held.is_full and decision.open > 0) if decision is not None else not self._read:
             return None
         if not held.by_id and (mixed or not held.returned or not self._plan.again):
             return "live" if held.returned else "done"

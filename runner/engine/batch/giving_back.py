@@ -78,7 +78,7 @@ class GivingBack:
         """End a batch: its rows are open again."""
         self._submitting.hour_bounds.pop(batch.id, None)
         if batch.state not in ("writing", "written"):
-            await self._spending.give_back(batch)
+            self._spending.give_back(batch)
         if batch.state in ("creating", "uploaded") and (upload_id := batch.upload_id) is not None:
             if batch.state == "creating":
                 await self._held.change(batch.id, state="uploaded")

@@ -43,6 +43,8 @@ class OpenBatches:
 
     def __init__(self, store: BatchStore, clock: Clock, changed: Callable[[], None]) -> None:
         self._store, self._clock, self._changed = store, clock, changed
+        # called with the number of a batch that is open no longer
+        self.over: Callable[[int], None] = lambda _: None
         self.by_id: dict[int, StoredBatch] = {}
         self.looks: dict[int, Looks] = {}
         # how long cancels took that have ended
@@ -166,3 +168,4 @@ class OpenBatches:
 
     def _forget(self, number: int) -> None:
         del self.by_id[number], self.looks[number]
+        self.over(number)

@@ -52,7 +52,7 @@ class Importing:
     def __init__(self, shared: Shared, provider: InformedProvider, judge: Judge) -> None:
         self._service, self._store, self._provider, self._judge = shared.service, shared.store, provider, judge
         self._held, self._folder, self._rules, self._told = shared.held, shared.folder, shared.rules, shared.told
-        self._spending, rules = shared.spending, shared.rules
+        self._spending, self._further, rules = shared.spending, shared.further, shared.rules
         self.learning = Learning(provider, rules.policy.attempts)
 
     async def fetch(self, batch: StoredBatch) -> tuple[list[Path], AttemptError | None]:
@@ -83,7 +83,7 @@ class Importing:
         """
         before = self._held.returned
         asked = Asked(self._folder.requests(batch.token), batch.model)
-        reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
+        reading = self._reading(batch, asked)
         tally = Tally(seen=set())
         fresh = batch.waiting == batch.rows
         for answers in (True, False):
@@ -113,9 +113,12 @@ class Importing:
         """Return the failure of the row because of which a batch is refused. line: of its request, counted from 1. Saves none."""
         asked = Asked(self._folder.requests(batch.token), batch.model)
         rows = await self._store.rows_of(batch.id, list(asked.id_on([line]).values()))
-        reading = Reading(self._provider, self._judge, self._rules, batch, asked, self.learning)
+        reading = self._reading(batch, asked)
         read = [reading.faulty(row, words).entry for row in rows.values() if not row.released]
         return [entry for entry in read if isinstance(entry, Outcome)]
+
+    def _reading(self, batch: StoredBatch, asked: Asked) -> Reading:
+        return Reading(self._provider, self._judge, self._rules, batch, asked, self.learning, further=self._further)
 
     def _is_short(self, batch: StoredBatch) -> bool:
         """Return True if results are missing: one of each request if it is completed, else as many as the provider counts."""
@@ -229,7 +232,7 @@ class Importing:
         if taken:
             await self._held.change(batch.id, state="done")
         else:
-            await self._spending.give_back(batch)
+            self._spending.give_back(batch)
             await self._held.refuse(batch.id, batch.error or "the provider has taken none of it")
         await self._folder.clear(batch.token)
 

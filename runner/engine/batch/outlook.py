@@ -127,6 +127,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     overtake: tuple[int, ...] = ()
     # when to decide again, at the latest
     wake_at: float
+    # rows that wait nowhere, as they were seen
+    open: int = 0
     # the deadline cannot be kept, by what is known
     late: bool = False
     # a sentence for people, and what it is about: its figures change, and it is told once

@@ -18,8 +18,8 @@ from runner.text import Redactor
 
 Why: TypeAlias = Literal["done", "waiting", "live", "stopped"]
 """Why the engine of batches has ended: see ``Left``."""
-Submitting: TypeAlias = Literal["open", "full", "closed"]
-"""Whether the provider takes batches. full: its queue is full. closed: it fails or refuses for now."""
+Submitting: TypeAlias = Literal["open", "full", "never"]
+"""Whether the provider takes batches. full: its queue is full. never: it takes none of ours."""
 
 
 class Save(Protocol):
@@ -98,6 +98,11 @@ class Decision(Protocol):
     @property
     def wake_at(self) -> float:
         """When to decide again at the latest, seconds since the epoch."""
+        ...
+
+    @property
+    def open(self) -> int:
+        """How many rows wait nowhere."""
         ...
 
     @property

@@ -52,6 +52,8 @@ PIECES, MOST_PIECES = 28, 40
 
 Each is asked for once a minute, and some providers allow 50 such requests a minute."""
 LEAST_PIECE = 25
+SOON_S = 0.1
+"""What is to be decided within these seconds is decided now, or at the next step."""
 PIECE_S = 600.0
 """A batch should hold no more rows than the live path sends in this time, since all of them come back at once."""
 _ALL = 1 << 62
@@ -90,6 +92,7 @@ def _unhurried(view: View) -> Decision:
         # as large as the provider takes them: none will be cancelled
         piece_rows=max(1, view.rows, view.open),
         wake_at=view.now + view.step_s,
+        open=view.open,
     )
 
 
@@ -184,6 +187,7 @@ class _Plan:
             cancel=self._to_cancel(),
             overtake=self._to_overtake(),
             wake_at=self._wake_at(),
+            open=view.open,
             late=late,
             told=self._too_late() if late else None,
             about=None if not late else "speed" if self._now < self._deadline else "deadline",
@@ -246,7 +250,7 @@ class _Plan:
         """Return the instant at which rows must go live or a batch must be cancelled if nothing happens before."""
         last = self._end - self._left / (self._careful * self._speed) - self._cancel_s - self._view.step_s
         first = self._end - 2 * self._unseen_s - self._view.step_s
-        later = [at for at in (last, first) if at > self._now + 1]
+        later = [at for at in (last, first) if at > self._now + SOON_S]
         return min([*later, self._now + self._view.step_s])
 
     def _too_late(self) -> str:

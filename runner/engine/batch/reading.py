@@ -2,20 +2,22 @@ r"""What one result of a batch amounts to: entries for the store, and whether it
 
     answered --the provider reads it--> done | failed | to be asked for a better answer
     refused  --as a live refusal------> failed | open again, with one attempt less | open again, as the run stops
-    expired, cancelled ---------------> open again: never sent, so not billed
+    cancelled ------------------------> open again: never sent, so not billed
+    expired --------------------------> the same; where further batches follow, with one attempt less
     odd, missing ---------------------> open again, with one attempt less: perhaps billed
 
 A row that is open again brings along how many attempts it has lost, and what it is to be asked with.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct, structs
 
 from runner.batches import BATCH_TIER, BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider, without_frames
 from runner.engine.batch.asked import Asked
+from runner.engine.batch.entries import bounded, item_of, outcome_of, unsplit
 from runner.engine.batch.learning import Learning
 from runner.engine.batch.parts import Rules
 from runner.engine.judge import Judge
@@ -23,7 +25,7 @@ from runner.engine.outcomes import conceal, partial_of
 from runner.engine.repair import following, kept_of
 from runner.errors import AttemptError, InvalidAnswerError, ProviderError, StreamError, advice
 from runner.interfaces import Decoder
-from runner.model import Attempt, Completion, Entry, Item, Outcome, Request, Usage
+from runner.model import Attempt, Completion, Entry, Outcome
 
 _EXPIRED = "the batch expired before this request was answered"
 _CANCELLED = "the batch was cancelled before this request was answered"
@@ -47,13 +49,24 @@ class Ends(NamedTuple):
 
 
 class Reading:
-    """Reads the results of one batch. asked: finds its requests. answers: those that are read so far."""
+    """Reads the results of one batch. asked: finds its requests. further: rows that come back open go into further batches.
+
+    answers: those that are read so far.
+    """
 
     def __init__(
-        self, provider: InformedProvider, judge: Judge, rules: Rules, batch: StoredBatch, asked: Asked, learning: Learning
+        self,
+        provider: InformedProvider,
+        judge: Judge,
+        rules: Rules,
+        batch: StoredBatch,
+        asked: Asked,
+        learning: Learning,
+        *,
+        further: bool,
     ) -> None:
         self._provider, self._judge, self._asked, self._learning = provider, judge, asked, learning
-        self._policy, self._redactor, self._now = rules.policy, rules.redactor, rules.clock.monotonic
+        self._policy, self._redactor, self._now, self._further = rules.policy, rules.redactor, rules.clock.monotonic, further
         self._model = batch.model
         self._began = batch.submitted_at or batch.created_at
         # two clocks are compared: the provider's may be behind
@@ -120,25 +133,24 @@ class Reading:
         return self.missing(row, _ODD)
 
     def expired(self, row: BatchRow) -> Read:
-        """Read a request that the provider had not begun when the batch expired."""
-        return self._unsent(row, AttemptError(_EXPIRED, code="batch_expired", sent=False))
+        """Read a request that the provider had not begun when the batch expired, as further batches may without end."""
+        error = AttemptError(_EXPIRED, code="batch_expired", sent=False)
+        return self._again(row, self._failed(row, error), error, None, counts=self._further)
 
     def cancelled(self, row: BatchRow) -> Read:
         """Read a request that the provider had not begun when the batch was cancelled."""
-        return self._unsent(row, AttemptError(_CANCELLED, code="batch_cancelled", sent=False))
-
-    def _unsent(self, row: BatchRow, error: AttemptError) -> Read:
+        error = AttemptError(_CANCELLED, code="batch_cancelled", sent=False)
         return Read(self._failed(row, error), returned=True)
 
     def missing(self, row: BatchRow, words: str = _MISSING) -> Read:
         """Read a request of which nothing came: nobody knows whether it was billed."""
         error = AttemptError(words, code="batch_missing")
-        return self._again(row, _bounded(self._failed(row, error), row), error, None)
+        return self._again(row, bounded(self._failed(row, error), row), error, None)
 
     def faulty(self, row: BatchRow, words: str) -> Read:
         """Read a request because of which the provider took none of the batch."""
         error = AttemptError(self._redactor(words), code="bad_request", verdict="fail", sent=False)
-        return Read(_outcome(row, self._failed(row, error), None))
+        return Read(outcome_of(row, self._failed(row, error), None))
 
     # -- errors
 
@@ -149,7 +161,7 @@ class Reading:
         attempt = self._error(result, row, error, answer)
         if 200 <= (attempt.status or 200) <= 299:
             # what has been counted need not be all
-            attempt = _bounded(attempt, row)
+            attempt = bounded(attempt, row)
         if error.mended and self._learning.mends(row, error):
             return Read(attempt, returned=True)
         if self._learning.tries_unseeded(row, error):
@@ -183,17 +195,20 @@ class Reading:
             attempt = structs.replace(attempt, error=f"{attempt.error} (every row of the batch was refused)")
             return self._stops(attempt, "refused", advice("refused"))
         if verdict == "stop":
-            return self._stops(attempt, error.code, judge.advice(error, _item(row, model), attempt.error))
+            return self._stops(attempt, error.code, judge.advice(error, item_of(row, model), attempt.error))
         if verdict == "retry":
             return self._again(row, attempt, error, answer)
-        return Read(_outcome(row, attempt, kept_of(answer, error)))
+        return Read(outcome_of(row, attempt, kept_of(answer, error)))
 
-    def _again(self, row: BatchRow, attempt: Attempt, error: AttemptError, answer: Completion | None) -> Read:
-        """Read a failure after which a row is asked again, as long as it has attempts left."""
-        throttled = isinstance(error, ProviderError) and error.throttled
-        failures = row.failures + (error.sent and not throttled)
+    def _again(
+        self, row: BatchRow, attempt: Attempt, error: AttemptError, answer: Completion | None, *, counts: bool | None = None
+    ) -> Read:
+        """Read a failure after which a row is asked again, as long as it has attempts left. counts: None: as in a live run."""
+        if counts is None:
+            counts = error.sent and not (isinstance(error, ProviderError) and error.throttled)
+        failures = row.failures + counts
         if failures >= self._policy.attempts:
-            return Read(_outcome(row, attempt, kept_of(answer, error)))
+            return Read(outcome_of(row, attempt, kept_of(answer, error)))
         if failures == row.failures:
             return Read(attempt, returned=True)
         # ``messages`` are those that it has already; the importer puts them in
@@ -221,7 +236,7 @@ class Reading:
             usage=usage,
             input_bound=None if known else row.input_bound,
             output_bound=None if known else row.output_bound,
-            cache_1h_bound=_unsplit(usage, row) if known else row.cache_1h_bound,
+            cache_1h_bound=unsplit(usage, row) if known else row.cache_1h_bound,
             model=self._model,
             served_model=answer.served_model,
             tier=BATCH_TIER,
@@ -256,43 +271,3 @@ class Reading:
 def _must_be_complete(decoder: Decoder) -> None:
     if not decoder.complete:
         raise StreamError("the answer has no finish reason", code="truncated", marked=True, orderly=True)
-
-
-def _bounded(attempt: Attempt, row: BatchRow) -> Attempt:
-    return structs.replace(attempt, input_bound=row.input_bound, output_bound=row.output_bound, cache_1h_bound=row.cache_1h_bound)
-
-
-def _unsplit(usage: Usage | None, row: BatchRow) -> int | None:
-    """Return what was written to caches that may be kept for an hour, where the usage does not tell for how long."""
-    if usage is None or row.cache_1h_bound is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None:
-        return None
-    return usage.cache_write_tokens
-
-
-def _outcome(row: BatchRow, attempt: Attempt, answer: Completion | None) -> Outcome:
-    status: Literal["failed"] = "failed"
-    return Outcome(
-        key=row.key,
-        position=row.position,
-        status=status,
-        metadata=row.metadata,
-        fingerprint=row.fingerprint,
-        completion=answer,
-        error_code=attempt.error_code,
-        error=attempt.error,
-        attempt=attempt,
-        attempts=row.number,
-        kept=row.answered,
-        made_seed=row.made_seed,
-    )
-
-
-def _item(row: BatchRow, model: str) -> Item:
-    """Return a row as the judge looks at it."""
-    return Item(
-        key=row.key,
-        position=row.position,
-        request=Request(model=model, messages=()),
-        metadata=row.metadata,
-        fingerprint=row.fingerprint,
-    )

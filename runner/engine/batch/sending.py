@@ -127,7 +127,7 @@ class Sending:
             return "lost"
         if batch.waiting == 0:
             # its rows are sent elsewhere by now
-            await self._spending.give_back(batch)
+            self._spending.give_back(batch)
             await self._held.refuse(batch.id, "it was not created in time")
             return "on"
         await self._held.change(batch.id, state="uploaded", submitted_at=None)

@@ -21,3 +21,5 @@ class Shared(Struct, eq=False, kw_only=True):
     told: Told
     trouble: Trouble
     spending: Spending
+    # rows that come back open go into further batches
+    further: bool

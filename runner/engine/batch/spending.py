@@ -1,4 +1,7 @@
-"""What batches hold of a budget: all that they can use counts as used before they are sent, and is corrected as rows settle."""
+"""What batches hold of a budget: all that they can use before they are sent, until their rows settle.
+
+It is held as by open requests: others wait for it, since most of it comes back.
+"""
 
 from collections.abc import Sequence
 
@@ -16,21 +19,41 @@ class Spending:
 
     def __init__(self, purse: Purse | None, store: BatchStore) -> None:
         self._purse, self._store = purse, store
+        # what each batch holds
+        self._held: dict[int, Amounts] = {}
 
     def output_bound(self, model: str, bound: Bounds, at: float) -> int | None:
         """Return the most output that a request can have. Raises AttemptError if a budget needs that, and it is not known."""
         return bound.output if self._purse is None else self._purse.quote(model, bound, at).output_bound
 
+    async def take_up(self, batches: Sequence[StoredBatch]) -> None:
+        """Hold what the rows of batches of earlier sessions can still use: it counts as used."""
+        if self._purse is None:
+            return
+        for batch in batches:
+            self._held[batch.id] = left = _most(batch, *await self._store.left_bounds(batch.id))
+            self._purse.budget.hold_used(left)
+
     def take(self, batch: StoredBatch, hour_bound: int) -> bool:
-        """Count what a batch can use as used. False: there is no room. hour_bound: of its input, in caches kept for an hour."""
+        """Hold what a batch can use. False: there is no room. hour_bound: of its input, in caches kept for an hour."""
         if self._purse is None:
             return True
         need = _most(batch, batch.input_bound, batch.output_bound or 0, hour_bound)
         # what a whole batch needs says nothing of what a row does
         if self._purse.budget.part(need) < 1 or not self._purse.budget.take(need):
             return False
-        self._purse.budget.settle(need, need)
+        self._held[batch.id] = need
         return True
+
+    def over(self, number: int) -> None:
+        """Count what a batch still holds that has ended as used: nobody knows whether it was."""
+        if self._purse is not None and (left := self._held.pop(number, None)) is not None:
+            self._purse.budget.settle(left, left)
+
+    def let_go(self) -> None:
+        """Count what all batches hold as used, since the session waits for them no more."""
+        for number in list(self._held):
+            self.over(number)
 
     def rows(self, batch: StoredBatch, hour_bound: int) -> int:
         """Return for about how many rows of a batch there is room."""
@@ -44,10 +67,10 @@ class Spending:
             await self._purse.budget.wait(need)
             self._purse.budget.settle(need, Amounts())
 
-    async def give_back(self, batch: StoredBatch) -> None:
+    def give_back(self, batch: StoredBatch) -> None:
         """Count what rows of a batch without a result can use as unused: it was not sent, or is not taken."""
-        if self._purse is not None:
-            self._purse.budget.correct(_most(batch, *await self._store.left_bounds(batch.id)), Amounts())
+        if self._purse is not None and (left := self._held.pop(batch.id, None)) is not None:
+            self._purse.budget.settle(left, Amounts())
 
     def settle(self, batch: StoredBatch, rows: Sequence[BatchRow], saved: Sequence[Entry]) -> None:
         """Count rows of a batch as what they have used. saved: their entries, with prices."""
@@ -69,7 +92,11 @@ class Spending:
             used = self._purse.used(attempt, reserved)
             cost, tokens = cost + used.cost, tokens + used.tokens
         was = Amounts(sum(one.cost for one in held.values()), sum(one.tokens for one in held.values()))
-        self._purse.budget.correct(was, Amounts(cost, tokens))
+        if (left := self._held.get(batch.id)) is None:
+            self._purse.budget.correct(was, Amounts(cost, tokens))
+            return
+        self._held[batch.id] = Amounts(left.cost - was.cost, left.tokens - was.tokens)
+        self._purse.budget.settle_part(was, Amounts(cost, tokens))
 
 
 def _of(batch: StoredBatch, row: BatchRow) -> Amounts:

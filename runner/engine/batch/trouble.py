@@ -11,7 +11,7 @@ from runner.engine.judge import UNREACHED_S, Judge
 from runner.errors import AttemptError, ProviderError, RunStoppedError, advice
 from runner.model import HttpCall, Item, Request
 
-NOT_FOUND, TOO_LARGE, QUOTA = "batch_not_found", "batch_too_large", "batch_quota"
+NOT_FOUND, TOO_LARGE, QUOTA, UNSUPPORTED = "batch_not_found", "batch_too_large", "batch_quota", "batch_unsupported"
 """Error codes of what only a batch API refuses."""
 FIRST_S, MOST_S, GROWTH = 2.0, 60.0, 1.6
 """Seconds of the first wait after an error, of the longest, and how they grow."""
@@ -27,8 +27,13 @@ refused: it does not take what was sent. stop: the run is stopping."""
 class Trouble:
     """Decides what follows from errors of the batch API."""
 
-    def __init__(self, provider: InformedProvider, judge: Judge, rules: Rules, note: Callable[[str], None]) -> None:
-        self._provider, self._judge, self._rules, self._note = provider, judge, rules, note
+    def __init__(
+        self, provider: InformedProvider, judge: Judge, rules: Rules, note: Callable[[str], None], *, live: bool = False
+    ) -> None:
+        """live: rows that no batch takes go live."""
+        self._provider, self._judge, self._rules, self._note, self._live = provider, judge, rules, note, live
+        # the provider takes no batches of ours, so none is made any more
+        self.takes_none = False
         self._reached = False
         self._unreached_since: float | None = None
         # since when there were only errors, and whether that was told
@@ -82,8 +87,17 @@ class Trouble:
         sentence = f"{said.rstrip('.')}. {self._judge.advice(error, item, said)}"
         self.stop_for(sentence, code=error.code)
 
+    def goes_live(self, words: str) -> bool:
+        """Return True if rows go live as the provider takes no batches of ours: then none is made any more. words: why."""
+        if self._live and not self.takes_none:
+            self.takes_none = True
+            self._note(f"{self._rules.redactor(words).rstrip('.')}; no more batches are made, and the rows go live")
+        return self._live
+
     def refused(self, words: str) -> None:
-        """Stop the run because the provider does not take a batch. words: what it says."""
+        """Stop the run because the provider does not take a batch, unless its rows can go live. words: what it says."""
+        if self.goes_live(words):
+            return
         self.stop_for(f"{self._rules.redactor(words).rstrip('.')}. {advice('batch_refused')}", code="batch_refused")
 
     def stop_for(self, sentence: str, *, code: str) -> None:

@@ -143,6 +143,17 @@ class Budget:
         self._grant()
         self._moved()
 
+    def settle_part(self, part: Amounts, used: Amounts) -> None:
+        """Give back a part of an amount that goes on being held, such as that of a batch, and record what of it was used."""
+        self.holders += 1
+        self.settle(part, used)
+
+    def hold_used(self, amount: Amounts) -> None:
+        """Hold an amount that counts as used: it is of an earlier session, and is not known yet."""
+        for pot in self.pots:
+            pot.used -= pot.of(amount)
+        self._hold(amount)
+
     def correct(self, was: Amounts, now: Amounts) -> None:
         """Record that what was used is known better. was: what was counted.
 

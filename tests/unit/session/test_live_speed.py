@@ -2,7 +2,9 @@
 
 import pytest
 
-from runner.session.batch_view import by_limits
+from runner.engine.batch.outlook import Flex, Live, View
+from runner.prices.book import PriceBook
+from runner.session.batch_view import by_limits, priced
 from runner.session.live_speed import KEPT_S, WINDOW_S, Answered, LiveSpeed, Speeds
 from runner.session.stats import SessionStats
 
@@ -52,3 +54,19 @@ def test_limits_of_tokens_let_so_many_rows_through(limits: dict[str, float], rat
 def test_what_a_row_takes_is_not_known_before_the_first() -> None:
     assert by_limits({"tpm": 60_000}, SessionStats()) is None
     assert by_limits({"tpm": 60_000, "rpm": 60}, SessionStats()) == 1.0
+
+
+def test_the_policy_sees_what_batches_and_flex_cost() -> None:
+    seen = View(now=0.0, deadline=None, began_at=0.0, batches=(), open=1, flying=0, live=Live(rows_per_s=None, flex=Flex()))
+    book = PriceBook(None, {"m": {"input": 1.0, "output": 4.0, "batch": 0.4, "flex": 0.7}, "n": {"input": 1.0, "output": 4.0}})
+
+    def shares(model: str, book: PriceBook | None) -> tuple[float, float]:
+        found = priced(seen, book, model)
+        assert found.live.flex is not None
+        return found.price, found.live.flex.price
+
+    assert shares("m", book) == (0.4, 0.7)
+    # without a factor and at an address that is nobody's, they save nothing
+    assert shares("n", book) == (1.0, 1.0)
+    # of a price that is not known nothing is said
+    assert shares("o", book) == shares("m", None) == (0.5, 0.5)
