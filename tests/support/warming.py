@@ -28,6 +28,7 @@ _AFTER = (["status"], ["status", "--json"], ["show", "1"], ["list"], ["export", 
 def run() -> None:
     """Run three rows, and the commands that read a store. Raises AssertionError if one of them fails."""
     compiled_once.install()
+    opened = _open_files()
     with _as_before(), tempfile.TemporaryDirectory() as folder:
         os.environ.clear()
         os.environ.update({"PATH": os.defpath, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_RUNTIME_DIR": folder})
@@ -35,6 +36,8 @@ def run() -> None:
         Path("p.jsonl").write_text("".join(f"{json.dumps({'id': n, 'prompt': n})}\n" for n in "abc"), encoding="utf-8")
         with _simulator() as url, Path("said").open("w", encoding="utf-8") as said:
             sys.stdout = sys.stderr = said
+            # libuv has files of the process: a fork closes what it has not opened, and could then start no process
+            sys.modules["uvloop"] = None  # type: ignore[assignment]
             for arguments in (["run", "p.jsonl", "--model", "m", "--base-url", url], *_AFTER):
                 code = _main(arguments)
                 said.flush()
@@ -42,8 +45,13 @@ def run() -> None:
                 # Python prints a warning once in a process: a fork would not
                 assert (code, "Warning:" in words) == (0, False), f"{arguments} ended with {code}: {words}"
     assert threading.active_count() == 1, "a fork would not have the other threads, and perhaps a lock of theirs"
+    assert _open_files() == opened, "a fork closes what it has not opened"
     # the number of a file that is gone may be that of one of a test
     databases._used.clear()
+
+
+def _open_files() -> list[str]:
+    return sorted(os.listdir("/dev/fd"))
 
 
 def _main(arguments: Sequence[str]) -> object:
@@ -58,12 +66,17 @@ def _main(arguments: Sequence[str]) -> object:
 def _as_before() -> Iterator[None]:
     """Put back what a command changes in its process."""
     environment, folder, arguments, collected = os.environ.copy(), Path.cwd(), sys.argv, gc.get_threshold()
+    loops = sys.modules.get("uvloop")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     streams, handlers = (sys.stdout, sys.stderr), {kind: signal.getsignal(kind) for kind in signal.valid_signals()}
     try:
         yield
     finally:
         sys.stdout, sys.stderr = streams
+        # where it is not installed, whoever asks for it is told so
+        sys.modules.pop("uvloop", None)
+        if loops is not None:
+            sys.modules["uvloop"] = loops
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
