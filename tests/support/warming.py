@@ -51,7 +51,7 @@ def run() -> None:
 
 
 def _open_files() -> list[str]:
-    return sorted(os.listdir("/dev/fd"))
+    return sorted(path.name for path in Path("/dev/fd").iterdir())
 
 
 def _main(arguments: Sequence[str]) -> object:
