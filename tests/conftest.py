@@ -6,6 +6,7 @@ import inspect
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import compiled_once
 import pytest
 from hypothesis import settings
 
@@ -35,6 +37,14 @@ if Path(runner_file).parents[1] != Path(CHECKOUT):
 for kind in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(kind) is signal.SIG_IGN:
         signal.signal(kind, lambda *_: None)
+
+# Where the variable names what is used without it, each run would load all certificates to check it, which takes 16 ms.
+_CERTIFICATES = Path(ssl.get_default_verify_paths().openssl_cafile)
+if Path(os.environ.get("SSL_CERT_FILE", "")).resolve() == _CERTIFICATES.resolve():
+    del os.environ["SSL_CERT_FILE"]
+compiled_once.install()
+# until all tests are collected, which makes a million objects that stay
+gc.disable()
 
 # no deadline: how long an example takes says more about the machine than about the code
 settings.register_profile("runner", deadline=None)
@@ -106,6 +116,7 @@ def pytest_collection_finish() -> None:
     """Take the thousands of tests out of the garbage collector's rounds: that is 5 % of the time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

@@ -96,7 +96,9 @@ def test_a_lost_server_leaves_no_gap_and_no_double_and_seven_tabs_have_one_strea
             first.page.wait_for_timeout(100)
         assert seen
         assert run.alive
-        assert [said for tab in tabs for said in tab.said if "ERR_CONNECTION_REFUSED" not in said] == []
+        # a request that the killed server had not yet read is reset
+        lost = re.compile("ERR_CONNECTION_(REFUSED|RESET)")
+        assert [said for tab in tabs for said in tab.said if not lost.search(said)] == []
         # another server at the same port, such as that of another store: who opens its address has access, older tabs open or not
         web.end()
         (tmp_path / "runner.db.web-token").unlink()

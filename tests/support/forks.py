@@ -157,6 +157,7 @@ def _number(channel: socket.socket) -> int:
 
 def serve(requests: socket.socket) -> None:
     """Load the libraries, and fork for every request until the other end is closed."""
+    gc.disable()
     for name in LIBRARIES:
         # uvloop is not made for every system
         with suppress(ImportError):
@@ -166,45 +167,61 @@ def serve(requests: socket.socket) -> None:
         # that one runs the command
         if module.name != "runner.__main__":
             importlib.import_module(module.name)
+    importlib.import_module("warming").run()
     # what is loaded by now stays: no fork need look through it
     gc.collect()
     gc.freeze()
-    # nobody waits for the processes that watch over the forks
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.enable()
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    woken, waking = socket.socketpair()
+    waking.setblocking(False)
+    signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
     while True:
-        word, descriptors, *_ = socket.recv_fds(requests, 1, 4)
-        if not word:
+        readable = select.select([requests, woken, *running.values()], [], [])[0]
+        if woken in readable:
+            woken.recv(1 << 16)
+            _tell_ends(running)
+        for pid, channel in running.items():
+            # whoever has started it is gone
+            if channel in readable:
+                os.kill(pid, signal.SIGKILL)
+        if requests in readable and not _begin(requests, running, (woken, waking)):
             return
-        if not os.fork():
-            requests.close()
-            _watch_over(*descriptors)
-            return
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
-def _watch_over(descriptor: int, *streams: int) -> None:
-    """Fork ``runner``, and tell its process id and its exit code; kill it if whoever has started it is gone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    channel = socket.socket(fileno=descriptor)
+def _tell_ends(running: dict[int, socket.socket]) -> None:
+    """Tell the exit code of each fork that has ended."""
+    while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+        pid, status = ended
+        # whoever has started it may be gone
+        with running.pop(pid) as channel, suppress(OSError):
+            channel.sendall(os.waitstatus_to_exitcode(status).to_bytes(_FRAME, "big", signed=True))
+
+
+def _begin(requests: socket.socket, running: dict[int, socket.socket], wakers: Sequence[socket.socket]) -> bool:
+    """Fork ``runner``, and tell its process id. Return False if nobody asks any more: the forks that still work are killed."""
+    word, descriptors, *_ = socket.recv_fds(requests, 1, 4)
+    if not word:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+        return False
+    channel, streams = socket.socket(fileno=descriptors[0]), descriptors[1:]
     order = json.loads(_exactly(channel, int.from_bytes(_exactly(channel, _FRAME), "big")))
     pid = os.fork()
     if not pid:
-        channel.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # closed with all others that are not its own
+        for other in (requests, channel, *wakers, *running.values()):
+            other.detach()
         _become_runner(streams, **order)
-        return
     for stream in streams:
         os.close(stream)
-    # whoever has started it may be gone
+    running[pid] = channel
     with suppress(OSError):
         channel.sendall(pid.to_bytes(_FRAME, "big"))
-        if hasattr(os, "pidfd_open"):
-            end = os.pidfd_open(pid)
-            if end not in select.select([end, channel], [], [])[0]:
-                os.kill(pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        channel.sendall(code.to_bytes(_FRAME, "big", signed=True))
-    os._exit(0)
+    return True
 
 
 def _become_runner(streams: Sequence[int], *, arguments: list[str], cwd: str, env: dict[str, str], terminal: bool) -> NoReturn:
