@@ -14,14 +14,11 @@ from runner.durations import format_span
 from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.money import FLEX, STANDARD
-from runner.providers.batch import rules, service
-from runner.providers.batch.transport import Way
+from runner.providers.batch import rules
 from runner.session import pricing
 from runner.session.options import SessionOptions
+from runner.session.wiring import LOCAL
 from runner.version import __version__
-
-_LOCAL = "http://127.0.0.1/v1"
-"""Stands for the address of a local server, which has a port only while it runs."""
 
 
 def uses_batches(job: Job, options: SessionOptions) -> bool:
@@ -57,7 +54,7 @@ def lacks(job: Job) -> str | None:
     if job.is_fleet or job.members:
         return "goes to one endpoint with one key, and several are named: name one, or use --mode live"
     try:
-        rules.rules_of(dialect_of(job), job.base_url or _LOCAL)
+        rules.rules_of(dialect_of(job), job.base_url or LOCAL)
     except UsageError as error:
         return f"is not possible here: {error}"
     return None
@@ -91,6 +88,10 @@ def at_lowest(job: Job) -> Job:
 @asynccontextmanager
 async def open_service(job: Job, endpoint: Endpoint, base_url: str, provider: Provider) -> AsyncIterator[BatchService]:
     """Yield the batch API of a job. base_url: also of a local server. provider: classifies refusals. Raises UsageError."""
+    # imported only here: a session without batches needs none of it
+    from runner.providers.batch import service
+    from runner.providers.batch.transport import Way
+
     added: tuple[Mapping[str, str], Mapping[str, str]] = tuple(  # type: ignore[assignment]
         {name: value.reveal() for name, value in fields} for fields in (endpoint.additions.headers, endpoint.additions.query)
     )

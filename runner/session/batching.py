@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,9 +16,7 @@ from runner.batches import OPEN_STATES, StoredBatch
 from runner.config import due
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
-from runner.engine.batch import outlook, parts, policy
-from runner.engine.batch.flow import Batches
-from runner.engine.batch.learning import asked_again
+from runner.engine.batch import outlook, parts
 from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.inputs import source
@@ -31,6 +29,10 @@ from runner.session.saving_both import SavingBoth
 from runner.session.sending_once import SendingOnce
 from runner.store.batches import NOT_MADE
 from runner.text import plural
+
+if TYPE_CHECKING:
+    # imported where they are used: a session without batches needs none of them
+    from runner.engine.batch.flow import Batches
 
 _FIRST = 1
 _LOOK_S = 0.25
@@ -95,9 +97,11 @@ class Batching(SavingBoth):
         found = (await self._store.batches.reasks([item.key])).get(item.key) if self._store.reasked else None
         if found is None or found.fingerprint not in (None, item.fingerprint):
             return item, 0, 0
+        from runner.engine.batch.learning import asked_again
+
         return asked_again(item, found), found.repairs, found.failures
 
-    async def _all_in_batches(self, engine: Batches) -> None:
+    async def _all_in_batches(self, engine: "Batches") -> None:
         """Send all rows in batches. With a time to be done by, leave then what is not back."""
         detach = self._plan.options.detach
         async with _beside() as beside:
@@ -114,7 +118,7 @@ class Batching(SavingBoth):
         name = "by" if self._plan.job.by is not None else "within"
         self._stop.request(f"the time of --{name} has come", grace_s=0.0)
 
-    async def _batches_first(self, engine: Batches, attempts: Attempts[Any]) -> None:
+    async def _batches_first(self, engine: "Batches", attempts: Attempts[Any]) -> None:
         """Send rows in batches, and live what comes back open or can wait no longer."""
         detach, until = self._plan.options.detach, self._until
         self._live, self._speed, self._decided = attempts, LiveSpeed(), set()
@@ -141,6 +145,8 @@ class Batching(SavingBoth):
 
     def _until(self, standing: parts.Standing) -> outlook.Decision:
         """Decide what is to become of the batches, so that the run is done in time."""
+        from runner.engine.batch import policy
+
         out = sum(batch.waiting for batch in standing.batches)
         flying, settled = self._lanes.in_flight, self._meter.progress().settled_rows
         speeds = self._speed.look(batch_view.answered(self._stats, time.monotonic()))
@@ -165,7 +171,9 @@ class Batching(SavingBoth):
         return decision
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Batches]:
+    async def _opened(self) -> AsyncIterator["Batches"]:
+        from runner.engine.batch.flow import Batches
+
         plan, endpoint = self._plan, self._endpoint
         base_url = self.served or endpoint.base_url
         assert base_url is not None

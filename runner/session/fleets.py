@@ -27,12 +27,13 @@ from runner.interfaces import Client, Decoder, Heard, Provider
 from runner.model import HttpCall
 from runner.prices.book import PriceBook
 from runner.prices.book_of_several import BookOfSeveral
-from runner.providers.http import HttpClient
-from runner.providers.http.client import Refuse
 from runner.session import pricing, wiring
 from runner.session.at_endpoint import AtEndpoint
 
 if TYPE_CHECKING:
+    # imported where it is used: a session whose workers send needs no HTTP library
+    from runner.providers.http import HttpClient
+    from runner.providers.http.client import Refuse
     from runner.workers.client import RemoteClient
 
 LOOK_S = 1.0
@@ -109,7 +110,7 @@ class Fleet:
         assert self._client is not None
         return self._client.exchange(fresh=fresh, heard=heard, fallback=fallback)
 
-    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Any, refuse: Refuse) -> None:
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Any, refuse: "Refuse") -> None:
         """Send the call where it belongs, and feed the decoder until its answer is complete. Raises AttemptError."""
         proxy = self._endpoints[call.endpoint].proxy
         client = self._client if self._job.has_workers else self._clients.get(proxy)

@@ -1,21 +1,24 @@
 """What a batch and the live path have to say of the rows of a session, saved so that each row counts once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from runner.admission import Reservation
 from runner.batches import Reask
-from runner.engine.batch.flow import Batches
 from runner.model import Entry, Item, Outcome
 from runner.session.foreseen import Foreseen
+
+if TYPE_CHECKING:
+    # imported where it is used: a session without batches needs none of it
+    from runner.engine.batch.flow import Batches
 
 
 class SavingBoth(Foreseen):
     """A session whose rows may be answered by a batch, live, or by both: then the first answer stays."""
 
-    _engine: Batches | None = None
+    _engine: "Batches | None" = None
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
@@ -25,17 +25,17 @@ from runner.media import MediaLimits
 from runner.money import FLEX, asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
-from runner.providers.http import HttpClient, Timeouts
+from runner.providers.http import Timeouts
 from runner.providers.informed import Informed, Rules
 from runner.session import ending_early
 from runner.session.additions import with_additions
 from runner.session.options import Told
 from runner.version import __version__
 
-if sys.platform != "win32":
-    import resource
+if TYPE_CHECKING:
+    from runner.providers.http import HttpClient
 
-_LOCAL = "http://127.0.0.1/v1"
+LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
 _FLEX_FIRST_BYTE_S = 900.0
 """What OpenAI advises for flex."""
@@ -76,6 +76,8 @@ def _connections(wanted: int, *, ends: int) -> int:
     """
     if sys.platform == "win32":
         return wanted
+    import resource
+
     files = _OWN_FILES + ends * wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < files:
@@ -218,8 +220,11 @@ async def _client(
         yield remote, HeldProvider
 
 
-def client(job: Job, proxy: str | None) -> HttpClient:
+def client(job: Job, proxy: str | None) -> "HttpClient":
     """Return an HTTP client with the timeouts of a job, to be entered inside the event loop."""
+    # imported only here: a session whose workers send needs no HTTP library
+    from runner.providers.http import HttpClient
+
     return HttpClient(_timeouts(job), proxy=proxy, fallback=_timeouts(job, flex=False))
 
 
@@ -236,7 +241,7 @@ def provider_at(job: Job, endpoint: Endpoint) -> Provider:
 def offline(job: Job) -> Provider:
     """Return the provider of a job that has its base URL, without a key, to make requests that are not sent."""
     module = dialect_of(job)
-    base_url = _LOCAL if job.local_server is not None else job.base_url
+    base_url = LOCAL if job.local_server is not None else job.base_url
     return cast("Provider", module.make(base_url, None, version=__version__, **_codes(job), **_shape(job, module)))
 
 
