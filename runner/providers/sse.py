@@ -19,7 +19,7 @@ _BRACE = 0x7B
 # an event with a name and one line of data; at anything else the search ends, and group 3 is all of the rest
 # an error that a gateway wrote into the stream without a field, or with a field of its own; "error": null is none
 _ERROR = re.compile(rb'\{.*"(?:error|errors|detail)"\s*:\s*+(?!null\b)|\{.*"(?:object|type)"\s*:\s*"error"').match
-_OBJECT = re.compile(rb'\{\s*"').match
+_OBJECT = re.compile(rb'\{\s*"[^"]*"\s*:').match
 _NAMED = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]*+)\n\n|([\s\S]+)").findall
 
 

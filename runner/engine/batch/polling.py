@@ -56,7 +56,7 @@ class Polling:
             "expires_at": remote.expires_at or batch.expires_at,
             "kept_until": remote.kept_until or batch.kept_until,
         }
-        if remote.phase == "ended":
+        if remote.phase == "ended" and not self._is_unlisted(batch, remote):
             ended_at = remote.ended_at or batch.ended_at or self._clock.wall()
             values |= {"state": "ended", "end": remote.end or "completed", "ended_at": ended_at, "results": remote.results}
             if remote.faults:
@@ -72,6 +72,21 @@ class Polling:
             batch = await self._held.change(batch.id, **changed)
         self._held.look_next(batch.id, 0.0 if batch.state == "ended" else self._wait_s(looks.last_s))
         return batch
+
+    def _is_unlisted(self, batch: StoredBatch, remote: Remote) -> bool:
+        """Return True if a batch has ended with answers that the provider does not list yet: it is looked at until it does."""
+        kept = remote.kept_until
+        if remote.results or not remote.counts.done or not batch.waiting or (kept is not None and self._clock.wall() > kept):
+            return False
+        looks = self._held.looks[batch.id]
+        if not looks.told:
+            looks.told = True
+            answers = plural(remote.counts.done, "answer")
+            self._note(
+                f"batch {batch.id} has ended with {answers}, and {self._service.rules.vendor} does not say where they are: it is "
+                f"asked until it does. If they do not come, `runner batches forget b{batch.id}` gives them up"
+            )
+        return True
 
     def _wait_s(self, last_s: float) -> float:
         grown = FIRST_LOOK_S if last_s <= 0 else SECOND_LOOK_S if last_s <= FIRST_LOOK_S else min(MOST_S, last_s * GROWTH)

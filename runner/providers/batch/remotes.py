@@ -103,6 +103,7 @@ def anthropic_remote(value: Json, rules: BatchRules) -> Remote | None:
     kinds = {kind: count(by_kind.get(kind)) or 0 for kind in ("processing", "succeeded", "errored", "canceled", "expired")}
     created_at = instant(batch.get("created_at"))
     # an archived batch has lost its results
+    archived_at = instant(batch.get("archived_at"))
     there = phase == "ended" and word(batch.get("results_url")) is not None and batch.get("archived_at") is None
     return Remote(
         id=name,
@@ -116,7 +117,7 @@ def anthropic_remote(value: Json, rules: BatchRules) -> Remote | None:
         created_at=created_at,
         expires_at=instant(batch.get("expires_at")),
         ended_at=instant(batch.get("ended_at")),
-        kept_until=kept_until(rules, created_at) if phase == "ended" else None,
+        kept_until=(archived_at or kept_until(rules, created_at)) if phase == "ended" else None,
         # the id, not the address: the key goes to no host but our own
         results=(name,) if there else (),
         word=own,

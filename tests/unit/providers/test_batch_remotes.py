@@ -1,5 +1,6 @@
 """What providers say of a batch: instants, states, counts, files and faults."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -154,7 +155,7 @@ def test_how_a_batch_of_anthropic_has_ended(counts: dict[str, int], cancelled: b
     assert remote.results == ("msgbatch_1",)
     archived = anthropic_remote({**batch, "archived_at": "2026-12-30T00:00:00Z"}, ANTHROPIC.rules)
     assert archived is not None
-    assert archived.results == ()
+    assert (archived.results, archived.kept_until) == ((), datetime(2026, 12, 30, tzinfo=UTC).timestamp())
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, {"id": 7}, {"error": {"message": "x"}}])
