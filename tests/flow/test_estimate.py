@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Ended, count, run
+from processes import Ended, count, run, until
 from processes import runner as start
 from raw_server import DONE, HANG, RawServer, Received, Reply, anthropic_answer, delta, finish, in_thread, sse, stream, whole
 
@@ -147,6 +147,8 @@ def test_a_kill_in_the_sample_costs_no_answer_and_the_same_rows_go_on(desk: Desk
     with start("estimate", "p.jsonl", "--sample", "20", cwd=desk.folder) as process:
         process.until(lambda: desk.store.exists() and count(desk.store, where="status = 'done'") == 14, "some answers")
         process.killed()
+    # what the killed one has sent is read before the server answers again
+    until(lambda: desk.server.open == 0, "the end of its connections")
     desk.answers.most = 10**9
     # rows that were drawn are larger than most, and a part of them tells nothing of the others
     assert desk.estimated()["basis"] == "sizes"
