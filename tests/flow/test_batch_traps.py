@@ -188,6 +188,24 @@ async def test_answers_that_are_counted_and_not_listed_are_waited_for_as_long_as
 
 
 @BOTH
+async def test_a_batch_whose_answers_are_not_listed_may_be_the_one_that_a_kill_has_left(dialect: str, tmp_path: Path) -> None:
+    items, looks = items_of(5), []
+
+    async def find(call: Any, *values: Any) -> Any:
+        looks.append(found := await call(*values))
+        return [structs.replace(remote, results=()) for remote in found] if len(looks) < 3 else found
+
+    async with quick(batch_delay_s=0.01) as server:
+        await killed(server, dialect, tmp_path, items, Kill("create"))
+        with anyio.fail_after(60):
+            while server.stats()["batch_answers"] < 5:  # noqa: ASYNC110 - only the count tells it
+                await anyio.sleep(0.01)
+        async with at(server, dialect, tmp_path, items, bent={"find": find}) as (one, _):
+            assert (await one.run()).why == "done"
+            await all_done(one, server, keys_of(items))
+
+
+@BOTH
 async def test_results_that_are_not_found_for_a_moment_are_waited_for(dialect: str, tmp_path: Path) -> None:
     items, asked = items_of(5), []
 

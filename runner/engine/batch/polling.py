@@ -30,6 +30,12 @@ def elsewhere(service: BatchService, batch: StoredBatch) -> str | None:
     )
 
 
+def is_unlisted(remote: Remote, now: float) -> bool:
+    """Return True if a batch has ended with answers that the provider keeps, and does not list. now: seconds since the epoch."""
+    kept = remote.kept_until is None or now < remote.kept_until
+    return remote.phase == "ended" and remote.counts.done > 0 and not remote.results and kept
+
+
 class Polling:
     """Looks at batches, and stores what it sees."""
 
@@ -75,8 +81,7 @@ class Polling:
 
     def _is_unlisted(self, batch: StoredBatch, remote: Remote) -> bool:
         """Return True if a batch has ended with answers that the provider does not list yet: it is looked at until it does."""
-        kept = remote.kept_until
-        if remote.results or not remote.counts.done or not batch.waiting or (kept is not None and self._clock.wall() > kept):
+        if not batch.waiting or not is_unlisted(remote, self._clock.wall()):
             return False
         looks = self._held.looks[batch.id]
         if not looks.told:

@@ -15,7 +15,7 @@ from runner.batches import Remote, StoredBatch
 from runner.engine.batch.asking import ask, ask_patiently
 from runner.engine.batch.files import read_results
 from runner.engine.batch.holding import FIRST_LOOK_S
-from runner.engine.batch.polling import elsewhere
+from runner.engine.batch.polling import elsewhere, is_unlisted
 from runner.engine.batch.shared import Shared
 from runner.errors import AttemptError, ProviderError
 
@@ -141,15 +141,15 @@ class Sending:
 
     async def _alike(self, batch: StoredBatch, maybe: Sequence[Remote]) -> Step:
         """Find ours among batches that look like it, by their results; those that still run are waited for."""
-        looks = self._held.looks[batch.id]
+        looks, now = self._held.looks[batch.id], self._clock.wall()
+        running = [remote for remote in maybe if remote.phase != "ended" or is_unlisted(remote, now)]
         for remote in maybe:
-            if remote.phase != "ended":
+            if remote in running:
                 continue
             if await self._has_ours(batch, remote):
                 await self.adopt(batch, remote)
                 return "sent"
             looks.others.add(remote.id)
-        running = [remote for remote in maybe if remote.phase != "ended"]
         if not running:
             return "on"
         if not looks.told:
