@@ -11,7 +11,7 @@ from runner.providers.batch.errors import Deed, no_json
 from runner.providers.batch.lines import anthropic_results, id_maker, line_maker
 from runner.providers.batch.remotes import anthropic_remote, instant
 from runner.providers.batch.rules import Vendor
-from runner.providers.batch.transport import Around, Transport
+from runner.providers.batch.transport import Around, Transport, segment
 from runner.providers.lenient_json import table, word
 
 SKEW_S = 5.0
@@ -53,12 +53,12 @@ class AnthropicBatches:
 
     async def look(self, remote_id: str) -> Remote:
         """Return a batch as it is now."""
-        return self._remote(await self._transport.call("batch", "GET", f"{_PATH}/{remote_id}"), "batch")
+        return self._remote(await self._transport.call("batch", "GET", f"{_PATH}/{segment(remote_id)}"), "batch")
 
     async def cancel(self, remote_id: str) -> Remote:
         """Ask the provider to cancel a batch. One that has ended is returned as it is."""
         try:
-            return self._remote(await self._transport.call("batch", "POST", f"{_PATH}/{remote_id}/cancel"), "batch")
+            return self._remote(await self._transport.call("batch", "POST", f"{_PATH}/{segment(remote_id)}/cancel"), "batch")
         except ProviderError as error:
             if error.status in _REFUSED_CANCELS and (remote := await self.look(remote_id)).phase in ("ended", "cancelling"):
                 return remote
@@ -69,7 +69,7 @@ class AnthropicBatches:
 
         source: the id of the batch. Its ``results_url`` is the same address at the provider; a gateway has an address of its own.
         """
-        await download(self._transport, self._transport.url(f"{_PATH}/{source}/results"), path)
+        await download(self._transport, self._transport.url(f"{_PATH}/{segment(source)}/results"), path)
 
     def results(self, path: Path) -> Iterator[BatchResult]:
         """Read a file of results line by line. Never raises for a line."""

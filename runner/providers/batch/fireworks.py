@@ -22,13 +22,12 @@ from runner.providers.batch.errors import no_json
 from runner.providers.batch.lines import id_maker, line_maker, openai_results
 from runner.providers.batch.remotes import instant
 from runner.providers.batch.rules import End, Phase, Vendor
-from runner.providers.batch.transport import Transport
+from runner.providers.batch.transport import GONE, Transport, segment
 from runner.providers.lenient_json import count, decode_json, json_text, table, word
 from runner.providers.refusal import quote
 from runner.text import Redactor
 
 _PREFIX = "runner-"
-_GONE = (404, 410)
 _REFUSED = (400, 409, 412, 422)
 """What may mean that something of this name is there. How it is said is not documented: so what is there is looked for."""
 _ANSWERS, _ERRORS = "BIJOutputSet.jsonl", "error-data"
@@ -114,7 +113,7 @@ class FireworksBatches:
 
     async def look(self, remote_id: str) -> Remote:
         """Return a job as it is now."""
-        job = await self._transport.call("batch", "GET", f"/{await self._account()}/batchInferenceJobs/{remote_id}")
+        job = await self._transport.call("batch", "GET", f"/{await self._account()}/batchInferenceJobs/{segment(remote_id)}")
         return await self._remote(table(job))
 
     async def cancel(self, remote_id: str) -> Remote:
@@ -135,11 +134,7 @@ class FireworksBatches:
 
     async def forget(self, upload_id: str) -> None:
         """Delete a dataset of requests. One that is gone is no error."""
-        try:
-            await self._transport.call("file", "DELETE", f"/{await self._account()}/datasets/{upload_id}")
-        except ProviderError as error:
-            if error.status not in _GONE:
-                raise
+        await self._transport.delete(f"/{await self._account()}/datasets/{segment(upload_id)}")
 
     async def all(self, since: float) -> AsyncIterator[Remote]:
         """Yield the jobs of the account since an instant."""
@@ -173,13 +168,13 @@ class FireworksBatches:
         try:
             return dict(table(await self._transport.call("batch", "GET", path)))
         except ProviderError as error:
-            if error.status in _GONE:
+            if error.status in GONE:
                 return None
             raise
 
     async def _files(self, dataset: str) -> dict[str, str]:
         """Return the addresses of the files of a dataset, which hold for some minutes, by their names."""
-        found = await self._there(f"/{await self._account()}/datasets/{dataset}:getDownloadEndpoint") or {}
+        found = await self._there(f"/{await self._account()}/datasets/{segment(dataset)}:getDownloadEndpoint") or {}
         urls = table(found.get("filenameToSignedUrls"))
         return {name.rpartition("/")[2]: url for name, url in urls.items() if isinstance(url, str)}
 

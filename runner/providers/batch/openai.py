@@ -15,7 +15,7 @@ from runner.providers.batch.errors import Deed, no_json
 from runner.providers.batch.lines import id_maker, line_maker, openai_results
 from runner.providers.batch.remotes import TOKEN, input_of, instant, openai_remote
 from runner.providers.batch.rules import Vendor
-from runner.providers.batch.transport import Transport
+from runner.providers.batch.transport import Transport, segment
 from runner.providers.lenient_json import decode_json, table, word
 
 SKEW_S = 120.0
@@ -59,7 +59,7 @@ class OpenAIBatches:
     async def create(self, path: Path, upload_id: str | None, token: str) -> Remote:
         """Make a batch of an uploaded file."""
         vendor = self._vendor
-        if vendor.processed:
+        if vendor.processed and upload_id is not None:
             await self._processed(upload_id)
         body: dict[str, Json] = {
             vendor.input: [upload_id] if vendor.inputs else upload_id,
@@ -91,12 +91,12 @@ class OpenAIBatches:
 
     async def look(self, remote_id: str) -> Remote:
         """Return a batch as it is now."""
-        return self._remote(await self._transport.call("batch", "GET", f"{self._vendor.batches}/{remote_id}"), "batch")
+        return self._remote(await self._transport.call("batch", "GET", f"{self._vendor.batches}/{segment(remote_id)}"), "batch")
 
     async def cancel(self, remote_id: str) -> Remote:
         """Ask the provider to cancel a batch. One that has ended is returned as it is."""
         try:
-            answer = await self._transport.call("batch", "POST", f"{self._vendor.batches}/{remote_id}/cancel")
+            answer = await self._transport.call("batch", "POST", f"{self._vendor.batches}/{segment(remote_id)}/cancel")
         except ProviderError as error:
             if error.status in _REFUSED_CANCELS and (remote := await self.look(remote_id)).phase in ("ended", "cancelling"):
                 return remote
@@ -106,7 +106,7 @@ class OpenAIBatches:
 
     async def download(self, source: str, path: Path) -> None:
         """Download a file of results. Goes on with what is there already; returns once it is whole."""
-        await download(self._transport, self._transport.url(f"{self._vendor.files}/{source}/content"), path)
+        await download(self._transport, self._transport.url(f"{self._vendor.files}/{segment(source)}/content"), path)
 
     def results(self, path: Path) -> Iterator[BatchResult]:
         """Read a file of results line by line. Never raises for a line."""
@@ -114,11 +114,7 @@ class OpenAIBatches:
 
     async def forget(self, upload_id: str) -> None:
         """Delete an uploaded file of requests. One that is gone is no error."""
-        try:
-            await self._transport.call("file", "DELETE", f"{self._vendor.files}/{upload_id}")
-        except ProviderError as error:
-            if error.status not in (404, 410):
-                raise
+        await self._transport.delete(f"{self._vendor.files}/{segment(upload_id)}")
 
     async def all(self, since: float) -> AsyncIterator[Remote]:
         """Yield the batches of the account since an instant, newest first."""
@@ -127,11 +123,11 @@ class OpenAIBatches:
             if remote is not None:
                 yield remote
 
-    async def _processed(self, upload_id: str | None) -> None:
+    async def _processed(self, upload_id: str) -> None:
         """Wait until an uploaded file can be used, for a minute at most: then the provider says what it has against it."""
         with anyio.move_on_after(_PROCESSING_S):
             while True:
-                file = table(await self._transport.call("file", "GET", f"{self._vendor.files}/{upload_id}"))
+                file = table(await self._transport.call("file", "GET", f"{self._vendor.files}/{segment(upload_id)}"))
                 if (word(file.get("status")) or "").lower() not in _UNPROCESSED:
                     return
                 await anyio.sleep(_LOOK_S)

@@ -16,17 +16,24 @@ import anyio
 import httpx
 from msgspec import Struct
 
-from runner.errors import StoreError, StreamError, TransportError
+from runner.errors import ProviderError, StoreError, StreamError, TransportError
 from runner.interfaces import Provider
 from runner.model import Json
 from runner.providers.batch.errors import Deed, broken, no_json, refusal
 from runner.providers.batch.remotes import http_date
 from runner.providers.lenient_json import decode_json, join_url
 
+GONE = (404, 410)
+"""Statuses of what is not there."""
 _CHUNK = 1 << 20
 _MOST_JSON = 64 << 20
 _ERROR_BYTES = 64 << 10
 _KEPT_S = 4.0
+
+
+def segment(name: str) -> str:
+    """Return the id that a provider has given as one segment of a path, whatever characters it has."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 class Way(Struct, frozen=True, kw_only=True):
@@ -111,6 +118,14 @@ class Transport:
         """Send a request and return the JSON of its answer. Raises AttemptError."""
         body = {"json": json} if json is not None else {}
         return await self._answered(deed, self._request(method, self.url(path, query), **body))
+
+    async def delete(self, path: str) -> None:
+        """Delete a file of requests. One that is gone is no error. Raises AttemptError."""
+        try:
+            await self.call("file", "DELETE", path)
+        except ProviderError as error:
+            if error.status not in GONE:
+                raise
 
     async def upload(self, deed: Deed, path: str, file: Path, around: "Around") -> Json:
         """Send a file in constant memory, and return the JSON of the answer. Its length goes along, as providers ask for it.

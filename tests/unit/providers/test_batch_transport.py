@@ -118,6 +118,28 @@ async def test_what_each_vendor_is_asked(host: str, path: str, expected: dict[st
     assert sent.json == {"endpoint": "/v1/chat/completions", **expected}
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [("a/../b?x=1#y", "a%2F..%2Fb%3Fx%3D1%23y"), ("..", "%2E%2E"), ("b-1.2_z", "b-1.2_z"), ("bGk=", "bGk%3D")],
+)
+async def test_an_id_of_the_provider_is_one_segment_of_a_path(dialect: str, name: str, segment: str, tmp_path: Path) -> None:
+    batches, files = ("/v1/batches", "/v1/files") if dialect == "openai" else ("/v1/messages/batches", "")
+    ended = {**BATCH, "status": "completed", "processing_status": "ended"}
+
+    def answered(request: Received) -> Reply:
+        return reply(LINES if request.path.endswith(("content", "results")) else ended)
+
+    async with RawServer(answered) as server, opened(server.base_url, dialect) as service:
+        await service.look(name)
+        await service.cancel(name)
+        await service.download(name, tmp_path / "results.jsonl")
+        await service.forget(name)
+    paths = [f"{batches}/{segment}", f"{batches}/{segment}/cancel"]
+    paths += [f"{files}/{segment}/content", f"{files}/{segment}"] if files else [f"{batches}/{segment}/results"]
+    assert [request.path for request in server.requests] == paths
+
+
 async def test_a_batch_whose_metadata_was_not_kept_is_found_by_its_file() -> None:
     def answer(request: Received) -> Reply:
         path, _, query = request.path.partition("?")
