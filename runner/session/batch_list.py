@@ -139,11 +139,15 @@ def cancel(db: str | Path, words: Sequence[str]) -> list[str]:
                 f"batch b{batch.id} has no id at the provider yet, so it cannot be cancelled there; a session of run {run.id} "
                 f"finds out what has become of it: {resume}"
             )
+        who = f"the session of run {run.id} that is at work" if run.active else resume
         if batch.state == "ended":
-            said.append(f"batch b{batch.id} has ended already; {resume} takes its answers")
+            said.append(f"batch b{batch.id} has ended already; {who} takes its answers")
             continue
         word = anyio.run(_cancel, batch, run)
-        said.append(f"batch b{batch.id}: the provider says {word}; {resume} takes what it has answered, and sends the other rows")
+        before = f" (`{command('stop', run.id, db)}` ends it before that)" if run.active else ""
+        said.append(
+            f"batch b{batch.id}: the provider says {word}; {who} takes what it has answered, and sends the other rows{before}"
+        )
     return said
 
 

@@ -119,12 +119,17 @@ def test_ctrl_c_leaves_a_batch_that_can_be_cancelled_and_fetched(prompts: Path) 
     with simulator(*QUICK, *PRICES, "--batch-delay", "100", "--batch-cancel-done", "0.5") as server:
         with runner("run", "prompts.jsonl", "--base-url", server.openai, *where, cwd=prompts, env=KEYS) as process:
             process.until(lambda: open_batches(prompts, "submitted"), "a batch at the provider")
+            said = told("batches cancel b1", prompts)
+            assert "; the session of run 1 that is at work takes what it has answered, and sends the other rows" in said.out
+            assert "(`runner stop 1` ends it before that)" in said.out
+            process.until(lambda: open_batches(prompts, "submitted", number=2), "the next batch")
             process.signal(signal.SIGINT)
             ended = process.ended()
         assert ended.code == 130, ended
-        assert "to cancel it: `runner batches cancel b1`" in ended.out
-        said = told("batches cancel b1", prompts)
-        assert (said.code, "batch b1: the provider says" in said.out) == (0, True), said
+        assert "to cancel it: `runner batches cancel b2`" in ended.out
+        said = told("batches cancel b2", prompts)
+        assert (said.code, "batch b2: the provider says" in said.out) == (0, True), said
+        assert "; `runner resume 1` takes what it has answered, and sends the other rows\n" in said.out
         fetched = told("batches fetch 1", prompts)
         assert fetched.code in (0, WAITS), fetched
         assert "changed while it was read" not in fetched.out
@@ -138,12 +143,12 @@ def test_ctrl_c_leaves_a_batch_that_can_be_cancelled_and_fetched(prompts: Path) 
         assert spent(prompts, 1) == Decimal(server.invoice()["amount"])
 
 
-def open_batches(folder: Path, state: str) -> bool:
+def open_batches(folder: Path, state: str, *, number: int = 1) -> bool:
     store = folder / "runner.db"
     return (
         store.exists()
         and bool(rows(store, "SELECT 1 FROM sqlite_master WHERE name = 'batches'"))
-        and bool(rows(store, f"SELECT 1 FROM batches WHERE state = '{state}'"))
+        and bool(rows(store, f"SELECT 1 FROM batches WHERE state = '{state}' AND id >= {number}"))
     )
 
 
