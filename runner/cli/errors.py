@@ -63,7 +63,7 @@ def _text(found: Any, db: str) -> str:
 
     run = found.run
     text = [_head(found, db)]
-    state = output.state_of(run, errors_shown=True, retry_left=found.retry_left, ways=found.ways.all())
+    state = output.state_of(run, errors_shown=True, retry_left=found.retry_left, ways=found.ways.all(), waiting=found.waiting)
     next_lines = lines(advice(state, db))
     for cause in found.failed:
         text += _lines(cause, found, db, run.failed if len(found.failed) > 1 else 0)

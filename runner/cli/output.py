@@ -83,10 +83,12 @@ def _every(run: Run) -> int | None:
     return None if run.rows is None else max(run.rows * run.answers, run.done + run.failed)
 
 
-def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways: Sequence[Way] | None = None) -> State:
+def state_of(
+    run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways: Sequence[Way] | None = None, waiting: int = 0
+) -> State:
     """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again.
 
-    ways: how its failed rows are sent again, where some need more room or time.
+    ways: how its failed rows are sent again, where some need more room or time. waiting: rows in batches at the provider.
     """
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows * run.answers - run.done - run.failed)
     mend = remedy(spelling.stop_reason(run))
@@ -96,6 +98,7 @@ def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways:
         failed=run.failed,
         left=left,
         retry_left=retry_left,
+        waiting=waiting,
         broken=run.broken,
         causes=run.causes,
         ways=ways,

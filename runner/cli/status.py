@@ -67,8 +67,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
 
 def _next(run: Run, books: Totals, db: str) -> list[str]:
     needed = ways.needed(run.id, run.causes, store_path(db))
-    state = output.state_of(run, retry_left=books.retry_left, ways=needed)
-    state = structs.replace(state, requests_left=books.requests_left, waiting=books.waiting)
+    state = output.state_of(run, retry_left=books.retry_left, ways=needed, waiting=books.waiting)
+    state = structs.replace(state, requests_left=books.requests_left)
     paid = run.done + run.failed - run.broken - run.reused - books.shared
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))

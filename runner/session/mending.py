@@ -12,6 +12,7 @@ from runner.providers.finish import EMPTY
 from runner.session import naming, only, spelling, unpriced, ways
 from runner.session.only import LENGTH
 from runner.session.ways import Ways, name_of
+from runner.store.batch_reading import in_batches
 from runner.store.causes import Cause, CauseReader
 from runner.store.reader import StoreReader
 from runner.store.retrying import open_retry
@@ -20,7 +21,8 @@ from runner.store.retrying import open_retry
 class Found(NamedTuple):
     """What a run has that can be asked again: failed rows, and answers of doubtful shape.
 
-    retry_left: of an interrupted retry. ways: how the failed rows and the answers are sent again.
+    retry_left: of an interrupted retry. waiting: rows in batches at the provider. ways: how the failed rows and the answers are
+    sent again.
     """
 
     run: Run
@@ -28,6 +30,7 @@ class Found(NamedTuple):
     answered: list[Cause]
     reader: CauseReader
     retry_left: int
+    waiting: int
     ways: Ways
 
 
@@ -45,7 +48,8 @@ def found_in(run: Run, reader: StoreReader, connection: Any) -> Found:
     causes = CauseReader(connection, run.id, run.answers, cut)
     failed, answered = causes.failed(), causes.answered(cut.reasons | filtered, EMPTY)
     its_ways = ways.of(run, failed, answered, causes, reader)
-    return Found(run, failed, answered, causes, retry.pending if retry else 0, its_ways)
+    waiting = in_batches(reader.fetch, run.id)["waiting"]
+    return Found(run, failed, answered, causes, retry.pending if retry else 0, waiting, its_ways)
 
 
 def command(cause: Cause, found: Found, db: str) -> str | None:

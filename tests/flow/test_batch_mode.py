@@ -127,6 +127,11 @@ def test_ctrl_c_leaves_a_batch_that_can_be_cancelled_and_fetched(prompts: Path) 
             ended = process.ended()
         assert ended.code == 130, ended
         assert "to cancel it: `runner batches cancel b2`" in ended.out
+        # a live session sends none of the rows that wait, and tells them apart from those that are left
+        answered = len(server.invoice(lines=True)["lines"])
+        assert told("resume 1 --mode live", prompts).code == WAITS
+        assert len(server.invoice(lines=True)["lines"]) == answered
+        assert "(takes the answers of" in told("errors 1", prompts).out
         said = told("batches cancel b2", prompts)
         assert (said.code, "batch b2: the provider says" in said.out) == (0, True), said
         assert "; `runner resume 1` takes what it has answered, and sends the other rows\n" in said.out
