@@ -32,7 +32,7 @@ def state_word(state: State, word: str | None) -> str:
 
 
 def waits(batches: Sequence[StoredBatch]) -> str:
-    """Return the stop reason of a session that leaves rows which wait in batches."""
+    """Return the stop reason of a session that leaves rows which wait in batches; what else they may answer is no row of it."""
     rows = sum(one.waiting for one in batches)
     return f"{WAITING}: {plural(rows, 'row')} in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
 

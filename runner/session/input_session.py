@@ -210,7 +210,7 @@ class InputSession(Batching):
         finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
         waiting = await self._open_batches()
         stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
-        stop_reason = stop_reason or (waits(waiting) if waiting else None)
+        stop_reason = stop_reason or (waits(waiting) if waiting and not finished else None)
         if passed.complete and not finished and stop_reason is None and not passed.left and plan.options.fetch is None:
             stop_reason = INPUT_CHANGED
         # whatever a retry has kept was not changed, unless it was

@@ -206,6 +206,23 @@ async def test_a_batch_whose_answers_are_not_listed_may_be_the_one_that_a_kill_h
 
 
 @BOTH
+async def test_a_stop_during_the_last_import_leaves_no_batch_of_which_nothing_is_left(dialect: str, tmp_path: Path) -> None:
+    items = items_of(5)
+
+    def results(call: Any, path: Path) -> Any:
+        lines = list(call(path))
+        one.stop.request("stopped by Ctrl-C", grace_s=0.0)
+        return iter(lines)
+
+    async with (
+        quick(batch_delay_s=0.01) as server,
+        at(server, dialect, tmp_path, items, bent={"results": results}) as (one, _),
+    ):
+        await one.run()
+        await all_done(one, server, keys_of(items))
+
+
+@BOTH
 async def test_results_that_are_not_found_for_a_moment_are_waited_for(dialect: str, tmp_path: Path) -> None:
     items, asked = items_of(5), []
 

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from runner.batches import BatchResult, BatchRow, Reask, StoredBatch
 from runner.engine.answers import InformedProvider
 from runner.engine.batch.asked import Asked
-from runner.engine.batch.asking import ask
+from runner.engine.batch.asking import Stopped, ask
 from runner.engine.batch.files import read_results
 from runner.engine.batch.learning import Learning
 from runner.engine.batch.reading import Read, Reading
@@ -92,7 +92,8 @@ class Importing:
                     continue
                 for part in _parts(read_results(self._service, path), tally, _at_once(batch), answers=answers):
                     await self._import(batch, part, reading, tally)
-                    if self._rules.stop.requested:
+                    held = self._held.by_id[batch.id]
+                    if self._rules.stop.requested and held.waiting + held.released:
                         return None
         if partly or self._is_no_result(batch, tally):
             return None
@@ -227,7 +228,7 @@ class Importing:
         """End a batch whose results are in the store. taken: False: the provider has begun nothing of it."""
         if batch.upload_id is not None:
             # an upload that stays costs nothing; the next session does not know it any more
-            with suppress(AttemptError):
+            with suppress(AttemptError, Stopped):
                 await ask(self._rules.stop, self._service.forget(batch.upload_id))
         if taken:
             await self._held.change(batch.id, state="done")
