@@ -21,8 +21,8 @@ from runner.store.retrying import open_retry
 class Found(NamedTuple):
     """What a run has that can be asked again: failed rows, and answers of doubtful shape.
 
-    retry_left: of an interrupted retry. waiting: rows in batches at the provider. ways: how the failed rows and the answers are
-    sent again.
+    retry_left: of an interrupted retry. ways: how the failed rows and the answers are sent again. waiting: rows in batches at the
+    provider.
     """
 
     run: Run
@@ -30,8 +30,8 @@ class Found(NamedTuple):
     answered: list[Cause]
     reader: CauseReader
     retry_left: int
-    waiting: int
     ways: Ways
+    waiting: int = 0
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def found_in(run: Run, reader: StoreReader, connection: Any) -> Found:
     failed, answered = causes.failed(), causes.answered(cut.reasons | filtered, EMPTY)
     its_ways = ways.of(run, failed, answered, causes, reader)
     waiting = in_batches(reader.fetch, run.id)["waiting"]
-    return Found(run, failed, answered, causes, retry.pending if retry else 0, waiting, its_ways)
+    return Found(run, failed, answered, causes, retry.pending if retry else 0, its_ways, waiting)
 
 
 def command(cause: Cause, found: Found, db: str) -> str | None:
